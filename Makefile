@@ -1,0 +1,49 @@
+# `make demo` and `make test` set everything up by themselves; each target says what it does.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+HOME_DIR ?= driftward-home
+
+.PHONY: help venv demo test check format bench wheel clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+venv: $(STAMP)  ## create .venv with every version as constraints.txt pins it
+
+$(STAMP): constraints.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet "pip==26.2"
+	@echo "installing the pinned dependencies (some minutes the first time) …"
+	$(BIN)/pip install --quiet --no-deps -r constraints.txt
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
+	$(BIN)/pip check
+	@touch $@
+
+demo: $(STAMP)  ## run the whole loop on the sample scans, then serve the dashboard on loopback
+	$(BIN)/driftward demo --home $(HOME_DIR)
+
+test: $(STAMP)  ## run every test
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+check: $(STAMP)  ## format, lint, types, imports and tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+format: $(STAMP)  ## format and mend what can be mended by itself
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(STAMP)  ## measure how often drift tests alarm when nothing shifted
+	$(BIN)/python tests/benchmarks/drift_type_one_error.py --references 10 --weeks 10
+
+wheel: $(STAMP)  ## build the wheel into dist/
+	$(BIN)/python -m hatchling build -t wheel
+
+clean:  ## remove what was built, but no home
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,1 @@
+"""Every way in: settings, assembly, HTTP, pages, metrics, command line, demo."""

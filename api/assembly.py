@@ -1,0 +1,170 @@
+"""Assembly: every object of an installation is built here, once, and job handlers are bound."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from api.settings import Home, Settings
+from monitor.embedding import Embedder
+from monitor.evaluating import DECIDE, EVALUATE, MEASURE, Evaluator, PerformanceMeter
+from monitor.intake.keys import load_key
+from monitor.intake.quarantine import Quarantine
+from monitor.intake.vault import Vault
+from monitor.label_intake import LabelIntake
+from monitor.references import ProfileStore
+from monitor.scans import ScanIntake
+from registry import identities, outbox
+from registry.bundle_store import BundleStore
+from registry.clock import Clock, SystemClock
+from registry.database import Database
+from registry.errors import HomeError
+from registry.identities import Identity
+from registry.jobs import Claim, JobQueue
+from registry.tracking import Tracking
+from registry.worker import JobHandler, Worker
+from retrain.deciding import Decider
+from retrain.promotion import DELIVER_OUTBOX, RENEW_REFERENCE
+from retrain.renewal import ReferenceRenewer
+from retrain.scheduling import EMBED
+from retrain.training import TRAIN, VALIDATE, Trainer
+from retrain.validating import Validator
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutboxDeliverer:
+    """Does the job `deliver outbox`."""
+
+    database: Database
+    tracking: Tracking
+
+    def handle(self, _claim: Claim) -> None:
+        outbox.deliver(self.database, self.tracking)
+
+
+class Driftward:
+    """One installation, its parts built at their first use."""
+
+    def __init__(self, settings: Settings, *, clock: Clock | None = None) -> None:
+        self.settings = settings
+        self.home = Home(root=settings.home)
+        self.clock: Clock = clock or SystemClock()
+
+    @classmethod
+    def open(cls, settings: Settings, *, clock: Clock | None = None) -> Driftward:
+        """Open an installation that `init` made.
+
+        Raises
+        ------
+        HomeError
+            If there is none.
+        NewerSchemaError
+            If a newer Driftward wrote it.
+        """
+        driftward = cls(settings, clock=clock)
+        if settings.database_url is None and not driftward.home.database.exists():
+            raise HomeError(
+                f"{settings.home} is not a Driftward home: `driftward init --home {settings.home}` "
+                "makes one, and `driftward demo` shows one at work"
+            )
+        driftward.database.require_known_schema()
+        driftward.database.migrate()
+        return driftward
+
+    @cached_property
+    def threads(self) -> int:
+        return self.settings.threads or len(os.sched_getaffinity(0))
+
+    @cached_property
+    def database(self) -> Database:
+        url = self.settings.database_url or f"sqlite:///{self.home.database.resolve()}"
+        return Database(url)
+
+    @cached_property
+    def tracking(self) -> Tracking:
+        folder = self.home.mlflow.resolve()
+        uri = self.settings.mlflow_uri or f"sqlite:///{folder / 'mlflow.db'}"
+        folder.mkdir(parents=True, exist_ok=True)
+        return Tracking(uri, folder / "artifacts")
+
+    @cached_property
+    def bundles(self) -> BundleStore:
+        return BundleStore(self.tracking, self.home.work / "bundles")
+
+    @cached_property
+    def vault(self) -> Vault:
+        return Vault(self.home.vault)
+
+    @cached_property
+    def quarantine(self) -> Quarantine:
+        return Quarantine.open(self.home.quarantine, key=self.home.quarantine_key)
+
+    @cached_property
+    def intake(self) -> ScanIntake:
+        key = load_key(self.home.pseudonym_key)
+        return ScanIntake(self.database, self.vault, self.quarantine, key, self.clock)
+
+    @cached_property
+    def label_intake(self) -> LabelIntake:
+        return LabelIntake(self.database, load_key(self.home.pseudonym_key), self.clock)
+
+    @cached_property
+    def profiles(self) -> ProfileStore:
+        return ProfileStore(self.home.profiles.resolve())
+
+    @cached_property
+    def embedder(self) -> Embedder:
+        return Embedder(
+            self.database,
+            self.bundles,
+            self.vault,
+            self.clock,
+            device=self.settings.device,
+            threads=self.threads,
+        )
+
+    @cached_property
+    def evaluator(self) -> Evaluator:
+        return Evaluator(self.database, self.profiles, self.embedder, self.clock)
+
+    @cached_property
+    def trainer(self) -> Trainer:
+        return Trainer(
+            self.database,
+            self.bundles,
+            self.tracking,
+            self.embedder,
+            self.clock,
+            work=self.home.work.resolve(),
+            threads=self.threads,
+        )
+
+    @cached_property
+    def handlers(self) -> Mapping[str, JobHandler]:
+        """What does each kind of job."""
+        return {
+            EMBED: self.embedder.handle,
+            EVALUATE: self.evaluator.handle,
+            MEASURE: PerformanceMeter(self.database, self.clock).handle,
+            DECIDE: Decider(self.database, self.clock).handle,
+            TRAIN: self.trainer.handle,
+            VALIDATE: Validator(
+                self.database, self.bundles, self.tracking, self.embedder, self.clock
+            ).handle,
+            RENEW_REFERENCE: ReferenceRenewer(
+                self.database, self.profiles, self.embedder, self.clock
+            ).handle,
+            DELIVER_OUTBOX: OutboxDeliverer(
+                database=self.database, tracking=self.tracking
+            ).handle,
+        }
+
+    def worker(self) -> Worker:
+        """Return a worker that does every kind of job."""
+        return Worker(JobQueue(self.database), self.handlers)
+
+    def whoever_runs_this(self) -> Identity:
+        """Return the identity of the operating system's user."""
+        return identities.current(self.database)

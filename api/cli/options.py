@@ -1,0 +1,73 @@
+"""Options that many commands share, and how a command opens its installation."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+
+import typer
+
+if TYPE_CHECKING:
+    from api.assembly import Driftward
+
+HomeOption: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--home",
+        help="Where everything is kept (or DRIFTWARD_HOME; ./driftward-home by default).",
+        show_default=False,
+    ),
+]
+JsonOption: TypeAlias = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document on stdout.")
+]
+SiteOption: TypeAlias = Annotated[str, typer.Option("--site", help="The site that sent them.")]
+SinceOption: TypeAlias = Annotated[
+    datetime | None,
+    typer.Option("--since", help="From this time on (UTC).", show_default=False),
+]
+UntilOption: TypeAlias = Annotated[
+    datetime | None,
+    typer.Option("--until", help="Before this time (UTC).", show_default=False),
+]
+ReasonOption: TypeAlias = Annotated[str, typer.Option("--reason", help="Why, for the ledger.")]
+
+
+def opened(home: Path | None) -> Driftward:
+    """Open the installation that `--home` or the environment names."""
+    from api.assembly import Driftward
+    from api.logs import configure_logs
+    from api.settings import Settings
+
+    configure_logs()
+    settings = Settings() if home is None else Settings(home=home)
+    return Driftward.open(settings)
+
+
+def as_utc(moment: datetime | None) -> datetime | None:
+    """Read a time of the command line as UTC."""
+    return None if moment is None else moment.replace(tzinfo=UTC)
+
+
+def show(document: Any, *, as_json: bool, lines: Iterable[str]) -> None:
+    """Print a document for machines, or its lines for people."""
+    if as_json:
+        json.dump(document, sys.stdout, indent=2, default=str)
+        sys.stdout.write("\n")
+    else:
+        for line in lines:
+            typer.echo(line)
+
+
+def table(rows: Iterable[Iterable[object]], *, header: Iterable[str]) -> list[str]:
+    """Return rows as aligned text, each column as wide as its widest cell."""
+    cells = [list(header), *([str(cell) for cell in row] for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in cells
+    ]

@@ -1,0 +1,160 @@
+"""`driftward reference …` and `driftward check`: what windows are compared with, and how."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from api.cli.options import (
+    HomeOption,
+    JsonOption,
+    SinceOption,
+    UntilOption,
+    as_utc,
+    opened,
+    show,
+    table,
+)
+
+if TYPE_CHECKING:
+    from monitor.evaluation import Evaluation
+
+app = typer.Typer(name="reference", help="Accept what windows are compared with.")
+
+
+@app.command("build")
+def build(
+    monitor: str,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Build and accept MONITOR's references from the scans of a span."""
+    from monitor.reference_building import build_references
+
+    driftward = opened(home)
+    built = build_references(
+        driftward.database,
+        driftward.embedder,
+        driftward.profiles,
+        monitor,
+        since=as_utc(since),
+        until=as_utc(until),
+        by=driftward.whoever_runs_this(),
+        at=driftward.clock.now(),
+    )
+    document = [
+        {"encoder": row.encoder, "space": row.space, "profile": row.profile_digest}
+        for row in built.references
+    ]
+    lines = [
+        f"{row.encoder} encoder: {built.scans} scans of {built.patients} patients, profile "
+        f"{row.profile_digest[:12]}"
+        for row in built.references
+    ]
+    show(document, as_json=as_json, lines=lines)
+
+
+def check(
+    monitor: str,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Judge one window of MONITOR: by default the newest that has ended."""
+    from monitor.evaluation import newest_window
+    from monitor.monitors import require_monitor
+    from monitor.windows import Window
+
+    driftward = opened(home)
+    with driftward.database.reading() as session:
+        specification = require_monitor(session, monitor).specification
+    start, end = as_utc(since), as_utc(until)
+    if start is not None:
+        window = Window(start=start, end=end or driftward.clock.now())
+    else:
+        window = newest_window(specification, until=end or driftward.clock.now())
+    evaluation = driftward.evaluator.evaluate(monitor, window)
+    show(document_of(evaluation), as_json=as_json, lines=_lines(evaluation))
+
+
+def document_of(evaluation: Evaluation) -> dict[str, Any]:
+    """Return an evaluation as JSON."""
+    return {
+        "monitor": evaluation.monitor.name,
+        "window": str(evaluation.window),
+        "p_value": evaluation.p_value,
+        "alpha": evaluation.alpha,
+        "alarm": evaluation.alarm,
+        "notes": list(evaluation.notes),
+        "verdicts": [
+            {
+                "encoder": item.reference.encoder,
+                "decides": item.reference.decides,
+                "scans": item.verdict.scans,
+                "patients": item.verdict.patients,
+                "p_value": item.verdict.p_value,
+                "persistence_p_value": item.persistence_p_value,
+                "effect": [
+                    item.verdict.effect.value,
+                    item.verdict.effect.low,
+                    item.verdict.effect.high,
+                ],
+                "smallest_effect": item.verdict.smallest_effect,
+                "subsampled": item.verdict.subsampled,
+                "detectors": {
+                    name: part.p_value for name, part in item.verdict.detectors.items()
+                },
+                "subgroups": [
+                    {
+                        "subgroup": str(part.subgroup),
+                        "scans": part.verdict.scans,
+                        "p_value": part.verdict.p_value,
+                        "adjusted_p_value": part.adjusted_p_value,
+                    }
+                    for part in item.subgroups
+                ],
+            }
+            for item in evaluation.verdicts
+        ],
+    }
+
+
+def _lines(evaluation: Evaluation) -> list[str]:
+    if evaluation.p_value is None:
+        headline = "no verdict"
+    elif evaluation.alarm:
+        headline = f"ALARM: drift that persisted (p = {evaluation.p_value:.2g})"
+    else:
+        headline = f"no alarm (p = {evaluation.p_value:.2g})"
+    lines = [
+        f"{evaluation.monitor.name}, {evaluation.window}",
+        f"{headline}; the budget is {evaluation.alpha:g} for two windows",
+        *evaluation.notes,
+    ]
+    rows = [
+        [
+            item.reference.encoder + ("" if item.reference.decides else " (trend)"),
+            item.verdict.scans,
+            f"{item.verdict.p_value:.2g}",
+            f"{item.verdict.effect.value:.2f} "
+            f"({item.verdict.effect.low:.2f}–{item.verdict.effect.high:.2f})",
+            f"{item.verdict.smallest_effect:.2f}",
+            item.verdict.leading,
+        ]
+        for item in evaluation.verdicts
+    ]
+    if rows:
+        header = ["encoder", "scans", "p", "effect (95 %)", "could have seen", "led by"]
+        lines += ["", *table(rows, header=header)]
+    parts = [
+        [str(part.subgroup), part.verdict.scans, f"{part.adjusted_p_value:.2g}"]
+        for item in evaluation.deciding[:1]
+        for part in item.subgroups
+    ]
+    if parts:
+        lines += ["", *table(parts, header=["subgroup", "scans", "adjusted p"])]
+    return lines

@@ -1,0 +1,208 @@
+"""`driftward run …`, `approve` and `reject`: training, and the people who sign."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from api.cli.options import (
+    HomeOption,
+    JsonOption,
+    ReasonOption,
+    SinceOption,
+    UntilOption,
+    as_utc,
+    opened,
+    show,
+    table,
+)
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from retrain.tables import RunRow
+
+app = typer.Typer(name="run", help="Train candidates, and see how far they are.")
+
+
+def add_to(root: typer.Typer) -> None:
+    """Add the signatures to the root."""
+    root.command("approve")(approve)
+    root.command("reject")(reject)
+
+
+@app.command("start")
+def start(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.yaml")],
+    since: SinceOption = None,
+    until: UntilOption = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+    seed: Annotated[int, typer.Option(help="Of everything that is drawn.")] = 0,
+) -> None:
+    """Start the run that makes a model's first version, as RECIPE.yaml says."""
+    from retrain.recipes import parse_recipe
+    from retrain.starting import start_first_run
+
+    driftward = opened(home)
+    run = start_first_run(
+        driftward.database,
+        parse_recipe(recipe.read_text(encoding="utf-8"), source=recipe.name),
+        since=as_utc(since),
+        until=as_utc(until),
+        seed=seed,
+        by=driftward.whoever_runs_this(),
+        clock=driftward.clock,
+    )
+    show(
+        {"run": run.id, "state": run.state},
+        as_json=as_json,
+        lines=[f"run {run.id} is {run.state}: a worker (`driftward up`, or `work`) takes it"],
+    )
+
+
+@app.command("list")
+def list_(home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """List runs, newest first."""
+    from retrain import runs
+
+    driftward = opened(home)
+    with driftward.database.reading() as session:
+        documents = [_describe(session, row) for row in runs.all_runs(session)]
+    rows = [
+        [
+            document["run"],
+            document["model"],
+            document["state"],
+            document["strategy"],
+            document["candidate"] or "–",
+            document["note"],
+        ]
+        for document in documents
+    ]
+    header = ["run", "model", "state", "strategy", "candidate", "note"]
+    show(documents, as_json=as_json, lines=table(rows, header=header))
+
+
+@app.command("show")
+def show_(run: int, home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """Show one run: its state, its gates, its signatures."""
+    from retrain import runs
+    from retrain.training import progress_of
+
+    driftward = opened(home)
+    with driftward.database.reading() as session:
+        document = _describe(session, runs.require_run(session, run))
+    progress = progress_of(driftward.home.work, run)
+    lines = [
+        f"run {document['run']} of {document['model']}: {document['state']}, {document['note']}",
+        f"strategy   {document['strategy']} from {document['base']}",
+        f"candidate  {document['candidate'] or 'none yet'}",
+    ]
+    if progress is not None:
+        lines.append(f"training   epoch {progress.epoch + 1} of {progress.epochs}")
+    lines += [f"  {gate['outcome']:<14}{gate['sentence']}" for gate in document["gates"]]
+    lines += [
+        f"  {signature['meaning']} by {signature['by']}: {signature['reason']}"
+        for signature in document["signatures"]
+    ]
+    show(document, as_json=as_json, lines=lines)
+
+
+@app.command("cancel")
+def cancel(
+    run: int, reason: ReasonOption, home: HomeOption = None, as_json: JsonOption = False
+) -> None:
+    """End a run that has not ended."""
+    from registry.identities import Role
+    from retrain import runs
+    from retrain.states import RunState
+
+    driftward = opened(home)
+    by = driftward.whoever_runs_this()
+    by.require(Role.OPERATOR, "cancel a run")
+    with driftward.database.transaction() as session:
+        row = runs.require_run(session, run)
+        runs.advance(
+            session,
+            row,
+            RunState.SUPERSEDED,
+            note=reason,
+            actor=by.name,
+            at=driftward.clock.now(),
+        )
+    show({"run": run, "state": "superseded"}, as_json=as_json, lines=[f"run {run} is ended"])
+
+
+def approve(
+    run: int, reason: ReasonOption, home: HomeOption = None, as_json: JsonOption = False
+) -> None:
+    """Sign RUN: you have seen its candidate, its gates and its plan, and approve."""
+    from retrain import approvals, runs
+    from retrain.approvals import Meaning
+
+    driftward = opened(home)
+    by = driftward.whoever_runs_this()
+    with driftward.database.transaction() as session:
+        row = runs.require_run(session, run)
+        signature = approvals.sign(
+            session, row, Meaning.APPROVED, by=by, reason=reason, at=driftward.clock.now()
+        )
+        missing = approvals.missing(session, row)
+        seen = signature.seen
+    left = f"{missing} more must sign" if missing else "it can be promoted"
+    show(
+        {"run": run, "by": by.name, "seen": seen, "missing": missing},
+        as_json=as_json,
+        lines=[f"run {run} is approved by {by.name}; {left}"],
+    )
+
+
+def reject(
+    run: int, reason: ReasonOption, home: HomeOption = None, as_json: JsonOption = False
+) -> None:
+    """Reject RUN: its candidate will not be promoted."""
+    from retrain import approvals, runs
+    from retrain.approvals import Meaning
+    from retrain.states import RunState
+
+    driftward = opened(home)
+    by = driftward.whoever_runs_this()
+    now = driftward.clock.now()
+    with driftward.database.transaction() as session:
+        row = runs.require_run(session, run)
+        approvals.sign(session, row, Meaning.REJECTED, by=by, reason=reason, at=now)
+        runs.advance(session, row, RunState.REJECTED, note=reason, actor=by.name, at=now)
+    show({"run": run, "state": "rejected"}, as_json=as_json, lines=[f"run {run} is rejected"])
+
+
+def _describe(session: Session, row: RunRow) -> dict[str, Any]:
+    from registry.versions import VersionRow, ref
+    from retrain import approvals, runs
+
+    candidate = session.get(VersionRow, row.candidate) if row.candidate else None
+    return {
+        "run": row.id,
+        "model": row.model,
+        "episode": row.episode,
+        "state": row.state,
+        "note": row.note,
+        "strategy": row.strategy,
+        "base": str(ref(session.get_one(VersionRow, row.base))),
+        "candidate": str(ref(candidate)) if candidate else None,
+        "gates": [
+            {"name": gate.name, "outcome": gate.outcome, "sentence": gate.sentence}
+            for gate in runs.gate_outcomes(session, row.id)
+        ],
+        "signatures": [
+            {
+                "by": signature.by,
+                "meaning": signature.meaning,
+                "reason": signature.reason,
+                "at": signature.signed_at,
+            }
+            for signature in approvals.signatures(session, row.id)
+        ],
+    }

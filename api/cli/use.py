@@ -1,0 +1,99 @@
+"""`driftward promote | rollback | suspend | restrict`: what is in use."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from api.cli.options import HomeOption, JsonOption, ReasonOption, opened, show
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add these commands to the root."""
+    app.command("promote")(promote)
+    app.command("rollback")(rollback)
+    app.command("suspend")(suspend)
+    app.command("restrict")(restrict)
+
+
+def promote(
+    version: Annotated[str, typer.Argument(metavar="NAME@VERSION")],
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a version the champion, if its run passed its gates and was approved."""
+    from registry.versions import VersionRef
+    from retrain.promotion import promote_version
+
+    driftward = opened(home)
+    by = driftward.whoever_runs_this()
+    with driftward.database.transaction() as session:
+        promote_version(session, VersionRef.parse(version), by=by, at=driftward.clock.now())
+    show({"champion": version}, as_json=as_json, lines=[f"{version} is the champion"])
+
+
+def rollback(
+    name: str, reason: ReasonOption, home: HomeOption = None, as_json: JsonOption = False
+) -> None:
+    """Point NAME's champion back at the version before it."""
+    from registry.versions import ref
+    from retrain.promotion import roll_back
+
+    driftward = opened(home)
+    by = driftward.whoever_runs_this()
+    with driftward.database.transaction() as session:
+        replaced, restored = roll_back(
+            session, name, reason=reason, by=by, at=driftward.clock.now()
+        )
+        document = {"before": str(ref(replaced)), "after": str(ref(restored))}
+    lines = [f"{name}: champion {document['before']} -> {document['after']}"]
+    show(document, as_json=as_json, lines=lines)
+
+
+def suspend(
+    name: str, reason: ReasonOption, home: HomeOption = None, as_json: JsonOption = False
+) -> None:
+    """Take a model out of use; its results are withheld from now on."""
+    _withhold(name, None, reason, home, as_json=as_json)
+
+
+def restrict(
+    name: str,
+    subgroup: Annotated[str, typer.Option(help="ATTRIBUTE=VALUE that it no longer reads.")],
+    reason: ReasonOption,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take a model out of use for a subgroup."""
+    from monitor.subgroups import Subgroup
+
+    _withhold(name, str(Subgroup.parse(subgroup)), reason, home, as_json=as_json)
+
+
+def _withhold(
+    name: str, subgroup: str | None, reason: str, home: HomeOption, *, as_json: bool
+) -> None:
+    from registry import serving
+    from registry.identities import Role
+    from registry.serving import Withholding
+    from registry.versions import require_model
+
+    driftward = opened(home)
+    by = driftward.whoever_runs_this()
+    by.require(Role.OPERATOR, "take a model out of use")
+    kind = Withholding.SUSPEND if subgroup is None else Withholding.RESTRICT
+    with driftward.database.transaction() as session:
+        require_model(session, name)
+        serving.withhold(
+            session,
+            model=name,
+            kind=kind,
+            subgroup=subgroup,
+            reason=reason,
+            actor=by.name,
+            at=driftward.clock.now(),
+        )
+    document = {"model": name, "kind": kind.value, "subgroup": subgroup}
+    where = f" for {subgroup}" if subgroup else ""
+    show(document, as_json=as_json, lines=[f"{name} is out of use{where}: {reason}"])

@@ -1,0 +1,95 @@
+"""The doctor: looks at an installation and says what is wrong with it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import packages_distributions
+
+from api.assembly import Driftward
+from api.settings import Settings
+from registry import ledger, outbox
+from registry.database import safe_sqlite
+from registry.errors import DriftwardError
+
+OUR_PACKAGES = ("registry", "monitor", "retrain", "api")
+DISTRIBUTION = "driftward"
+LEAST_FREE_BYTES = 1 << 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What one check found."""
+
+    check: str
+    ok: bool
+    detail: str
+
+
+def examine(settings: Settings) -> list[Finding]:
+    """Run every check; one that fails stops none of the others."""
+    return list(_findings(settings))
+
+
+def foreign_owners() -> dict[str, list[str]]:
+    """Return our package names that another installed distribution owns, too."""
+    owners = packages_distributions()
+    return {
+        name: [owner for owner in owners.get(name, []) if owner != DISTRIBUTION]
+        for name in OUR_PACKAGES
+        if any(owner != DISTRIBUTION for owner in owners.get(name, []))
+    }
+
+
+def _findings(settings: Settings) -> Iterator[Finding]:
+    foreign = foreign_owners()
+    yield Finding(
+        check="packages",
+        ok=not foreign,
+        detail=f"also owned by others: {foreign}" if foreign else "all four are Driftward's",
+    )
+    yield _try("SQLite", lambda: f"version {safe_sqlite().sqlite_version}")
+    yield _try("device", lambda: _device(settings))
+    try:
+        driftward = Driftward.open(settings)
+    except DriftwardError as error:
+        yield Finding(check="home", ok=False, detail=str(error))
+        return
+    yield Finding(check="home", ok=True, detail=str(settings.home))
+    free = shutil.disk_usage(settings.home).free
+    yield Finding(
+        check="disk", ok=free >= LEAST_FREE_BYTES, detail=f"{free / 2**30:.1f} GiB free"
+    )
+    yield _try("ledger", lambda: _ledger(driftward))
+    yield _try("MLflow", lambda: _mlflow(driftward))
+
+
+def _try(check: str, look: Callable[[], str]) -> Finding:
+    try:
+        return Finding(check=check, ok=True, detail=look())
+    except DriftwardError as error:
+        return Finding(check=check, ok=False, detail=str(error))
+    except Exception as error:  # noqa: BLE001 - a doctor reports whatever is wrong
+        return Finding(check=check, ok=False, detail=type(error).__name__)
+
+
+def _device(settings: Settings) -> str:
+    import torch
+
+    found = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+    return f"{settings.device} (found: {found})"
+
+
+def _ledger(driftward: Driftward) -> str:
+    with driftward.database.reading() as session:
+        found = ledger.verify(session)
+    if found.fault is not None:
+        raise DriftwardError(f"entry {found.fault.sequence}: {found.fault.problem}")
+    return f"{found.entries} entries verify"
+
+
+def _mlflow(driftward: Driftward) -> str:
+    driftward.tracking.ping()
+    waiting = outbox.waiting(driftward.database)
+    return f"answers; {waiting} changes wait in the outbox"

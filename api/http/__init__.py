@@ -1,0 +1,1 @@
+"""The REST API, and the server that carries it and the pages."""

@@ -1,0 +1,105 @@
+"""Whether the process lives, and whether it can serve."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fastapi import APIRouter, Response
+from pydantic import BaseModel
+from sqlalchemy import func, select, text
+
+from api.http.installation import Installation
+from registry.errors import DriftwardError
+from registry.outbox import OutboxItem
+
+router = APIRouter(tags=["health"])
+
+#: MLflow's aliases may lag behind for so long before we call ourselves not ready.
+OLDEST_OUTBOX_SECONDS = 900
+
+
+class Liveness(BaseModel):
+    """The process answers."""
+
+    status: str
+
+
+class Check(BaseModel):
+    """What one check found."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+class Readiness(BaseModel):
+    """What serving needs, piece by piece."""
+
+    ready: bool
+    checks: list[Check]
+
+
+@router.get("/healthz", summary="Whether the process lives")
+def healthz() -> Liveness:
+    """Answer, without looking at anything else."""
+    return Liveness(status="alive")
+
+
+@router.get(
+    "/readyz",
+    summary="Whether it can serve",
+    responses={503: {"model": Readiness, "description": "Something that serving needs fails."}},
+)
+def readyz(driftward: Installation, response: Response) -> Readiness:
+    """Look at the database, its schema, MLflow's store, and what MLflow has yet to be told."""
+    checks = [
+        _check("database", lambda: _database(driftward)),
+        _check("schema", lambda: _schema(driftward)),
+        _check("mlflow", lambda: _mlflow(driftward)),
+        _check("outbox", lambda: _outbox(driftward)),
+    ]
+    ready = all(check.ok for check in checks)
+    if not ready:
+        response.status_code = 503
+    return Readiness(ready=ready, checks=checks)
+
+
+def _check(name: str, look: Callable[[], str]) -> Check:
+    try:
+        return Check(name=name, ok=True, detail=look())
+    except DriftwardError as error:
+        return Check(name=name, ok=False, detail=str(error))
+    except Exception as error:  # noqa: BLE001 - whatever is wrong, we are not ready
+        return Check(name=name, ok=False, detail=type(error).__name__)
+
+
+def _database(driftward: Installation) -> str:
+    with driftward.database.reading() as session:
+        session.execute(text("SELECT 1"))
+    return "answers"
+
+
+def _schema(driftward: Installation) -> str:
+    driftward.database.require_known_schema()
+    return f"revision {driftward.database.revision()}"
+
+
+def _mlflow(driftward: Installation) -> str:
+    driftward.tracking.ping()
+    return "answers"
+
+
+def _outbox(driftward: Installation) -> str:
+    with driftward.database.reading() as session:
+        waiting, oldest = session.execute(
+            select(func.count(OutboxItem.id), func.min(OutboxItem.created_at)).where(
+                OutboxItem.delivered_at.is_(None)
+            )
+        ).one()
+    if not waiting:
+        return "nothing waits"
+    seconds = round((driftward.clock.now() - oldest).total_seconds())
+    found = f"{waiting} changes wait, the oldest for {seconds} s"
+    if seconds > OLDEST_OUTBOX_SECONDS:
+        raise DriftwardError(f"{found}: look whether MLflow's store can be written")
+    return found

@@ -1,0 +1,71 @@
+"""The ledger: its entries, and whether it still stands."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from pydantic import AwareDatetime, BaseModel
+
+from api.http.installation import Desk, Installation
+from api.http.paging import Before, Limit
+from api.pages.ledger_page import entries_before
+
+router = APIRouter(prefix="/api/v1/ledger", tags=["ledger"])
+
+
+class Entry(BaseModel):
+    """One entry."""
+
+    sequence: int
+    recorded_at: AwareDatetime
+    actor: str
+    kind: str
+    subject: str
+    facts: dict[str, Any]
+    digest: str
+
+
+class Fault(BaseModel):
+    """The first place where ledger or tables disagree."""
+
+    sequence: int
+    problem: str
+
+
+class Verification(BaseModel):
+    """What a verification found."""
+
+    valid: bool
+    entries: int
+    head: str
+    fault: Fault | None
+    verified_at: AwareDatetime
+
+
+@router.get("/entries", summary="List entries")
+def list_entries(
+    driftward: Installation,
+    kind: Annotated[str | None, Query(description="As `noun.verb`.")] = None,
+    subject: Annotated[str | None, Query(description="What it happened to.")] = None,
+    before: Before = None,
+    limit: Limit = 100,
+) -> list[Entry]:
+    """Return entries, newest first."""
+    with driftward.database.reading() as session:
+        found = entries_before(session, kind=kind, subject=subject, before=before, limit=limit)
+        return [Entry.model_validate(entry, from_attributes=True) for entry in found]
+
+
+@router.get("/verification", summary="Verify the ledger now")
+def verify(desk: Desk) -> Verification:
+    """Verify the chain, and every sealed row against it; names the first fault."""
+    verified = desk.verify()
+    fault = verified.found.fault
+    return Verification(
+        valid=verified.found.valid,
+        entries=verified.found.entries,
+        head=verified.found.head,
+        fault=Fault(sequence=fault.sequence, problem=fault.problem) if fault else None,
+        verified_at=verified.at,
+    )

@@ -1,0 +1,148 @@
+"""Models, their versions, and how versions descend from each other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+from pydantic import AwareDatetime, BaseModel
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from api.http.installation import Installation
+from registry import lineage, serving, versions
+from registry.versions import ModelRow, VersionRef, VersionRow, ref
+
+router = APIRouter(prefix="/api/v1/models", tags=["models"])
+
+
+class Restriction(BaseModel):
+    """What is out of use now."""
+
+    kind: str
+    subgroup: str | None
+    reason: str
+    since: AwareDatetime
+
+
+class Model(BaseModel):
+    """A model, and what of it is in use."""
+
+    name: str
+    tier: str
+    created_at: AwareDatetime
+    champion: str | None
+    versions: list[str]
+    restrictions: list[Restriction]
+
+
+class Version(BaseModel):
+    """An immutable version."""
+
+    name: str
+    model: str
+    number: int
+    tier: str
+    origin: str
+    base: str | None
+    champion: bool
+    bundle_digest: str
+    encoder_digest: str
+    space: str
+    dimension: int
+    card: dict[str, Any]
+    mlflow_run: str
+    created_at: AwareDatetime
+    created_by: str
+
+
+class Lineage(BaseModel):
+    """What a version was made of, and what was made of it."""
+
+    version: Version
+    ancestors: list[Version]
+    descendants: list[Version]
+
+
+@router.get("", summary="List models")
+def list_models(driftward: Installation) -> list[Model]:
+    """Return every model, by name."""
+    with driftward.database.reading() as session:
+        rows = session.scalars(select(ModelRow).order_by(ModelRow.name))
+        return [_model(session, row) for row in rows]
+
+
+@router.get("/{name}", summary="Show a model")
+def show_model(name: str, driftward: Installation) -> Model:
+    """Return one model."""
+    with driftward.database.reading() as session:
+        return _model(session, versions.require_model(session, name))
+
+
+@router.get("/{name}/versions", summary="List a model's versions")
+def list_versions(name: str, driftward: Installation) -> list[Version]:
+    """Return a model's versions, newest last."""
+    with driftward.database.reading() as session:
+        return [_version(session, row) for row in versions.of_model(session, name)]
+
+
+@router.get("/{name}/versions/{number}", summary="Show a version")
+def show_version(name: str, number: int, driftward: Installation) -> Version:
+    """Return one version with its card."""
+    with driftward.database.reading() as session:
+        return _version(session, _find(session, name, number))
+
+
+@router.get("/{name}/versions/{number}/lineage", summary="Show a version's lineage")
+def show_lineage(name: str, number: int, driftward: Installation) -> Lineage:
+    """Return the bases behind a version, nearest first, and every version derived from it."""
+    with driftward.database.reading() as session:
+        row = _find(session, name, number)
+        return Lineage(
+            version=_version(session, row),
+            ancestors=[_version(session, part) for part in lineage.ancestors(session, row)],
+            descendants=[_version(session, part) for part in lineage.descendants(session, row)],
+        )
+
+
+def _find(session: Session, name: str, number: int) -> VersionRow:
+    return versions.find(session, VersionRef(model=name, number=number))
+
+
+def _model(session: Session, row: ModelRow) -> Model:
+    champion = serving.champion(session, row.name)
+    return Model(
+        name=row.name,
+        tier=row.tier,
+        created_at=row.created_at,
+        champion=str(ref(champion)) if champion else None,
+        versions=[str(ref(version)) for version in versions.of_model(session, row.name)],
+        restrictions=[
+            Restriction(
+                kind=item.kind, subgroup=item.subgroup, reason=item.reason, since=item.since
+            )
+            for item in serving.restrictions(session, row.name)
+        ],
+    )
+
+
+def _version(session: Session, row: VersionRow) -> Version:
+    base = session.get_one(VersionRow, row.base) if row.base is not None else None
+    champion = serving.champion(session, row.model)
+    return Version(
+        name=str(ref(row)),
+        model=row.model,
+        number=row.number,
+        tier=row.tier,
+        origin=row.origin,
+        base=str(ref(base)) if base else None,
+        champion=champion is not None and champion.id == row.id,
+        bundle_digest=row.bundle_digest,
+        encoder_digest=row.encoder_digest,
+        space=row.space,
+        dimension=row.dimension,
+        card=row.card,
+        mlflow_run=row.mlflow_run,
+        created_at=row.created_at,
+        created_by=row.created_by,
+    )

@@ -1,0 +1,192 @@
+"""The pages' routes: each reads one snapshot, and renders one view of it."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+
+from api.http.installation import Desk, Installation, Renderer
+from api.pages.fleet import fleet
+from api.pages.ledger_page import entry_count, ledger_page
+from api.pages.lineage_graph import lineage_graph
+from api.pages.model_page import model_page
+from api.pages.monitor_page import monitor_page
+from api.pages.run_page import run_lines, run_page
+from api.pages.scan_pages import scan_page, scans_page
+from monitor import episodes
+
+router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
+
+Number = Annotated[int | None, Query(ge=1)]
+
+
+@router.get("/")
+def show_fleet(
+    request: Request, driftward: Installation, pages: Renderer, desk: Desk
+) -> Response:
+    now = driftward.clock.now()
+    with driftward.database.reading() as session:
+        view = fleet(session, now=now)
+        entries = entry_count(session)
+    return pages.render(
+        request,
+        "fleet.html",
+        now=now,
+        section="fleet",
+        fleet=view,
+        entries=entries,
+        verified=desk.newest,
+    )
+
+
+@router.get("/monitors")
+def show_monitors(request: Request, driftward: Installation, pages: Renderer) -> Response:
+    now = driftward.clock.now()
+    with driftward.database.reading() as session:
+        view = fleet(session, now=now)
+    rows = [row for row in view.rows if row.standing.monitor is not None]
+    return pages.render(request, "monitors.html", now=now, section="monitors", rows=rows)
+
+
+@router.get("/monitors/{name}")
+def show_monitor(
+    request: Request,
+    name: str,
+    driftward: Installation,
+    pages: Renderer,
+    episode: Number = None,
+) -> Response:
+    now = driftward.clock.now()
+    with driftward.database.reading() as session:
+        view = monitor_page(session, driftward.profiles, name, episode=episode, now=now)
+    return pages.render(request, "monitor.html", now=now, section="monitors", page=view)
+
+
+@router.get("/episodes/{number}")
+def show_episode(number: int, driftward: Installation) -> Response:
+    with driftward.database.reading() as session:
+        row = episodes.require_episode(session, number)
+    return RedirectResponse(f"/monitors/{row.monitor}?episode={row.id}")
+
+
+@router.get("/runs")
+def show_runs(request: Request, driftward: Installation, pages: Renderer) -> Response:
+    with driftward.database.reading() as session:
+        lines = run_lines(session)
+    return pages.render(
+        request, "runs.html", now=driftward.clock.now(), section="runs", runs=lines
+    )
+
+
+@router.get("/runs/{number}")
+def show_run(
+    request: Request, number: int, driftward: Installation, pages: Renderer
+) -> Response:
+    with driftward.database.reading() as session:
+        view = run_page(session, driftward.home.work, number)
+    return pages.render(
+        request, "run.html", now=driftward.clock.now(), section="runs", page=view
+    )
+
+
+@router.get("/runs/{number}/progress")
+def show_progress(
+    request: Request, number: int, driftward: Installation, pages: Renderer
+) -> Response:
+    """Return the part of a run's page that moves; ask for the whole page once it stopped."""
+    with driftward.database.reading() as session:
+        view = run_page(session, driftward.home.work, number)
+    response = pages.render(
+        request, "partials/progress.html", now=driftward.clock.now(), page=view
+    )
+    if not view.moving:
+        response.headers["HX-Refresh"] = "true"
+    return response
+
+
+@router.get("/models")
+def show_models(request: Request, driftward: Installation, pages: Renderer) -> Response:
+    with driftward.database.reading() as session:
+        graph = lineage_graph(session)
+    return pages.render(
+        request, "models.html", now=driftward.clock.now(), section="models", graph=graph
+    )
+
+
+@router.get("/models/{name}")
+def show_model(
+    request: Request,
+    name: str,
+    driftward: Installation,
+    pages: Renderer,
+    version: Number = None,
+) -> Response:
+    now = driftward.clock.now()
+    with driftward.database.reading() as session:
+        view = model_page(session, name, number=version, now=now)
+    return pages.render(request, "model.html", now=now, section="models", page=view)
+
+
+@router.get("/scans")
+def show_scans(
+    request: Request,
+    driftward: Installation,
+    pages: Renderer,
+    before: Number = None,
+    refused: bool = False,
+) -> Response:
+    quarantined = driftward.quarantine.items()
+    with driftward.database.reading() as session:
+        view = scans_page(session, quarantined, before=before, refused_only=refused)
+    return pages.render(
+        request, "scans.html", now=driftward.clock.now(), section="scans", page=view
+    )
+
+
+@router.get("/scans/{number}")
+def show_scan(
+    request: Request, number: int, driftward: Installation, pages: Renderer
+) -> Response:
+    with driftward.database.reading() as session:
+        view = scan_page(session, number)
+    return pages.render(
+        request, "scan.html", now=driftward.clock.now(), section="scans", page=view
+    )
+
+
+@router.get("/ledger")
+def show_ledger(
+    request: Request,
+    driftward: Installation,
+    pages: Renderer,
+    desk: Desk,
+    kind: str | None = None,
+    subject: str | None = None,
+    before: Number = None,
+) -> Response:
+    with driftward.database.reading() as session:
+        view = ledger_page(session, kind=kind or None, subject=subject or None, before=before)
+    return pages.render(
+        request,
+        "ledger.html",
+        now=driftward.clock.now(),
+        section="ledger",
+        page=view,
+        verified=desk.newest,
+    )
+
+
+@router.get("/ledger/verification")
+def show_verification(
+    request: Request, driftward: Installation, pages: Renderer, desk: Desk
+) -> Response:
+    """Verify now; return the finding as part of a page, or where no script runs, the page."""
+    verified = desk.verify()
+    if "hx-request" not in request.headers:
+        return RedirectResponse("/ledger", status_code=HTTPStatus.SEE_OTHER)
+    return pages.render(
+        request, "partials/verification.html", now=driftward.clock.now(), verified=verified
+    )

@@ -1,0 +1,110 @@
+"""Scans, without pseudonyms: attributes, history and a de-identified picture."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Response
+from pydantic import AwareDatetime, BaseModel
+from sqlalchemy import select
+
+from api.http.installation import Installation
+from api.http.paging import Before, Limit
+from monitor.pixels import decode, thumbnail_png
+from monitor.scan_history import describe_scan
+from monitor.tables import ScanRow
+from registry.errors import NotFoundError
+
+router = APIRouter(prefix="/api/v1/scans", tags=["scans"])
+
+THUMBNAIL_SIDE = 192
+
+
+class Scan(BaseModel):
+    """What a scan is, besides its pixels."""
+
+    id: int
+    site: str
+    modality: str
+    body_part: str | None
+    view: str | None
+    manufacturer: str | None
+    scanner_model: str | None
+    software_version: str | None
+    station: str | None
+    protocol: str | None
+    sex: str | None
+    age_years: int | None
+    arrived_at: AwareDatetime
+
+
+class Result(BaseModel):
+    """What a version said of the scan."""
+
+    version: str
+    task: str
+    probability: float
+    threshold: float
+    #: delivered, withheld or background
+    delivery: str
+    at: AwareDatetime
+
+
+class Refusal(BaseModel):
+    """A model that the scan is not for."""
+
+    model: str
+    reason: str
+
+
+class Label(BaseModel):
+    """Delayed ground truth."""
+
+    task: str
+    value: int
+    provenance: str
+    ai_influenced: bool
+    signed_at: AwareDatetime
+
+
+class ScanHistory(Scan):
+    """A scan, who read it, what was said, and what was true."""
+
+    results: list[Result]
+    refused: list[Refusal]
+    labels: list[Label]
+
+
+@router.get("", summary="List scans")
+def list_scans(
+    driftward: Installation, before: Before = None, limit: Limit = 100
+) -> list[Scan]:
+    """Return scans, newest first."""
+    with driftward.database.reading() as session:
+        query = select(ScanRow).order_by(ScanRow.id.desc()).limit(limit)
+        if before is not None:
+            query = query.where(ScanRow.id < before)
+        return [
+            Scan.model_validate(row, from_attributes=True) for row in session.scalars(query)
+        ]
+
+
+@router.get("/{number}", summary="Show a scan's history")
+def show_scan(number: int, driftward: Installation) -> ScanHistory:
+    """Return one scan with its results, refusals and labels."""
+    with driftward.database.reading() as session:
+        return ScanHistory.model_validate(describe_scan(session, number))
+
+
+@router.get(
+    "/{number}/thumbnail.png",
+    summary="Show a scan's picture",
+    response_class=Response,
+    responses={200: {"content": {"image/png": {}}}},
+)
+def show_thumbnail(number: int, driftward: Installation) -> Response:
+    """Return a small picture of the de-identified scan, as a viewer would show it."""
+    with driftward.database.reading() as session:
+        row = session.get(ScanRow, number)
+    if row is None:
+        raise NotFoundError(f"there is no scan {number}: see `driftward scan list`")
+    image = decode(driftward.vault.dataset(row.vault_digest))
+    return Response(thumbnail_png(image, THUMBNAIL_SIDE), media_type="image/png")

@@ -1,0 +1,232 @@
+"""Figures for Prometheus, read from the database whenever they are scraped.
+
+Labels name sites, models, monitors and states: never anything of a patient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from api.assembly import Driftward
+from api.pages.judged import newest_judged
+from api.pages.ledger_page import VerificationDesk, entry_count
+from monitor.embedding import count_pending
+from monitor.episodes import EpisodeState
+from monitor.monitors import all_monitors
+from monitor.tables import EpisodeRow, RefusalRow, ScanRow, VerdictRow
+from registry.jobs import Job
+from registry.outbox import OutboxItem
+from registry.serving import Champion, Restriction
+from registry.versions import VersionRow
+from retrain.tables import RunRow
+
+#: Reads some figures out of one snapshot.
+Reader = Callable[[Session, datetime], Iterable[Metric]]
+
+
+def registry(driftward: Driftward, desk: VerificationDesk) -> CollectorRegistry:
+    """Return a registry of this installation alone."""
+    found = CollectorRegistry()
+    found.register(DriftwardCollector(driftward, desk))
+    return found
+
+
+class DriftwardCollector(Collector):
+    """Reads every figure from one snapshot of the database."""
+
+    def __init__(self, driftward: Driftward, desk: VerificationDesk) -> None:
+        self._driftward = driftward
+        self._desk = desk
+
+    def describe(self) -> Iterable[Metric]:
+        """Return nothing: registration must not read the database."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        now = self._driftward.clock.now()
+        with self._driftward.database.reading() as session:
+            for read in READERS:
+                yield from read(session, now)
+        yield from self._ledger_verified()
+
+    def _ledger_verified(self) -> Iterator[Metric]:
+        newest = self._desk.newest
+        if newest is None:
+            return
+        yield _gauge(
+            "driftward_ledger_valid", "1 if the ledger verified, 0 if not.", newest.found.valid
+        )
+        yield _gauge(
+            "driftward_ledger_verified_timestamp_seconds",
+            "When the ledger was last verified.",
+            newest.at.timestamp(),
+        )
+
+
+def _gauge(name: str, documentation: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, documentation, value=float(value))
+
+
+def _by(
+    name: str, documentation: str, labels: list[str], rows: Iterable[tuple[object, ...]]
+) -> GaugeMetricFamily:
+    """Return a gauge for rows of label values, followed by the figure."""
+    family = GaugeMetricFamily(name, documentation, labels=labels)
+    for *values, figure in rows:
+        family.add_metric([str(value) for value in values], float(str(figure)))
+    return family
+
+
+def _scans(session: Session, now: datetime) -> Iterator[Metric]:
+    scans = CounterMetricFamily("driftward_scans", "Scans taken in.", labels=["site"])
+    newest = []
+    for site, number, last in session.execute(
+        select(ScanRow.site, func.count(ScanRow.id), func.max(ScanRow.arrived_at)).group_by(
+            ScanRow.site
+        )
+    ):
+        scans.add_metric([site], number)
+        newest.append((site, (now - last).total_seconds()))
+    yield scans
+    yield _by(
+        "driftward_seconds_since_last_scan", "Age of a site's newest scan.", ["site"], newest
+    )
+    refusals = CounterMetricFamily(
+        "driftward_refusals", "Scans outside a model's intended use.", labels=["model"]
+    )
+    for model, number in session.execute(
+        select(RefusalRow.model, func.count(RefusalRow.id)).group_by(RefusalRow.model)
+    ):
+        refusals.add_metric([model], number)
+    yield refusals
+
+
+def _work(session: Session, now: datetime) -> Iterator[Metric]:
+    yield _by(
+        "driftward_jobs",
+        "Jobs in the table.",
+        ["kind", "state"],
+        session.execute(
+            select(Job.kind, Job.state, func.count(Job.id)).group_by(Job.kind, Job.state)
+        ),
+    )
+    yield _by(
+        "driftward_runs",
+        "Runs by model and state.",
+        ["model", "state"],
+        session.execute(
+            select(RunRow.model, RunRow.state, func.count(RunRow.id)).group_by(
+                RunRow.model, RunRow.state
+            )
+        ),
+    )
+    waiting, oldest = session.execute(
+        select(func.count(OutboxItem.id), func.min(OutboxItem.created_at)).where(
+            OutboxItem.delivered_at.is_(None)
+        )
+    ).one()
+    yield _gauge("driftward_outbox_waiting", "Changes that MLflow has yet to be told.", waiting)
+    yield _gauge(
+        "driftward_outbox_oldest_seconds",
+        "Age of the oldest change that MLflow has yet to be told.",
+        (now - oldest).total_seconds() if waiting else 0.0,
+    )
+    # A counter by nature, since nothing ever leaves the ledger.
+    entries = CounterMetricFamily("driftward_ledger_entries", "Entries of the ledger.")
+    entries.add_metric([], entry_count(session))
+    yield entries
+
+
+def _drift(session: Session, now: datetime) -> Iterator[Metric]:
+    families = {
+        name: GaugeMetricFamily(f"driftward_{name}", documentation, labels=labels)
+        for name, documentation, labels in (
+            ("pending_scans", "Scans that wait to be embedded.", ["monitor"]),
+            ("alarm_p_value", "Of the newest window with those before it.", ["monitor"]),
+            ("alarm_alpha", "Budget that the alarm's p-value is held against.", ["monitor"]),
+            ("alarm", "1 if the newest window made an alarm.", ["monitor"]),
+            ("drift_effect", "Effect in standard deviations.", ["monitor", "encoder"]),
+            ("drift_effect_low", "Lower end of the interval of 95 %.", ["monitor", "encoder"]),
+            ("drift_effect_high", "Upper end of the interval of 95 %.", ["monitor", "encoder"]),
+            (
+                "drift_smallest_effect",
+                "Smallest effect that the newest window shows with 80 % power.",
+                ["monitor", "encoder"],
+            ),
+            (
+                "seconds_since_last_verdict",
+                "Time since a window was last judged.",
+                ["monitor"],
+            ),
+            ("open_episodes", "Episodes that are open.", ["monitor"]),
+        )
+    }
+    for monitor in all_monitors(session):
+        name = monitor.name
+        families["pending_scans"].add_metric([name], count_pending(session, monitor))
+        families["open_episodes"].add_metric([name], _open_episodes(session, name))
+        last = session.scalar(
+            select(func.max(VerdictRow.created_at)).where(VerdictRow.monitor == name)
+        )
+        if last is not None:
+            seconds = (now - last).total_seconds()
+            families["seconds_since_last_verdict"].add_metric([name], seconds)
+        newest = newest_judged(session, name)
+        if newest is None:
+            continue
+        families["alarm"].add_metric([name], float(newest.alarm))
+        for figure, value in (("p_value", newest.p_value), ("alpha", newest.alpha)):
+            if value is not None:
+                families[f"alarm_{figure}"].add_metric([name], value)
+        for encoder, row in (
+            ("trend", newest.trend),
+            ("monitoring", newest.monitoring),
+            ("champion", newest.champion),
+        ):
+            if row is not None:
+                labels = [name, encoder]
+                families["drift_effect"].add_metric(labels, row.effect)
+                families["drift_effect_low"].add_metric(labels, row.effect_low)
+                families["drift_effect_high"].add_metric(labels, row.effect_high)
+                families["drift_smallest_effect"].add_metric(labels, row.smallest_effect)
+    yield from families.values()
+
+
+def _open_episodes(session: Session, monitor: str) -> int:
+    query = select(func.count(EpisodeRow.id)).where(
+        EpisodeRow.monitor == monitor, EpisodeRow.state == EpisodeState.OPEN
+    )
+    return session.scalar(query) or 0
+
+
+def _serving(session: Session, _now: datetime) -> Iterator[Metric]:
+    yield _by(
+        "driftward_champion_version",
+        "Number of the version that serves.",
+        ["model", "deployment"],
+        session.execute(
+            select(Champion.model, Champion.deployment, VersionRow.number).join(
+                VersionRow, VersionRow.id == Champion.version
+            )
+        ),
+    )
+    yield _by(
+        "driftward_restrictions",
+        "Restrictions and suspensions in force.",
+        ["model", "kind"],
+        session.execute(
+            select(Restriction.model, Restriction.kind, func.count(Restriction.id))
+            .where(Restriction.until.is_(None))
+            .group_by(Restriction.model, Restriction.kind)
+        ),
+    )
+
+
+READERS: tuple[Reader, ...] = (_scans, _work, _drift, _serving)

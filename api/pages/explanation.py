@@ -1,0 +1,140 @@
+"""Why an episode was opened: its cause, place, time, impact, and what each detector saw."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from api.pages import states, wording
+from api.pages.judged import JudgedWindow
+from api.pages.states import State
+from monitor.episodes import Impact
+from monitor.tables import EpisodeRow, VerdictRow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """One detector's word on a window."""
+
+    detector: str
+    p_value: str
+    effect: str
+    #: 0 to 100: how far its p-value lies below 1, in powers of ten, out of the most there is
+    strength: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeavyScan:
+    """A scan that weighs much in the shift."""
+
+    scan: int
+    #: part of the squared distance, as a share of the heaviest scan's
+    weight: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """An episode, explained."""
+
+    id: int
+    state: State
+    cause: str
+    where: str
+    since: str
+    opened: str
+    ended: str | None
+    impact: str
+    reasons: tuple[str, ...]
+    heaviest: tuple[HeavyScan, ...]
+
+
+def explain(row: EpisodeRow) -> Explanation:
+    """Return why an episode was opened."""
+    diagnosis = row.evidence.get("diagnosis", {})
+    heaviest = row.heaviest[0]["weight"] if row.heaviest else 0.0
+    return Explanation(
+        id=row.id,
+        state=states.episode_state(row.state),
+        cause=wording.cause_name(row.cause),
+        where=f"{wording.scans_of(row.subgroup)}",
+        since=wording.moment(row.onset),
+        opened=wording.moment(row.opened_at),
+        ended=wording.moment(row.closed_at) if row.closed_at else None,
+        impact=impact_in_words(row),
+        reasons=tuple(diagnosis.get("reasons", ())),
+        heaviest=tuple(
+            HeavyScan(
+                scan=item["scan"],
+                weight=wording.percent(item["weight"] / heaviest) if heaviest > 0 else "–",
+            )
+            for item in row.heaviest
+        ),
+    )
+
+
+def impact_in_words(row: EpisodeRow) -> str:
+    """Return what a shift did to patients' results, with intervals and numbers of scans."""
+    measured: Mapping[str, Any] | None = row.evidence.get("impact")
+    if measured is None:
+        if row.impact == Impact.SUSPECTED:
+            return "suspected: the champion's own space moved, too; no labels yet"
+        return "none shown: the champion's own space did not move; no labels yet"
+    labelled = wording.counted(measured["scans"], "labelled scan")
+    if not measured["falls"]:
+        return f"none shown on {labelled}: {_measures(measured['after'])}"
+    return f"measured on {labelled}: {_fallen(measured)}"
+
+
+def fall_in_words(row: EpisodeRow) -> str | None:
+    """Return the gravest measured fall for a sentence, or None if none was measured.
+
+    Sensitivity goes first: what it loses are patients whose finding is missed.
+    """
+    measured = row.evidence.get("impact")
+    if not measured or not measured["falls"]:
+        return None
+    order = ("sensitivity", "specificity", "AUC")
+    fall = min(measured["falls"], key=lambda item: order.index(item["measure"]))
+    before, after = wording.fraction(fall["before"]), wording.fraction(fall["after"])
+    return f"{fall['measure']} fell from {before} to {after}"
+
+
+def _fallen(measured: Mapping[str, Any]) -> str:
+    parts = []
+    for fall in measured["falls"]:
+        after = measured["after"][fall["measure"].lower()]
+        parts.append(
+            f"{fall['measure']} {wording.fraction(fall['before'])} → "
+            f"{wording.with_interval(after)}"
+        )
+    return "; ".join(parts)
+
+
+def _measures(values: Mapping[str, Sequence[float]]) -> str:
+    return ", ".join(
+        f"{'AUC' if name == 'auc' else name} {wording.with_interval(value)}"
+        for name, value in values.items()
+    )
+
+
+def evidence_of(window: JudgedWindow) -> tuple[Evidence, ...]:
+    """Return what each detector saw in a window, the strongest first."""
+    return _evidence(window.leading)
+
+
+def _evidence(row: VerdictRow) -> tuple[Evidence, ...]:
+    detectors: Mapping[str, Mapping[str, float]] = row.detail.get("detectors", {})
+    # The least that a p-value of so many draws can be; four powers of ten at least.
+    least = min((part["p_value"] for part in detectors.values()), default=1.0)
+    most = max(4.0, -math.log10(least))
+    return tuple(
+        Evidence(
+            detector=name.replace("-", " "),
+            p_value=wording.p_value(part["p_value"]),
+            effect=wording.effect(part["effect"]),
+            strength=round(-100 * math.log10(part["p_value"]) / most),
+        )
+        for name, part in sorted(detectors.items(), key=lambda item: item[1]["p_value"])
+    )

@@ -1,0 +1,313 @@
+"""The page of one run: how far it is, what the gates said, who signed, what it read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from api.pages import states, wording
+from api.pages.states import State
+from monitor.tables import DatasetRow
+from registry import ledger
+from registry.versions import VersionRow, ref
+from retrain import approvals, plans, runs
+from retrain.gates.outcome import Gate, Outcome
+from retrain.states import RunState, has_ended
+from retrain.tables import GateOutcomeRow, RunRow
+from retrain.training import progress_of
+from retrain.workspace import Progress
+
+#: The road of a run on which nothing goes wrong.
+ROAD = (
+    RunState.PLANNED,
+    RunState.AWAITING_LABELS,
+    RunState.QUEUED,
+    RunState.TRAINING,
+    RunState.VALIDATING,
+    RunState.AWAITING_APPROVAL,
+    RunState.PROMOTED,
+)
+#: States in which a page looks again by itself.
+MOVING = frozenset({RunState.QUEUED, RunState.TRAINING, RunState.VALIDATING})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Milestone:
+    """One state of a run: passed, present, or still to come."""
+
+    state: State
+    at: str | None
+    present: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateLine:
+    """One gate, or one comparison within a gate."""
+
+    name: str
+    state: State
+    statistic: str
+    estimate: str
+    interval: str
+    margin: str
+    p_value: str
+    n: str
+    sentence: str
+    parts: tuple[GateLine, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignatureLine:
+    """One signature."""
+
+    by: str
+    meaning: str
+    reason: str
+    at: str
+    seen: str
+    #: what was signed is what stands now
+    current: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetLine:
+    """One set of scans that a run read."""
+
+    purpose: str
+    scans: int
+    patients: int
+    description: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunPage:
+    """Everything on a run's page."""
+
+    id: int
+    model: str
+    state: State
+    headline: str
+    note: str
+    episode: int | None
+    strategy: str
+    base: str
+    candidate: str | None
+    champion_before: str | None
+    plan: int
+    authority: str
+    people: int
+    missing: int
+    awaiting_approval: bool
+    moving: bool
+    milestones: tuple[Milestone, ...]
+    progress: Progress | None
+    #: of training, 0 to 100
+    percent: int
+    gates: tuple[GateLine, ...]
+    signatures: tuple[SignatureLine, ...]
+    datasets: tuple[DatasetLine, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunLine:
+    """One run in the list of all."""
+
+    id: int
+    model: str
+    state: State
+    strategy: str
+    base: str
+    candidate: str | None
+    episode: int | None
+    note: str
+    changed: str
+
+
+def run_lines(session: Session) -> list[RunLine]:
+    """Return every run, newest first."""
+    return [
+        RunLine(
+            id=row.id,
+            model=row.model,
+            state=states.run_state(row.state),
+            strategy=row.strategy,
+            base=_name(session, row.base) or "–",
+            candidate=_name(session, row.candidate),
+            episode=row.episode,
+            note=row.note,
+            changed=wording.moment(row.changed_at),
+        )
+        for row in runs.all_runs(session)
+    ]
+
+
+def run_page(session: Session, work: Path, run: int) -> RunPage:
+    """Return a run's page.
+
+    Raises
+    ------
+    NotFoundError
+    """
+    row = runs.require_run(session, run)
+    plan = plans.by_id(session, row.plan)
+    gates = runs.gate_outcomes(session, run)
+    state = RunState(row.state)
+    progress = progress_of(work, run) if state is RunState.TRAINING else None
+    missing = approvals.missing(session, row)
+    seen = approvals.seen_digest(session, row)
+    return RunPage(
+        id=row.id,
+        model=row.model,
+        state=states.run_state(row.state),
+        headline=_headline(session, row, gates, missing),
+        note=row.note,
+        episode=row.episode,
+        strategy=row.strategy,
+        base=_name(session, row.base) or "–",
+        candidate=_name(session, row.candidate),
+        champion_before=_name(session, row.champion_before),
+        plan=plan.number,
+        authority=plan.plan.authority.value,
+        people=plan.plan.approval.people,
+        missing=missing,
+        awaiting_approval=state is RunState.AWAITING_APPROVAL,
+        moving=state in MOVING,
+        milestones=_milestones(session, row),
+        progress=progress,
+        percent=_percent(progress),
+        gates=tuple(_gate(gate.detail) for gate in gates),
+        signatures=tuple(
+            SignatureLine(
+                by=signature.by,
+                meaning=signature.meaning,
+                reason=signature.reason,
+                at=wording.moment(signature.signed_at),
+                seen=signature.seen,
+                current=signature.seen == seen,
+            )
+            for signature in approvals.signatures(session, run)
+        ),
+        datasets=_datasets(session, row),
+    )
+
+
+def _name(session: Session, version: int | None) -> str | None:
+    return str(ref(session.get_one(VersionRow, version))) if version is not None else None
+
+
+def _headline(
+    session: Session, row: RunRow, gates: Sequence[GateOutcomeRow], missing: int
+) -> str:
+    candidate = _name(session, row.candidate) or "the candidate"
+    lacking = wording.counted(missing, "approval")
+    refused = any(gate.outcome != Outcome.PASSED for gate in gates)
+    match RunState(row.state):
+        case RunState.PROMOTED:
+            text = f"{candidate} passed every gate and is promoted"
+        case RunState.AWAITING_APPROVAL if missing:
+            text = f"{candidate} passed every gate; {lacking} needed"
+        case RunState.AWAITING_APPROVAL:
+            text = f"{candidate} is approved and can be promoted"
+        case RunState.REJECTED if refused:
+            text = f"{candidate} did not pass its gates"
+        case RunState.AWAITING_LABELS:
+            text = f"Run {row.id} {row.note}"
+        case RunState.TRAINING:
+            text = f"Run {row.id} trains a candidate for {row.model}"
+        case state:
+            text = f"Run {row.id} is {state.value}"
+    return text
+
+
+def _milestones(session: Session, row: RunRow) -> tuple[Milestone, ...]:
+    """Return the states that a run was in, then those that are still ahead of it."""
+    reached: dict[RunState, datetime] = {}
+    for entry in ledger.entries(session, subject=f"run {row.id}"):
+        word = entry.kind.removeprefix("run.").replace("_", " ")
+        if entry.kind.startswith("run.") and word in set(RunState):
+            reached[RunState(word)] = entry.recorded_at
+    present = RunState(row.state)
+    passed = [
+        Milestone(
+            state=states.RUNS[state] if state is present else states.passed(states.RUNS[state]),
+            at=wording.moment(at),
+            present=state is present,
+        )
+        for state, at in reached.items()
+    ]
+    if has_ended(present) or present not in ROAD:
+        return tuple(passed)
+    ahead = ROAD[ROAD.index(present) + 1 :]
+    return (
+        *passed,
+        *(Milestone(state=states.RUNS[state], at=None, present=False) for state in ahead),
+    )
+
+
+def _percent(progress: Progress | None) -> int:
+    if progress is None or not progress.steps or not progress.epochs:
+        return 0
+    done = progress.epoch + progress.step / progress.steps
+    return min(100, round(100 * done / progress.epochs))
+
+
+def _gate(detail: Mapping[str, Any]) -> GateLine:
+    interval = detail["interval"]
+    return GateLine(
+        name=_gate_name(detail["name"]),
+        state=states.gate_state(detail["outcome"]),
+        statistic=detail["statistic"],
+        estimate=wording.quantity(detail["estimate"]),
+        interval=f"{wording.quantity(interval['low'])} to {wording.quantity(interval['high'])}"
+        if interval
+        else "–",
+        margin=wording.quantity(detail["margin"]),
+        p_value=wording.p_value(detail["p_value"]) if detail["p_value"] is not None else "–",
+        n=wording.count(detail["n"]),
+        sentence=detail["sentence"],
+        parts=tuple(_gate(part) for part in detail["parts"]),
+    )
+
+
+_GATE_NAMES = {
+    Gate.SUPERIORITY.value: "Superior where it drifted",
+    Gate.NON_INFERIORITY.value: "Not inferior on the reference",
+    Gate.SUBGROUPS.value: "No subgroup harmed",
+    Gate.PARITY.value: "ONNX and torch agree",
+    "first_version_auc": "AUC of a first version",
+}
+
+
+def _gate_name(name: str) -> str:
+    """Return a gate's name in words; of a part, what it adds to its gate's.
+
+    >>> _gate_name("no_patient_on_both_sides"), _gate_name("calibration/slope")
+    ('No patient on both sides', 'slope')
+    """
+    if name in _GATE_NAMES:
+        return _GATE_NAMES[name]
+    gate, _, part = name.partition("/")
+    words = (part or gate).replace("_", " ").replace("/", ", ")
+    return words.replace("auc", "AUC") if part else wording.sentence(words)
+
+
+def _datasets(session: Session, row: RunRow) -> tuple[DatasetLine, ...]:
+    lines = []
+    for purpose, number in row.datasets.items():
+        dataset = session.get_one(DatasetRow, number)
+        lines.append(
+            DatasetLine(
+                purpose=purpose,
+                scans=dataset.scans,
+                patients=dataset.patients,
+                description=dataset.description,
+                digest=dataset.digest,
+            )
+        )
+    return tuple(lines)

@@ -1,0 +1,187 @@
+"""How a model stands now: what serves, what is withheld, and what is to be done next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from api.pages import states, wording
+from api.pages.states import State
+from monitor import episodes, references
+from monitor.evaluation import unjudged_windows
+from monitor.monitors import Monitor, all_monitors
+from monitor.tables import EpisodeRow
+from registry import serving
+from registry.serving import Reign, Restriction, Withholding
+from registry.versions import VersionRow, ref
+from retrain import runs
+from retrain.states import RunState, has_ended
+from retrain.tables import RunRow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NextStep:
+    """What a person, or the next job, does."""
+
+    text: str
+    #: page on which it is done, if there is one
+    link: str | None = None
+    #: a person must
+    urgent: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """One model, under one of its monitors or under none."""
+
+    model: str
+    tier: str
+    monitor: Monitor | None
+    champion: VersionRow | None
+    champion_since: datetime | None
+    restrictions: tuple[Restriction, ...]
+    #: the open one
+    episode: EpisodeRow | None
+    #: the newest that has not ended
+    run: RunRow | None
+    state: State
+    next_step: NextStep
+
+    @property
+    def champion_name(self) -> str | None:
+        return str(ref(self.champion)) if self.champion else None
+
+    @property
+    def withheld(self) -> str | None:
+        """What is out of use, in words."""
+        if not self.restrictions:
+            return None
+        names = [wording.subgroup_name(row.subgroup) for row in self.restrictions]
+        return " and ".join(dict.fromkeys(names))
+
+
+def standing_of(
+    session: Session, *, model: str, tier: str, monitor: Monitor | None, now: datetime
+) -> Standing:
+    """Return how a model stands."""
+    champion = serving.champion(session, model)
+    restrictions = tuple(serving.restrictions(session, model))
+    episode = episodes.open_episode(session, monitor.name) if monitor else None
+    run = next(
+        (row for row in runs.all_runs(session, model) if not has_ended(RunState(row.state))),
+        None,
+    )
+    return Standing(
+        model=model,
+        tier=tier,
+        monitor=monitor,
+        champion=champion,
+        champion_since=_since(session, model) if champion else None,
+        restrictions=restrictions,
+        episode=episode,
+        run=run,
+        state=_state(session, model, champion, restrictions, episode),
+        next_step=_next_step(session, monitor, champion, episode, run, now),
+    )
+
+
+def monitored_by(session: Session, model: str) -> list[Monitor]:
+    """Return the monitors of a model."""
+    return [
+        monitor for monitor in all_monitors(session) if monitor.specification.model == model
+    ]
+
+
+def watches_with(session: Session, model: str) -> list[str]:
+    """Return the monitors whose monitoring encoder is a version of this model."""
+    return [
+        monitor.name
+        for monitor in all_monitors(session)
+        if monitor.specification.monitoring_encoder.rpartition("@")[0] == model
+    ]
+
+
+def _since(session: Session, model: str) -> datetime | None:
+    return session.scalars(
+        select(Reign.since).where(
+            Reign.model == model, Reign.deployment == serving.EVERYWHERE, Reign.until.is_(None)
+        )
+    ).first()
+
+
+def _state(
+    session: Session,
+    model: str,
+    champion: VersionRow | None,
+    restrictions: tuple[Restriction, ...],
+    episode: EpisodeRow | None,
+) -> State:
+    if any(row.kind == Withholding.SUSPEND for row in restrictions):
+        return states.SUSPENDED
+    if episode is not None:
+        return states.EPISODE_OPEN
+    if restrictions:
+        return states.RESTRICTED
+    if champion is not None:
+        return states.IN_USE
+    return states.MONITORING if watches_with(session, model) else states.NOT_SERVING
+
+
+#: What a run that has not ended waits for.
+_RUN_STEPS = {
+    RunState.PLANNED: "Run {run} is planned",
+    RunState.AWAITING_LABELS: "Run {run} waits for labels",
+    RunState.QUEUED: "Run {run} waits for a worker",
+    RunState.TRAINING: "Run {run} is training",
+    RunState.VALIDATING: "Run {run} is being validated",
+    RunState.SHADOW: "Run {run} is in shadow",
+    RunState.AWAITING_APPROVAL: "Approve run {run}",
+}
+
+
+def _next_step(
+    session: Session,
+    monitor: Monitor | None,
+    champion: VersionRow | None,
+    episode: EpisodeRow | None,
+    run: RunRow | None,
+    now: datetime,
+) -> NextStep:
+    if run is not None:
+        state = RunState(run.state)
+        return NextStep(
+            text=_RUN_STEPS[state].format(run=run.id),
+            link=f"/runs/{run.id}",
+            urgent=state in {RunState.AWAITING_APPROVAL, RunState.AWAITING_LABELS},
+        )
+    if episode is not None:
+        return NextStep(
+            text=f"Look at episode {episode.id}", link=f"/episodes/{episode.id}", urgent=True
+        )
+    return _calm_step(session, monitor, champion, now)
+
+
+def _calm_step(
+    session: Session, monitor: Monitor | None, champion: VersionRow | None, now: datetime
+) -> NextStep:
+    """Return what comes next where no episode is open and no run under way."""
+    if monitor is None:
+        return NextStep(text="Nothing to do" if champion is None else "Apply a monitor")
+    if champion is None:
+        return NextStep(text="Start its first run")
+    if not references.deciding(session, monitor.name):
+        return NextStep(text="Build a reference", link=f"/monitors/{monitor.name}", urgent=True)
+    waiting = unjudged_windows(session, monitor, until=now)
+    if waiting:
+        return NextStep(text=f"{wording.counted(len(waiting), 'window')} to be judged")
+    return NextStep(text=f"Window ends {wording.moment(window_end(monitor, now))}")
+
+
+def window_end(monitor: Monitor, now: datetime) -> datetime:
+    """Return when the window ends in which `now` lies, or the first one if none has begun."""
+    spec = monitor.specification
+    passed = max(0, (now - spec.anchor) // spec.window_length)
+    return spec.anchor + (passed + 1) * spec.window_length

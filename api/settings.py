@@ -1,0 +1,75 @@
+"""Settings: the one module that reads the environment, and where things lie in a home."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+DEFAULT_HOME = Path("driftward-home")
+
+
+class Settings(BaseSettings):
+    """What the environment can set; each as DRIFTWARD_<NAME>."""
+
+    model_config = SettingsConfigDict(env_prefix="DRIFTWARD_", extra="ignore")
+
+    #: where everything is kept
+    home: Path = DEFAULT_HOME
+    #: SQLAlchemy URL; by default SQLite inside the home
+    database_url: str | None = None
+    #: MLflow tracking URI; by default SQLite inside the home
+    mlflow_uri: str | None = None
+    #: "auto", "cpu" or "cuda"
+    device: str = "auto"
+    #: threads of one forward pass or training; 0 takes every core
+    threads: int = Field(default=0, ge=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Home:
+    """The files of one installation."""
+
+    root: Path
+
+    @property
+    def database(self) -> Path:
+        return self.root / "driftward.db"
+
+    @property
+    def mlflow(self) -> Path:
+        return self.root / "mlflow"
+
+    @property
+    def vault(self) -> Path:
+        return self.root / "vault"
+
+    @property
+    def quarantine(self) -> Path:
+        return self.root / "quarantine"
+
+    @property
+    def keys(self) -> Path:
+        return self.root / "keys"
+
+    @property
+    def pseudonym_key(self) -> Path:
+        return self.keys / "pseudonyms.key"
+
+    @property
+    def quarantine_key(self) -> Path:
+        return self.keys / "quarantine.key"
+
+    @property
+    def profiles(self) -> Path:
+        return self.root / "profiles"
+
+    @property
+    def work(self) -> Path:
+        return self.root / "work"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"

@@ -1,0 +1,1 @@
+"""From scan to episode: intake, embedding, references, detection, labels."""

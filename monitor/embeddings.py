@@ -1,0 +1,71 @@
+"""Stored embeddings: float16 rows in the database, read back as float32 arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy import ColumnElement, select
+from sqlalchemy.orm import Session
+
+from monitor.tables import DatasetMember, EmbeddingRow, ScanRow
+from monitor.windows import Window
+
+STORED = np.dtype("<f2")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddedScans:
+    """Scans with their embeddings by one version, in the order of the scans' ids."""
+
+    scans: tuple[ScanRow, ...]
+    #: float32, [n, d]
+    vectors: npt.NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.scans)
+
+    @property
+    def patients(self) -> list[str]:
+        """The patient of each scan: a patient of one site is not one of another."""
+        return [f"{scan.site}/{scan.patient}" for scan in self.scans]
+
+    def where(self, keep: Sequence[bool]) -> EmbeddedScans:
+        """Return the scans for which `keep` holds."""
+        mask = np.asarray(keep, dtype=bool)
+        chosen = tuple(scan for scan, kept in zip(self.scans, keep, strict=True) if kept)
+        return EmbeddedScans(scans=chosen, vectors=self.vectors[mask])
+
+
+def to_bytes(vector: npt.NDArray[np.float32]) -> bytes:
+    """Return an embedding as it is stored."""
+    return vector.astype(STORED).tobytes()
+
+
+def in_window(session: Session, version: int, window: Window) -> EmbeddedScans:
+    """Return what arrived in a window and was embedded by a version."""
+    return _read(
+        session, version, ScanRow.arrived_at >= window.start, ScanRow.arrived_at < window.end
+    )
+
+
+def in_dataset(session: Session, version: int, dataset: int) -> EmbeddedScans:
+    """Return a dataset's scans that were embedded by a version."""
+    chosen = select(DatasetMember.scan).where(DatasetMember.dataset == dataset)
+    return _read(session, version, ScanRow.id.in_(chosen))
+
+
+def _read(session: Session, version: int, *conditions: ColumnElement[bool]) -> EmbeddedScans:
+    rows = session.execute(
+        select(ScanRow, EmbeddingRow.vector)
+        .join(EmbeddingRow, EmbeddingRow.scan == ScanRow.id)
+        .where(EmbeddingRow.version == version, *conditions)
+        .order_by(ScanRow.id)
+    ).all()
+    vectors = np.array([np.frombuffer(vector, dtype=STORED) for _, vector in rows])
+    return EmbeddedScans(
+        scans=tuple(scan for scan, _ in rows),
+        vectors=np.atleast_2d(vectors).astype(np.float32),
+    )

@@ -1,0 +1,1 @@
+"""From a received file to a de-identified scan, by one path for every road."""

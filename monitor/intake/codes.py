@@ -1,0 +1,181 @@
+"""The code lists to which free text is brought, and the words that equipment is named with.
+
+A tag that is meant to hold a code holds a name now and then. What is on no
+list is `OTHER`, or a keyed token where telling values apart is of use; no
+text passes because it looks harmless.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Set
+
+#: What is stated, but on no list. No DICOM code is in small letters, so that
+#: no intended use can admit it.
+OTHER = "other"
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+#: Modality (0008,0060), PS3.3 C.7.3.1.1.1: those that make images.
+MODALITIES = _words(
+    "BI BMD CR CT DG DX ES GM IO IVOCT IVUS LP LS MG MR NM OCT OP OPM OPT OPTBSV OPTENF "
+    "OPV OT PT PX RF RG RTIMAGE SM TG US VA XA XC"
+)
+
+#: View Position (0018,5101): radiographs, PS3.3 C.8.1.2 and C.8.11.3; mammograms, PS3.16 CID 4014.
+VIEWS = _words(
+    "AP PA LL RL RLD LLD RLO LLO LATERAL CC MLO ML LM LMO XCC XCCL XCCM FB SIO ISO CV AT RM RCC"
+)
+VIEW_SYNONYMS = {"LAT": "LATERAL", "POSTERO_ANTERIOR": "PA", "ANTERO_POSTERIOR": "AP"}
+
+#: Body Part Examined (0018,0015), PS3.16 annex L.
+BODY_PARTS = _words(
+    "ABDOMEN ABDOMENPELVIS ADRENAL ANKLE ANUS AORTA ARM BACK BLADDER BONE BRAIN BREAST "
+    "BRONCHUS BUTTOCK CALCANEUS CALF CAROTID CEREBELLUM CERVIX CHEEK CHEST CHESTABDOMEN "
+    "CHESTABDPELVIS CLAVICLE COCCYX COLON CORNEA CORONARYARTERY CSPINE CTSPINE DUODENUM EAR "
+    "ELBOW ESOPHAGUS EXTREMITY EYE FACE FEMUR FINGER FOOT FOREARM GALLBLADDER HAND HEAD "
+    "HEADNECK HEART HIP HUMERUS IAC ILEUM ILIUM JAW JEJUNUM KIDNEY KNEE LARYNX LEG LIVER "
+    "LSPINE LSSPINE LUNG MANDIBLE MAXILLA MEDIASTINUM MOUTH NECK NECKCHEST "
+    "NECKCHESTABDOMEN NECKCHESTABDPELV NOSE ORBIT OVARY PANCREAS PARATHYROID PAROTID PATELLA "
+    "PELVIS PENIS PHARYNX PROSTATE RADIUS RADIUSULNA RECTUM RIB SCALP SCAPULA SCLERA SCROTUM "
+    "SELLA SHOULDER SINUS SKULL SPINE SPLEEN SSPINE STERNUM STOMACH SUBMANDIBULAR TESTIS "
+    "THIGH THUMB THYMUS THYROID TIBIA TIBIAFIBULA TLSPINE TMJ TOE TONGUE TRACHEA TSPINE ULNA "
+    "URETER URETHRA UTERUS VAGINA VULVA WHOLEBODY WRIST ZYGOMA"
+)
+BODY_PART_SYNONYMS = {
+    "THORAX": "CHEST",
+    "LUNGS": "LUNG",
+    "LUMBARSPINE": "LSPINE",
+    "CERVICALSPINE": "CSPINE",
+    "THORACICSPINE": "TSPINE",
+}
+
+SEXES = _words("M F O")
+
+_MAKERS = _words(
+    "ACCURAY AG AGFA ALOKA ARINETA BV CANON CARESTREAM CO COMPANY CORP CORPORATION DRTECH "
+    "EASTMAN ELECTRONICS ELEKTA ESAOTE FILM FUJI FUJIFILM GE GEMS GEVAERT GMBH HEALTH HEALTHCARE "
+    "HEALTHINEERS HITACHI HOLOGIC IMAGING INC KG KODAK KONICA LIMITED LLC LODOX LTD MEDICAL "
+    "MEDISON MEDTRONIC MINDRAY MINOLTA NEUSOFT OLYMPUS PHILIPS PHOTO PLANMECA RAYENCE SAMSUNG "
+    "SHIMADZU SIEMENS SIRONA SWISSRAY SYSTEM SYSTEMS TOPCON TOSHIBA UIH UNITED VAREX VARIAN "
+    "VATECH VIEWORKS VILLA ZEISS"
+)
+_MODELS = _words(
+    "ACHIEVA AERA AERODR AFFINITI ALPHA ALTEA AMBITION AMIRA AMULET AMX AQUILION ARCHITECT ARISTOS "
+    "ARTIS ARTIST AS ASCEND ASPIRE AVANTO AXIOM AXIS BIOGRAPH BRIGHTSPEED BRILLIANCE BRIVO "
+    "CLASSIC COMBIDIAGNOST COMPASS CONFIDENCE CR CT DEFINITION DEFINIUM DIAGNOST DIGITAL "
+    "DIGITALDIAGNOST DIMENSIONS DIRECTVIEW DISCOVERY DR DRIVE DRX DSTREAM DUAL "
+    "DURADIAGNOST DX EDGE ELARA ELITE ELITION EMOTION EPIQ ESPREE ESSENTA ESSENTIAL EVO "
+    "EVOLUTION EXPLORER FCR FD FDR FIT FLASH FORCE FUSION GALAN GENESIS GO HD ICT IMPAX "
+    "INCISIVE INGENIA INGENUITY INNOVALITY INSPIRATION INTERA IQON LIGHTNING LIGHTSPEED "
+    "LORAD LUMINA LUMINOS MAGNETOM MAMMOMAT MAX MCT MIRA MMR MOBILE MOBILEDIAGNOST MOBILETT "
+    "MR MULTIX NAEOTOM NANO ONE OPTIMA ORIAN PANORAMA PEGASUS PERSPECTIVE PIONEER PLUS "
+    "PREMIER PRIME PRISMA PRISTINA PRO PROFILE PROTEUS REVELATION REVOLUTION SCOPE SELECT "
+    "SELENIA SENOGRAPHE SENSATION SIGNA SKYRA SKYRAFIT SOLA SOMATOM SPECTRAL SUITE SUPRIA SYMPHONY "
+    "TERRA TIM TITAN TRIO TRIOTIM ULTRA VANTAGE VCT VERIO VIDA VISION VISIONARY VOYAGER WDR "
+    "WIDE XR YSIO ZEN"
+)
+_VERSIONING = _words(
+    "BUILD CT DR FIRMWARE HOTFIX LX MR NX PATCH REL RELEASE REV REVISION SOFTWARE SP SW SYNGO "
+    "VER VERSION"
+)
+#: Words in the names of makers, models and software versions.
+EQUIPMENT_WORDS = _MAKERS | _MODELS | _VERSIONING
+
+#: Words in the names of protocols.
+PROTOCOL_WORDS = (
+    BODY_PARTS
+    | VIEWS
+    | MODALITIES
+    | _words(
+        "A ABD ABDO ADC ADULT ANGIO ANTERIOR AORTIC ARTERIAL ASL AX AXIAL BABY BEDSIDE BILAT "
+        "BILATERAL BLADE BOLD BOLUS BONE BREATH C CALCIUM CARDIAC CERVICAL CHILD CM COLLIMATED "
+        "CONTRAST COR CORONAL CORONARY CTA CUBE DECUBITUS DELAYED DIFFUSION DIXON DOSE DTI DWI "
+        "DYNAMIC ECHO EPI ERECT FH EXPIRATION EXPIRATORY EXTREMITIES FAT FATSAT FIELD FLAIR FMRI "
+        "FOR FOV FRONTAL FS FSE FULL GATED GRADIENT GRE GRID H HASTE HELICAL HF HIGH HIGHRES HOLD "
+        "HR HRCT I ILD IN INFANT INFERIOR INSP INSPIRATION INSPIRATORY INTERLEAVED INVERSION IS "
+        "IV KV KVP L LAT LEFT LOCALIZER LONG LOW LOWDOSE LR LT LUMBAR LYING M MAN MANUAL MEDIUM "
+        "MIP MM MOBILE MPR MPRAGE MRA MRCP MRI MULTI NATIVE NEONATAL NEONATE NO NODULE NON "
+        "NONGRID OBL OBLIQUE ORAL P PAED PAEDIATRIC PARENCHYMA PD PE PED PEDIATRIC PEDS "
+        "PERFUSION PHASE PORT PORTABLE PORTAL POST POSTERIOR PRE PRONE PULM PULMONARY R "
+        "RECON RES RESOLUTION REST RESTING RIBS RIGHT ROUTINE RT S SAG SAGITTAL SAT SCORE SCOUT "
+        "SCREENING SE SEATED SEMI SEQ SEQUENTIAL SERIES SHORT SI SITTING SLICE SMALL SPACE SPAIR "
+        "SPGR SPIN SPINAL SPIRAL STANDARD STANDING STATE STD STIR STRESS SUPERIOR SUPINE SURVEY "
+        "SWI T TASK TE TEST THIN THICK THORACIC TO TOF TOPOGRAM TR TRA TRANS TRANSVERSE TRAUMA "
+        "TSE TWO UPPER UPRIGHT VENOUS VESSEL VIBE VIEW VIEWS VOLUME W WHEELCHAIR WHOLE WINDOW "
+        "WITH WITHOUT WO"
+    )
+)
+
+#: Names of one modality's SOP Classes where the instance does not say its modality.
+MODALITY_OF_CLASS: Mapping[str, str] = {
+    "1.2.840.10008.5.1.4.1.1.1": "CR",
+    "1.2.840.10008.5.1.4.1.1.1.1": "DX",
+    "1.2.840.10008.5.1.4.1.1.1.1.1": "DX",
+    "1.2.840.10008.5.1.4.1.1.1.2": "MG",
+    "1.2.840.10008.5.1.4.1.1.1.2.1": "MG",
+    "1.2.840.10008.5.1.4.1.1.2": "CT",
+    "1.2.840.10008.5.1.4.1.1.4": "MR",
+    "1.2.840.10008.5.1.4.1.1.6.1": "US",
+    "1.2.840.10008.5.1.4.1.1.20": "NM",
+    "1.2.840.10008.5.1.4.1.1.128": "PT",
+}
+
+_SEPARATORS = re.compile(r"[^A-Za-z0-9.]+")
+# What a version is made of: 2, 5.7, D13, VB17A, DV26.0, 1725.a. No number of
+# more than five digits: patient identifiers are longer.
+_LETTERED_NUMBER = r"[A-Za-z]{0,2}\d{1,5}[A-Za-z]{0,2}"
+_VERSION_PART = re.compile(rf"{_LETTERED_NUMBER}(\.({_LETTERED_NUMBER}|[A-Za-z])){{0,5}}")
+_SMALL_NUMBER = re.compile(r"[A-Za-z]?\d{1,3}[A-Za-z]?")
+# 01.02.1960 and 1960.02.01 look like versions.
+_DATE = re.compile(r"(19|20)\d\d[._-]\d{1,2}[._-]\d{1,2}|\d{1,2}[._-]\d{1,2}[._-](19|20)\d\d")
+
+
+def listed(code: str, codes: Set[str], synonyms: Mapping[str, str] | None = None) -> str | None:
+    """Return the code as it is listed: None where nothing is stated, `OTHER` for the rest.
+
+    >>> listed("chest ", BODY_PARTS), listed("", BODY_PARTS), listed("SMITH", BODY_PARTS)
+    ('CHEST', None, 'other')
+    """
+    stated = code.strip().upper()
+    if not stated:
+        return None
+    joined = re.sub(r"[\s_-]+", "", stated)
+    for candidate in (stated, joined):
+        known = (synonyms or {}).get(candidate, candidate)
+        if known in codes:
+            return known
+    return OTHER
+
+
+def names_equipment(text: str) -> bool:
+    """Say whether a text consists of equipment words and parts of versions alone.
+
+    >>> names_equipment("24 LX MR Software release:DV26.0_R01_1725.a")
+    True
+    >>> names_equipment("Room of Dr. Smith"), names_equipment("built 01.02.1960")
+    (False, False)
+    """
+    if _DATE.search(text):
+        return False
+    return _consists_of(text, EQUIPMENT_WORDS, _VERSION_PART)
+
+
+def names_protocol(text: str) -> bool:
+    """Say whether a text consists of protocol words and small numbers alone.
+
+    >>> names_protocol("CHEST PA 2 views"), names_protocol("CHEST Smith, John")
+    (True, False)
+    """
+    return _consists_of(text, PROTOCOL_WORDS, _SMALL_NUMBER)
+
+
+def _consists_of(text: str, words: Set[str], pattern: re.Pattern[str]) -> bool:
+    parts = [part.strip(".") for part in _SEPARATORS.split(text)]
+    parts = [part for part in parts if part]
+    return bool(parts) and all(
+        part.upper() in words or pattern.fullmatch(part) is not None for part in parts
+    )

@@ -1,0 +1,136 @@
+"""Monitors: what is watched, with which encoder, in which windows, at which alarm budget."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Annotated
+
+import yaml
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from monitor.subgroups import Attribute
+from monitor.tables import MonitorRow
+from registry import ledger
+from registry.canonical import digest_of
+from registry.errors import MonitorSpecError, NotFoundError
+from registry.versions import find, require_model
+
+
+class MonitorSpecification(BaseModel):
+    """A monitor as it stands in its YAML file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+    model: str
+    task: str
+    #: NAME@NUMBER of a fixed encoder that runs beside the champion
+    monitoring_encoder: str
+    window_hours: Annotated[float, Field(gt=0)]
+    #: where the first window starts
+    anchor: AwareDatetime
+    #: chance of one false alarm a week, over all that can raise it
+    alpha_per_week: Annotated[float, Field(gt=0, lt=0.5)]
+    subgroup_attributes: list[Attribute]
+    #: fewest scans at which a window, or a subgroup of it, is tested
+    floor: Annotated[int, Field(ge=20)]
+
+    @property
+    def window_length(self) -> timedelta:
+        return timedelta(hours=self.window_hours)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Monitor:
+    """A monitor in force."""
+
+    name: str
+    specification: MonitorSpecification
+    digest: str
+    applied_at: datetime
+
+
+def parse_monitor(text: str, *, source: str) -> MonitorSpecification:
+    """Read a specification.
+
+    Raises
+    ------
+    MonitorSpecError
+        Naming the file and the key.
+    """
+    try:
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise MonitorSpecError(f"{source} is not YAML: {error}") from error
+    if not isinstance(document, dict):
+        raise MonitorSpecError(
+            f"{source}: a monitor is a mapping of keys; see docs/monitors.md"
+        )
+    try:
+        return MonitorSpecification.model_validate(document)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
+            for problem in error.errors()
+        )
+        raise MonitorSpecError(f"{source}: {problems}") from error
+
+
+def apply_monitor(
+    session: Session, specification: MonitorSpecification, *, actor: str, at: datetime
+) -> Monitor:
+    """Put a monitor into force, or change it; the same specification again changes nothing."""
+    require_model(session, specification.model)
+    find(session, specification.monitoring_encoder)
+    document = specification.model_dump(mode="json")
+    digest = digest_of(document)
+    row = session.get(MonitorRow, specification.name)
+    if row is not None and row.digest == digest:
+        return _read(row)
+    if row is None:
+        row = MonitorRow(name=specification.name)
+        session.add(row)
+    row.model, row.specification, row.digest = specification.model, document, digest
+    row.applied_at = at
+    ledger.append(
+        session,
+        at=at,
+        actor=actor,
+        kind="monitor.applied",
+        subject=specification.name,
+        facts={"digest": digest, "specification": document},
+        seals=[row],
+    )
+    return _read(row)
+
+
+def require_monitor(session: Session, name: str) -> Monitor:
+    """Return the monitor of that name.
+
+    Raises
+    ------
+    NotFoundError
+        Naming the monitors that do exist.
+    """
+    row = session.get(MonitorRow, name)
+    if row is None:
+        have = ", ".join(monitor.name for monitor in all_monitors(session))
+        raise NotFoundError(f"there is no monitor {name}: {have or 'none was applied yet'}")
+    return _read(row)
+
+
+def all_monitors(session: Session) -> list[Monitor]:
+    """Return every monitor, by name."""
+    return [_read(row) for row in session.scalars(select(MonitorRow).order_by(MonitorRow.name))]
+
+
+def _read(row: MonitorRow) -> Monitor:
+    return Monitor(
+        name=row.name,
+        specification=MonitorSpecification.model_validate(row.specification),
+        digest=row.digest,
+        applied_at=row.applied_at,
+    )

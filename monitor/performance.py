@@ -1,0 +1,226 @@
+"""Performance of a version on labelled scans: what it is, and whether it fell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy import ColumnElement, select
+from sqlalchemy.orm import Session
+
+from monitor import labels
+from monitor.statistics.discrimination import Area, estimate_auc
+from monitor.statistics.independent_differences import independent_difference
+from monitor.statistics.proportions import OperatingPoint, operating_point
+from monitor.subgroups import Subgroup
+from monitor.tables import DatasetMember, PerformanceRow, ResultRow, ScanRow
+from monitor.windows import Window
+from registry import ledger
+from registry.canonical import Json
+from registry.errors import InsufficientDataError
+
+LEVEL = 0.95
+#: Labels show an impact if a measure is lower than on the reference with this
+#: one-sided error, shared by the three measures.
+IMPACT_ALPHA = 0.01
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelledResults:
+    """Results of one version on scans whose truth is known."""
+
+    #: probability of the positive class, float64, [n]
+    scores: npt.NDArray[np.float64]
+    #: [n]
+    truth: npt.NDArray[np.bool_]
+    #: one a scan
+    patients: tuple[str, ...]
+    scans: tuple[ScanRow, ...]
+    threshold: float
+    #: labels among them that an AI influenced
+    ai_influenced: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Performance:
+    """How well a version reads, with 95 % intervals by patient."""
+
+    area: Area
+    point: OperatingPoint
+
+    def to_dict(self) -> dict[str, Json]:
+        """Return [estimate, low, high] of each measure."""
+        return {
+            "auc": [
+                self.area.estimate,
+                self.area.interval.low,
+                self.area.interval.high,
+            ],
+            **{
+                name: [value.estimate, value.interval.low, value.interval.high]
+                for name, value in (
+                    ("sensitivity", self.point.sensitivity),
+                    ("specificity", self.point.specificity),
+                )
+            },
+        }
+
+
+def labelled_results(
+    session: Session,
+    *,
+    version: int,
+    task: str,
+    window: Window | None = None,
+    dataset: int | None = None,
+    subgroup: Subgroup | None = None,
+) -> LabelledResults:
+    """Return the results of one version on labelled scans, in the order of the scans.
+
+    Raises
+    ------
+    InsufficientDataError
+        If there are none.
+    """
+    conditions: list[ColumnElement[bool]] = [
+        ResultRow.version == version,
+        ResultRow.task == task,
+    ]
+    if window is not None:
+        conditions += [ScanRow.arrived_at >= window.start, ScanRow.arrived_at < window.end]
+    if dataset is not None:
+        chosen = select(DatasetMember.scan).where(DatasetMember.dataset == dataset)
+        conditions.append(ScanRow.id.in_(chosen))
+    if subgroup is not None:
+        conditions.append(subgroup.where())
+    rows = session.execute(
+        select(ScanRow, ResultRow)
+        .join(ResultRow, ResultRow.scan == ScanRow.id)
+        .where(*conditions)
+        .order_by(ScanRow.id)
+    ).all()
+    known = labels.latest(session, [scan.id for scan, _ in rows])
+    labelled = [
+        (scan, result, known[scan.id, task])
+        for scan, result in rows
+        if (scan.id, task) in known
+    ]
+    if not labelled:
+        raise InsufficientDataError(what="labelled scans with a result", needed=1, got=0)
+    return LabelledResults(
+        scores=np.array([result.probabilities[-1] for _, result, _ in labelled]),
+        truth=np.array([label.value == 1 for *_, label in labelled]),
+        patients=tuple(f"{scan.site}/{scan.patient}" for scan, *_ in labelled),
+        scans=tuple(scan for scan, *_ in labelled),
+        threshold=labelled[0][1].threshold,
+        ai_influenced=sum(label.ai_influenced for *_, label in labelled),
+    )
+
+
+def measure(results: LabelledResults) -> Performance:
+    """Measure performance.
+
+    Raises
+    ------
+    InsufficientDataError
+        If a class is missing.
+    """
+    patients = list(results.patients)
+    return Performance(
+        area=estimate_auc(results.scores, results.truth, patients, level=LEVEL),
+        point=operating_point(
+            results.scores,
+            results.truth,
+            patients=patients,
+            threshold=results.threshold,
+            level=LEVEL,
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fall:
+    """A measure that is lower than on the reference."""
+
+    measure: str
+    before: float
+    after: float
+    #: one-sided, of no fall
+    p_value: float
+
+
+def falls(before: Performance, after: Performance) -> list[Fall]:
+    """Return the measures that fell, each tested one-sided at a third of `IMPACT_ALPHA`."""
+    found = [
+        Fall(
+            measure=name,
+            before=first.estimate,
+            after=second.estimate,
+            p_value=independent_difference(second, first, level=LEVEL).p_greater(0.0),
+        )
+        for name, first, second in (
+            ("AUC", before.area, after.area),
+            ("sensitivity", before.point.sensitivity, after.point.sensitivity),
+            ("specificity", before.point.specificity, after.point.specificity),
+        )
+    ]
+    return [fall for fall in found if fall.p_value <= IMPACT_ALPHA / len(found)]
+
+
+def store(
+    session: Session,
+    *,
+    monitor: str,
+    version: int,
+    window: Window,
+    subgroup: str,
+    results: LabelledResults,
+    performance: Performance,
+    actor: str,
+    at: datetime,
+) -> PerformanceRow:
+    """Store what was measured; a later measurement of the same window is a new row."""
+    row = PerformanceRow(
+        monitor=monitor,
+        version=version,
+        start=window.start,
+        end=window.end,
+        subgroup=subgroup,
+        scans=len(results.scans),
+        positives=int(np.count_nonzero(results.truth)),
+        measures=performance.to_dict(),
+        created_at=at,
+    )
+    session.add(row)
+    session.flush()
+    ledger.append(
+        session,
+        at=at,
+        actor=actor,
+        kind="performance.measured",
+        subject=monitor,
+        facts={
+            "window": str(window),
+            "version": version,
+            "subgroup": subgroup,
+            "scans": row.scans,
+            "ai_influenced": results.ai_influenced,
+        },
+        seals=[row],
+    )
+    return row
+
+
+def newest(session: Session, monitor: str) -> list[PerformanceRow]:
+    """Return the newest measurement of each window and subgroup, in the order of time."""
+    rows = session.scalars(
+        select(PerformanceRow)
+        .where(PerformanceRow.monitor == monitor)
+        .order_by(PerformanceRow.id)
+    )
+    latest: dict[tuple[datetime, datetime, str], PerformanceRow] = {
+        (row.start, row.end, row.subgroup): row for row in rows
+    }
+    return sorted(latest.values(), key=lambda row: (row.start, row.end, row.subgroup))

@@ -1,0 +1,215 @@
+"""References: frozen, accepted sets of embeddings, and the profile of each."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from functools import lru_cache
+from pathlib import Path
+from tempfile import mkdtemp
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from monitor import embeddings
+from monitor.datasets import Purpose, freeze, members, patients_in
+from monitor.monitors import Monitor
+from monitor.profiles import ReferenceProfile
+from monitor.tables import DatasetRow, ReferenceRow, ScanRow
+from registry import ledger, lineage
+from registry.canonical import sha256
+from registry.errors import ConflictError, IntegrityError, NotFoundError
+from registry.versions import VersionRow, ref
+
+
+class EncoderRole(StrEnum):
+    """Which of a monitor's encoders a reference belongs to."""
+
+    MONITORING = "monitoring"
+    CHAMPION = "champion"
+
+
+class ProfileStore:
+    """Profiles as directories named by the digest of their bytes."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def save(self, profile: ReferenceProfile) -> str:
+        """Store a profile, and return its digest."""
+        self._root.mkdir(parents=True, exist_ok=True)
+        staging = Path(mkdtemp(dir=self._root, prefix=".saving-"))
+        try:
+            profile.save(staging)
+            digest = _digest(staging)
+            if not (self._root / digest).exists():
+                staging.rename(self._root / digest)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+        return digest
+
+    def load(self, digest: str) -> ReferenceProfile:
+        """Return a stored profile.
+
+        Raises
+        ------
+        NotFoundError
+            If it is gone.
+        IntegrityError
+            If its bytes are no longer those that were accepted.
+        """
+        return _load(self._root, digest)
+
+
+@lru_cache(maxsize=8)
+def _load(root: Path, digest: str) -> ReferenceProfile:
+    directory = root / digest
+    if not directory.is_dir():
+        raise NotFoundError(f"profile {digest[:12]} is gone: restore it from a backup")
+    if _digest(directory) != digest:
+        raise IntegrityError(f"profile {digest[:12]} was changed since it was accepted")
+    return ReferenceProfile.load(directory)
+
+
+def _digest(directory: Path) -> str:
+    parts = [f"{path.name}:{sha256(path.read_bytes())}" for path in sorted(directory.iterdir())]
+    return sha256("\n".join(parts).encode())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FittedReference:
+    """A profile that waits to be accepted."""
+
+    encoder: EncoderRole
+    version: VersionRow
+    profile_digest: str
+
+
+def eligible(
+    session: Session, scans: Sequence[ScanRow], versions: Sequence[VersionRow]
+) -> list[ScanRow]:
+    """Return the scans of patients that trained none of the versions, nor their bases.
+
+    On a fine-tuned network, embeddings of training scans differ from those of
+    new scans of the same distribution, so a reference must hold none.
+    """
+    trained: set[str] = set()
+    for version in versions:
+        for part in (version, *lineage.ancestors(session, version)):
+            digests = [data["digest"] for data in part.card["training_data"] if data["digest"]]
+            trained |= patients_in(session, digests)
+    return [scan for scan in scans if scan.patient not in trained]
+
+
+def freeze_reference(
+    session: Session, scans: Sequence[ScanRow], *, description: str, actor: str, at: datetime
+) -> DatasetRow:
+    """Freeze scans as a reference's dataset."""
+    return freeze(
+        session, scans, purpose=Purpose.REFERENCE, description=description, actor=actor, at=at
+    )
+
+
+def fit(
+    session: Session,
+    store: ProfileStore,
+    *,
+    dataset: int,
+    encoder: EncoderRole,
+    version: VersionRow,
+    seed: int,
+) -> FittedReference:
+    """Fit and store the profile of a dataset in one version's space.
+
+    Raises
+    ------
+    InsufficientReferenceError
+        If the dataset is too small for a calibrated profile.
+    ConflictError
+        If some of its scans are not embedded by that version yet.
+    """
+    embedded = embeddings.in_dataset(session, version.id, dataset)
+    expected = len(members(session, dataset))
+    if len(embedded) != expected:
+        raise ConflictError(
+            f"{expected - len(embedded)} of {expected} reference scans are not embedded by "
+            f"{ref(version)} yet: run `driftward work`, then try again"
+        )
+    profile = ReferenceProfile.fit(
+        embedded.vectors, embedded.patients, seed=seed, space=version.space
+    )
+    return FittedReference(encoder=encoder, version=version, profile_digest=store.save(profile))
+
+
+def accept(
+    session: Session,
+    monitor: Monitor,
+    fitted: Sequence[FittedReference],
+    *,
+    dataset: DatasetRow,
+    reason: str,
+    actor: str,
+    at: datetime,
+) -> list[ReferenceRow]:
+    """Accept fitted references: they decide from now on, those before them no longer do.
+
+    The first reference of the monitoring encoder stays the trend's for good,
+    so that the trend runs unbroken across promotions.
+    """
+    before = deciding(session, monitor.name)
+    for row in before:
+        row.decides = False
+        row.retired_at = None if row.trend else at
+    has_trend = trend(session, monitor.name) is not None
+    rows = [
+        ReferenceRow(
+            monitor=monitor.name,
+            encoder=item.encoder.value,
+            version=item.version.id,
+            space=item.version.space,
+            dataset=dataset.id,
+            profile_digest=item.profile_digest,
+            accepted_at=at,
+            decides=True,
+            trend=item.encoder is EncoderRole.MONITORING and not has_trend,
+        )
+        for item in fitted
+    ]
+    session.add_all(rows)
+    session.flush()
+    ledger.append(
+        session,
+        at=at,
+        actor=actor,
+        kind="reference.accepted",
+        subject=monitor.name,
+        facts={
+            "dataset": dataset.digest,
+            "scans": dataset.scans,
+            "profiles": {row.encoder: row.profile_digest for row in rows},
+            "reason": reason,
+        },
+        seals=[*rows, *before],
+    )
+    return rows
+
+
+def deciding(session: Session, monitor: str) -> list[ReferenceRow]:
+    """Return the references whose verdicts can raise an alarm."""
+    return list(
+        session.scalars(
+            select(ReferenceRow)
+            .where(ReferenceRow.monitor == monitor, ReferenceRow.decides)
+            .order_by(ReferenceRow.id)
+        )
+    )
+
+
+def trend(session: Session, monitor: str) -> ReferenceRow | None:
+    """Return the reference against which the trend is drawn, if there is one yet."""
+    return session.scalars(
+        select(ReferenceRow).where(ReferenceRow.monitor == monitor, ReferenceRow.trend)
+    ).first()

@@ -1,0 +1,75 @@
+"""One scan's history: what is known of it, who read it, what was said, what was true."""
+
+from __future__ import annotations
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from monitor.tables import LabelRow, RefusalRow, ResultRow, ScanRow
+from registry.canonical import Json, to_json
+from registry.errors import NotFoundError
+from registry.versions import VersionRow, ref
+
+#: Columns that are shown; pseudonyms are not, since nobody needs them to judge a scan.
+SHOWN = (
+    "id",
+    "site",
+    "modality",
+    "body_part",
+    "view",
+    "manufacturer",
+    "scanner_model",
+    "software_version",
+    "station",
+    "protocol",
+    "sex",
+    "age_years",
+    "arrived_at",
+)
+
+
+def describe_scan(session: Session, scan: int) -> dict[str, Json]:
+    """Return a scan with its results, refusals and labels.
+
+    Raises
+    ------
+    NotFoundError
+    """
+    row = session.get(ScanRow, scan)
+    if row is None:
+        raise NotFoundError(f"there is no scan {scan}: see `driftward scan list`")
+    results = session.execute(
+        select(ResultRow, VersionRow)
+        .join(VersionRow, VersionRow.id == ResultRow.version)
+        .where(ResultRow.scan == scan)
+        .order_by(ResultRow.id)
+    ).all()
+    refusals = session.scalars(select(RefusalRow).where(RefusalRow.scan == scan))
+    labels = session.scalars(
+        select(LabelRow).where(LabelRow.scan == scan).order_by(LabelRow.id)
+    )
+    return {
+        **{name: to_json(getattr(row, name)) for name in SHOWN},
+        "results": [
+            {
+                "version": str(ref(version)),
+                "task": result.task,
+                "probability": result.probabilities[-1],
+                "threshold": result.threshold,
+                "delivery": result.delivery,
+                "at": to_json(result.created_at),
+            }
+            for result, version in results
+        ],
+        "refused": [{"model": refusal.model, "reason": refusal.reason} for refusal in refusals],
+        "labels": [
+            {
+                "task": label.task,
+                "value": label.value,
+                "provenance": label.provenance,
+                "ai_influenced": label.ai_influenced,
+                "signed_at": to_json(label.signed_at),
+            }
+            for label in labels
+        ],
+    }

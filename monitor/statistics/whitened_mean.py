@@ -1,0 +1,58 @@
+"""Shift of the mean along whitened principal directions.
+
+Every scan is whitened along the first p principal directions and brought to length one:
+heavy tails then cannot drown a shift of the mean, and the features' total variance is
+known (the spatial sign of Oja 2010, *Multivariate Nonparametric Methods with R*,
+chapter 8). The U-statistic of their mean is a Hotelling statistic that needs no n > p
+(Wang, Peng & Li 2015, JASA 110:1658-1669).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from monitor.statistics.embeddings import Floats, Singles
+from monitor.statistics.patients import Patients
+from monitor.statistics.whitening import Coordinates
+
+_SHORTEST = np.float32(1e-12)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WhitenedMean:
+    """Whitened directions of scans, or (`directional=False`) whitened scans themselves."""
+
+    name: str
+    #: [p] held-out variances of the first p principal directions
+    variances: Floats
+    weight: float
+    directional: bool = True
+
+    @property
+    def size(self) -> int:
+        return len(self.variances)
+
+    @property
+    def scale(self) -> float:
+        """From shifts of unit vectors to standard deviations: their mean square is 1/p."""
+        return float(np.sqrt(self.size)) if self.directional else 1.0
+
+    def features(self, at: Coordinates) -> Singles:
+        """Return [n, p]."""
+        deviations = np.sqrt(self.variances).astype(np.float32)
+        white: Singles = at.principal[:, : self.size] / deviations
+        if not self.directional:
+            return white
+        lengths = np.sqrt(np.einsum("ij,ij->i", white, white))
+        white /= np.maximum(lengths, _SHORTEST)[:, None]
+        return white
+
+    def left_out_features(self, at: Coordinates, patients: Patients, scans: int) -> Singles:  # noqa: ARG002
+        """Return the features as they are.
+
+        The mean needs no correction: a scan taken out of the fit keeps its whitened
+        direction (Sherman & Morrison 1950), and only its length changes.
+        """
+        return self.features(at)

@@ -1,0 +1,237 @@
+"""The monitor's tables: scans and what was seen in them, monitors and what they concluded."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ForeignKey, Index, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from registry.database import Base
+from registry.ledger import BatchSealed, Sealed
+
+
+class ScanRow(BatchSealed, Base):
+    """One de-identified scan. Its batch is sealed as a whole."""
+
+    __tablename__ = "scans"
+    __table_args__ = (
+        UniqueConstraint("site", "instance"),
+        Index("ix_scans_site_arrived_at", "site", "arrived_at"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    site: Mapped[str]
+    #: keyed pseudonyms
+    patient: Mapped[str] = mapped_column(index=True)
+    study: Mapped[str] = mapped_column(index=True)
+    series: Mapped[str]
+    instance: Mapped[str]
+    #: de-identified file in the vault
+    vault_digest: Mapped[str]
+    #: digest of the pixel bytes alone: tells a resend from a conflict
+    pixel_digest: Mapped[str]
+    modality: Mapped[str]
+    body_part: Mapped[str | None]
+    view: Mapped[str | None]
+    manufacturer: Mapped[str | None]
+    scanner_model: Mapped[str | None]
+    software_version: Mapped[str | None]
+    station: Mapped[str | None]
+    protocol: Mapped[str | None]
+    sex: Mapped[str | None]
+    age_years: Mapped[int | None]
+    arrived_at: Mapped[datetime] = mapped_column(index=True)
+
+
+class EmbeddingRow(BatchSealed, Base):
+    """One scan in one space, by one version."""
+
+    __tablename__ = "embeddings"
+    __table_args__ = (UniqueConstraint("scan", "version"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    scan: Mapped[int] = mapped_column(ForeignKey("scans.id"), index=True)
+    version: Mapped[int] = mapped_column(ForeignKey("versions.id"), index=True)
+    space: Mapped[str]
+    #: float16, little-endian, [dimension]
+    vector: Mapped[bytes]
+
+
+class ResultRow(BatchSealed, Base):
+    """What a version said of a scan, and whether it was delivered."""
+
+    __tablename__ = "results"
+    __table_args__ = (UniqueConstraint("scan", "version", "task"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    scan: Mapped[int] = mapped_column(ForeignKey("scans.id"), index=True)
+    version: Mapped[int] = mapped_column(ForeignKey("versions.id"), index=True)
+    task: Mapped[str]
+    #: one probability a class, in the order of the task's classes
+    probabilities: Mapped[list[Any]]
+    threshold: Mapped[float]
+    #: "delivered", "withheld" (restricted or suspended), or "background"
+    #: (a version that does not serve)
+    delivery: Mapped[str]
+    created_at: Mapped[datetime]
+
+
+class RefusalRow(BatchSealed, Base):
+    """A scan outside a model's intended use."""
+
+    __tablename__ = "refusals"
+    __table_args__ = (UniqueConstraint("scan", "model"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    scan: Mapped[int] = mapped_column(ForeignKey("scans.id"), index=True)
+    model: Mapped[str] = mapped_column(ForeignKey("models.name"), index=True)
+    reason: Mapped[str]
+    created_at: Mapped[datetime]
+
+
+class MonitorRow(Sealed, Base):
+    """A monitor as its specification stands now."""
+
+    __tablename__ = "monitors"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    model: Mapped[str] = mapped_column(ForeignKey("models.name"))
+    specification: Mapped[dict[str, Any]]
+    digest: Mapped[str]
+    applied_at: Mapped[datetime]
+
+
+class DatasetRow(Sealed, Base):
+    """A frozen set of scans, named by what it is for; its digest covers content, not dates."""
+
+    __tablename__ = "datasets"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    digest: Mapped[str] = mapped_column(index=True)
+    #: training, selection, locked reference, locked drifted, reference
+    purpose: Mapped[str]
+    description: Mapped[str]
+    scans: Mapped[int]
+    patients: Mapped[int]
+    frozen_at: Mapped[datetime]
+
+
+class DatasetMember(Base):
+    __tablename__ = "dataset_members"
+
+    dataset: Mapped[int] = mapped_column(ForeignKey("datasets.id"), primary_key=True)
+    scan: Mapped[int] = mapped_column(ForeignKey("scans.id"), primary_key=True)
+
+
+class ReferenceRow(Sealed, Base):
+    """A frozen, accepted reference of one space, with its profile."""
+
+    __tablename__ = "monitor_references"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    monitor: Mapped[str] = mapped_column(ForeignKey("monitors.name"), index=True)
+    #: "monitoring" or "champion"
+    encoder: Mapped[str]
+    version: Mapped[int] = mapped_column(ForeignKey("versions.id"))
+    space: Mapped[str]
+    dataset: Mapped[int] = mapped_column(ForeignKey("datasets.id"))
+    profile_digest: Mapped[str]
+    accepted_at: Mapped[datetime]
+    #: verdicts against it can raise an alarm, until it is replaced
+    decides: Mapped[bool]
+    #: the trend is drawn against it, unbroken
+    trend: Mapped[bool]
+    retired_at: Mapped[datetime | None]
+
+
+class VerdictRow(Sealed, Base):
+    """What the detectors say of one window and subgroup against one reference."""
+
+    __tablename__ = "verdicts"
+    __table_args__ = (UniqueConstraint("monitor", "reference", "start", "end", "subgroup"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    monitor: Mapped[str] = mapped_column(ForeignKey("monitors.name"), index=True)
+    reference: Mapped[int] = mapped_column(ForeignKey("monitor_references.id"), index=True)
+    start: Mapped[datetime]
+    end: Mapped[datetime] = mapped_column(index=True)
+    #: "attribute=value", or "" for all scans
+    subgroup: Mapped[str]
+    scans: Mapped[int]
+    patients: Mapped[int]
+    p_value: Mapped[float]
+    effect: Mapped[float]
+    effect_low: Mapped[float]
+    effect_high: Mapped[float]
+    smallest_effect: Mapped[float]
+    #: of this window with those before it; None for a subgroup
+    persistence_p_value: Mapped[float | None]
+    #: members, kernel, seed
+    detail: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime]
+
+
+class EpisodeRow(Sealed, Base):
+    """One shift, from opening to closing."""
+
+    __tablename__ = "episodes"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    monitor: Mapped[str] = mapped_column(ForeignKey("monitors.name"), index=True)
+    #: open, accepted, closed
+    state: Mapped[str]
+    opened_at: Mapped[datetime]
+    #: when the shift began, as far as windows tell
+    onset: Mapped[datetime]
+    closed_at: Mapped[datetime | None]
+    closed_reason: Mapped[str | None]
+    cause: Mapped[str]
+    #: "attribute=value", or None for all scans
+    subgroup: Mapped[str | None]
+    #: none shown, suspected, measured
+    impact: Mapped[str]
+    p_value: Mapped[float]
+    effect: Mapped[float]
+    #: what decided the cause, and the impact, in words and numbers
+    evidence: Mapped[dict[str, Any]]
+    #: scans that weigh most, heaviest first
+    heaviest: Mapped[list[Any]]
+
+
+class LabelRow(Sealed, Base):
+    """Delayed ground truth of one scan; a correction is a new row."""
+
+    __tablename__ = "labels"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    scan: Mapped[int] = mapped_column(ForeignKey("scans.id"), index=True)
+    task: Mapped[str]
+    value: Mapped[int]
+    #: reader, adjudicated, report, pathology, dataset
+    provenance: Mapped[str]
+    reader: Mapped[str]
+    signed_at: Mapped[datetime]
+    #: derived when it arrives: was the AI's result available before the reader signed
+    ai_influenced: Mapped[bool]
+    arrived_at: Mapped[datetime]
+
+
+class PerformanceRow(Sealed, Base):
+    """Performance of one version on the labelled scans of one window."""
+
+    __tablename__ = "performance"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    monitor: Mapped[str] = mapped_column(ForeignKey("monitors.name"), index=True)
+    version: Mapped[int] = mapped_column(ForeignKey("versions.id"))
+    start: Mapped[datetime]
+    end: Mapped[datetime] = mapped_column(index=True)
+    #: "attribute=value", or "" for all scans
+    subgroup: Mapped[str]
+    scans: Mapped[int]
+    positives: Mapped[int]
+    #: auc, sensitivity, specificity: each [estimate, low, high]
+    measures: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime]

@@ -1,0 +1,1 @@
+"""The artifact format: what a version of a model is made of."""

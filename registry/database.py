@@ -1,0 +1,226 @@
+"""The database: one engine, typed tables, migrations, and what makes SQLite safe.
+
+SQLite before 3.51.3 can corrupt a write-ahead log when it is reset while
+another connection reads; so the newer of Python's own library and the one in
+`pysqlite3` is used, and an older one is refused.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import (
+    JSON,
+    DateTime,
+    Dialect,
+    Engine,
+    MetaData,
+    TypeDecorator,
+    create_engine,
+    event,
+    make_url,
+)
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import DeclarativeBase, Session
+
+from registry.errors import NewerSchemaError, SetupError, StorageFullError
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+OLDEST_SAFE_SQLITE = (3, 51, 3)
+BUSY_SECONDS = 30
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+#: Names every constraint alike on every database, so that a migration can drop it by name.
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A time that always carries UTC: SQLite would drop the zone."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.utcoffset() is None:
+            raise ValueError("a time without a zone cannot be stored")
+        value = value.astimezone(UTC)
+        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        if value is None:
+            return None
+        moment: datetime = value
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+class Base(DeclarativeBase):
+    """What every table of the four packages derives from."""
+
+    metadata = MetaData(naming_convention=NAMING)
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy reads it as a class attribute
+        datetime: UtcDateTime(),
+        dict[str, Any]: JSON(),
+        list[Any]: JSON(),
+        list[str]: JSON(),
+    }
+
+
+def safe_sqlite() -> ModuleType:
+    """Return the DB-API module whose SQLite has no write-ahead-log corruption bug.
+
+    Raises
+    ------
+    SetupError
+        If neither Python's library nor `pysqlite3` is new enough.
+    """
+    if sqlite3.sqlite_version_info >= OLDEST_SAFE_SQLITE:
+        return sqlite3
+    from pysqlite3 import dbapi2
+
+    module: ModuleType = dbapi2
+    if module.sqlite_version_info < OLDEST_SAFE_SQLITE:
+        wanted = ".".join(map(str, OLDEST_SAFE_SQLITE))
+        raise SetupError(
+            f"SQLite {module.sqlite_version} can corrupt its log; install pysqlite3>=0.6.1 "
+            f"(SQLite {wanted} or newer), or use PostgreSQL"
+        )
+    return module
+
+
+class Database:
+    """One database: transactions that write, transactions that read, and its schema."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.engine = _engine(url)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        """Open a session that commits at the end, or rolls back on any error.
+
+        On SQLite it takes the write lock at once (BEGIN IMMEDIATE), so that
+        two writers queue instead of failing half-way.
+
+        Raises
+        ------
+        StorageFullError
+            If the disk has no room; nothing of the transaction is kept.
+        """
+        with (
+            _full_disk_named(),
+            Session(self.engine, expire_on_commit=False) as session,
+            session.begin(),
+        ):
+            yield session
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """Open a session on one consistent snapshot; what it changes is never kept."""
+        engine = self.engine.execution_options(read_only=True)
+        with Session(engine, expire_on_commit=False) as session:
+            yield session
+
+    def migrate(self) -> None:
+        """Bring the schema to this version's newest revision.
+
+        Raises
+        ------
+        NewerSchemaError
+            If a newer Driftward wrote it; nothing is changed.
+        """
+        from alembic import command
+
+        self.require_known_schema()
+        with self.engine.begin() as connection:
+            config = _alembic_config()
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+
+    def revision(self) -> str | None:
+        """Return the schema revision that is stored, or None for an empty database."""
+        from alembic.runtime.migration import MigrationContext
+
+        with self.engine.connect() as connection:
+            return MigrationContext.configure(connection).get_current_revision()
+
+    def require_known_schema(self) -> None:
+        """Refuse a schema that this version does not know.
+
+        Raises
+        ------
+        NewerSchemaError
+            Named with both revisions and the way out.
+        """
+        from alembic.script import ScriptDirectory
+
+        stored = self.revision()
+        script = ScriptDirectory.from_config(_alembic_config())
+        known = {revision.revision for revision in script.walk_revisions()}
+        if stored is not None and stored not in known:
+            raise NewerSchemaError(
+                f"this home's schema {stored} is newer than this Driftward knows "
+                f"(newest: {script.get_current_head()}): upgrade driftward, or choose another "
+                "home with --home"
+            )
+
+    def dispose(self) -> None:
+        """Close every pooled connection."""
+        self.engine.dispose()
+
+
+def _alembic_config() -> Config:
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    return config
+
+
+def _engine(url: str) -> Engine:
+    parsed = make_url(url)
+    if parsed.get_backend_name() != "sqlite":
+        return create_engine(url, pool_pre_ping=True)
+    engine = create_engine(url, module=safe_sqlite(), connect_args={"timeout": BUSY_SECONDS})
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, _record: object) -> None:
+        # The driver must not begin transactions by itself: `begin` below does.
+        connection.isolation_level = None
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Any) -> None:
+        read_only = connection.get_execution_options().get("read_only", False)
+        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+@contextmanager
+def _full_disk_named() -> Iterator[None]:
+    try:
+        yield
+    except OperationalError as error:
+        if "disk is full" in str(error.orig):
+            raise StorageFullError(
+                "the disk that holds the database is full: nothing of this change was kept; "
+                "free space and try again"
+            ) from error
+        raise

@@ -1,0 +1,80 @@
+"""The outbox: what MLflow has yet to be told. Written with the change, delivered after it.
+
+Delivery is idempotent, in order, and stops at the first failure, so that a
+later alias never overtakes an earlier one.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from sqlalchemy import ForeignKey, func, select
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from registry.database import Base, Database
+from registry.tracking import Tracking
+from registry.versions import VersionRow, ref
+
+
+class OutboxItem(Base):
+    __tablename__ = "outbox"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    version: Mapped[int] = mapped_column(ForeignKey("versions.id"))
+    #: alias to point at the version; None registers the version alone
+    alias: Mapped[str | None]
+    created_at: Mapped[datetime]
+    delivered_at: Mapped[datetime | None] = mapped_column(index=True)
+
+
+def champion_alias(deployment: str) -> str:
+    """Return the alias under which MLflow shows a deployment's champion."""
+    return "champion" if deployment == "everywhere" else f"champion-{deployment}"
+
+
+def put_version(session: Session, version: VersionRow, *, at: datetime) -> None:
+    """Ask that MLflow's registry hold this version."""
+    session.add(OutboxItem(version=version.id, created_at=at))
+
+
+def put_alias(session: Session, version: VersionRow, *, alias: str, at: datetime) -> None:
+    """Ask that MLflow's alias point at this version."""
+    session.add(OutboxItem(version=version.id, alias=alias, created_at=at))
+
+
+def waiting(database: Database) -> int:
+    """Count what MLflow has yet to be told."""
+    query = select(func.count(OutboxItem.id)).where(OutboxItem.delivered_at.is_(None))
+    with database.reading() as session:
+        return session.scalar(query) or 0
+
+
+def deliver(database: Database, tracking: Tracking) -> int:
+    """Tell MLflow what it has yet to be told, and return how many items that were."""
+    count = 0
+    while (item := _next(database)) is not None:
+        row, version = item
+        number = version.mlflow_version or tracking.create_version(
+            version.model,
+            artifact_uri=version.artifact_uri,
+            run_id=version.mlflow_run,
+            tags={"driftward.version": str(ref(version)), "digest": version.bundle_digest},
+        )
+        if row.alias is not None:
+            tracking.set_alias(version.model, row.alias, number)
+        with database.transaction() as session:
+            session.get_one(OutboxItem, row.id).delivered_at = datetime.now(UTC)
+            session.get_one(VersionRow, version.id).mlflow_version = number
+        count += 1
+    return count
+
+
+def _next(database: Database) -> tuple[OutboxItem, VersionRow] | None:
+    with database.reading() as session:
+        row = session.scalars(
+            select(OutboxItem)
+            .where(OutboxItem.delivered_at.is_(None))
+            .order_by(OutboxItem.id)
+            .limit(1)
+        ).first()
+        return (row, session.get_one(VersionRow, row.version)) if row else None

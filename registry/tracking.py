@@ -1,0 +1,184 @@
+"""MLflow: runs, metrics, dataset inputs, artifacts and aliases. The one module that imports it.
+
+MLflow stores bytes here; nothing of it is ever loaded as code (`load_model`
+is never called), and which version is the champion is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlparse
+
+from registry.errors import NotFoundError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+EXPERIMENT = "driftward"
+BUNDLE_FOLDER = "bundle"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetInput:
+    """What a run read: MLflow keeps it as a dataset input."""
+
+    name: str
+    digest: str
+    #: "training", "selection", "locked drifted", "locked reference"
+    context: str
+    scans: int
+
+
+class Tracking:
+    """A client of one MLflow store, created at its first use."""
+
+    def __init__(self, uri: str, artifacts: Path) -> None:
+        self._uri = uri
+        self._artifacts = artifacts
+
+    @cached_property
+    def _client(self) -> MlflowClient:
+        # MLflow tells of its table creation at INFO on the root handler.
+        logging.getLogger("mlflow").setLevel(logging.WARNING)
+        logging.getLogger("alembic").setLevel(logging.WARNING)
+        from mlflow import MlflowClient
+
+        return MlflowClient(tracking_uri=self._uri, registry_uri=self._uri)
+
+    @cached_property
+    def _experiment(self) -> str:
+        found = self._client.get_experiment_by_name(EXPERIMENT)
+        if found is not None:
+            return str(found.experiment_id)
+        self._artifacts.mkdir(parents=True, exist_ok=True)
+        return str(
+            self._client.create_experiment(
+                EXPERIMENT, artifact_location=self._artifacts.resolve().as_uri()
+            )
+        )
+
+    def ping(self) -> None:
+        """Ask the store for something small; whatever is wrong with it is raised."""
+        self._client.search_experiments(max_results=1)
+
+    def start_run(
+        self, name: str, *, params: Mapping[str, object], tags: Mapping[str, str]
+    ) -> str:
+        """Open a run and return its identifier."""
+        from mlflow.entities import Param
+
+        run = self._client.create_run(self._experiment, run_name=name, tags=dict(tags))
+        run_id = str(run.info.run_id)
+        self._client.log_batch(
+            run_id, params=[Param(key, str(value)) for key, value in params.items()]
+        )
+        return run_id
+
+    def log_inputs(self, run_id: str, inputs: Sequence[DatasetInput]) -> None:
+        """Record what a run reads."""
+        from mlflow.entities import Dataset, InputTag
+        from mlflow.entities import DatasetInput as MlflowInput
+
+        self._client.log_inputs(
+            run_id,
+            [
+                MlflowInput(
+                    Dataset(
+                        name=item.name,
+                        # MLflow's column holds 36 characters.
+                        digest=item.digest[:36],
+                        source_type="driftward",
+                        source=json.dumps({"digest": item.digest}),
+                        profile=json.dumps({"scans": item.scans}),
+                    ),
+                    tags=[InputTag("mlflow.data.context", item.context)],
+                )
+                for item in inputs
+            ],
+        )
+
+    def log_metrics(self, run_id: str, metrics: Mapping[str, float], *, step: int = 0) -> None:
+        """Record metrics of one step in one call."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        self._client.log_batch(
+            run_id,
+            metrics=[Metric(key, float(value), now, step) for key, value in metrics.items()],
+        )
+
+    def end_run(self, run_id: str, *, failed: bool = False) -> None:
+        """Close a run."""
+        self._client.set_terminated(run_id, "FAILED" if failed else "FINISHED")
+
+    def store_bundle(self, run_id: str, directory: Path) -> str:
+        """Copy a bundle's files into a run's artifacts, and return their URI."""
+        self._client.log_artifacts(run_id, str(directory), BUNDLE_FOLDER)
+        root = str(self._client.get_run(run_id).info.artifact_uri)
+        return f"{root}/{BUNDLE_FOLDER}"
+
+    def create_version(
+        self, model: str, *, artifact_uri: str, run_id: str, tags: Mapping[str, str]
+    ) -> str:
+        """Register an artifact as a version of `model`, and return MLflow's number for it.
+
+        Asked again for the same run, it returns the version that exists.
+        """
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self._client.create_registered_model(model)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        for version in self._client.search_model_versions(f"name = '{model}'"):
+            if version.run_id == run_id:
+                return str(version.version)
+        created = self._client.create_model_version(
+            model, source=artifact_uri, run_id=run_id, tags=dict(tags)
+        )
+        return str(created.version)
+
+    def set_alias(self, model: str, alias: str, version: str) -> None:
+        """Point an alias at a version."""
+        self._client.set_registered_model_alias(model, alias, version)
+
+    def alias(self, model: str, alias: str) -> str | None:
+        """Return the version an alias points at, or None."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return str(self._client.get_model_version_by_alias(model, alias).version)
+        except MlflowException as error:
+            if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+                return None
+            raise
+
+    def fetch(self, artifact_uri: str, into: Path) -> Path:
+        """Return a local directory with a stored bundle's files.
+
+        A local store is read where it lies; any other is downloaded under `into`.
+
+        Raises
+        ------
+        NotFoundError
+            If the artifact is gone.
+        """
+        parsed = urlparse(artifact_uri)
+        if parsed.scheme in {"", "file"}:
+            path = Path(unquote(parsed.path))
+            if not path.is_dir():
+                raise NotFoundError(
+                    f"artifact {artifact_uri} is gone: restore it from a backup"
+                )
+            return path
+        from mlflow.artifacts import download_artifacts
+
+        return Path(download_artifacts(artifact_uri=artifact_uri, dst_path=str(into)))

@@ -1,0 +1,1 @@
+"""From episode to champion: plan, decision, run, gates, approval, promotion."""

@@ -1,0 +1,177 @@
+"""The job that decides about an episode, and carries out what the plan lets happen by itself."""
+
+from __future__ import annotations
+
+import structlog
+from sqlalchemy.orm import Session
+
+from monitor import episodes
+from monitor.episodes import EpisodeState, Impact
+from monitor.monitors import require_monitor
+from monitor.tables import EpisodeRow
+from registry import serving
+from registry.clock import Clock
+from registry.database import Database
+from registry.errors import InsufficientDataError
+from registry.identities import SYSTEM
+from registry.jobs import Claim, enqueue, fence
+from registry.serving import Withholding
+from retrain import decisions, plans, run_data, runs
+from retrain.decisions import Action, Step
+from retrain.plans import AppliedPlan
+from retrain.states import RunState
+from retrain.tables import RunRow
+from retrain.training import TRAIN
+
+log = structlog.get_logger(__name__)
+
+
+class Decider:
+    """Does the job `decide`: payload {episode}."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    def handle(self, claim: Claim) -> None:
+        """Decide, restrict, ask for labels, plan the run and queue it once labels suffice."""
+        with self._database.transaction() as session:
+            fence(session, claim)
+            episode = episodes.require_episode(session, int(claim.payload["episode"]))
+            if episode.state != EpisodeState.OPEN:
+                return
+            monitor = require_monitor(session, episode.monitor)
+            model = monitor.specification.model
+            plan = plans.in_force(session, model)
+            made = decisions.decide(
+                session, episode, plan, actor=SYSTEM.name, at=self._clock.now()
+            )
+            for step, row in made:
+                if row.carried_out:
+                    self._carry_out(session, step, episode, model, plan)
+            if plan is not None:
+                self._move_run(session, episode, plan, task=monitor.specification.task)
+
+    def _carry_out(
+        self,
+        session: Session,
+        step: Step,
+        episode: EpisodeRow,
+        model: str,
+        plan: AppliedPlan | None,
+    ) -> None:
+        match step.action:
+            case Action.RESTRICT:
+                serving.withhold(
+                    session,
+                    model=model,
+                    kind=Withholding.RESTRICT,
+                    subgroup=episode.subgroup,
+                    reason=step.reason,
+                    actor=SYSTEM.name,
+                    at=self._clock.now(),
+                )
+            case Action.LABEL_REQUEST | Action.RUN:
+                if plan is not None and step.strategy is not None:
+                    self._plan_run(session, step, episode, model, plan)
+            case Action.LOG | Action.TICKET:
+                pass  # the decision itself is what people are shown
+
+    def _plan_run(
+        self, session: Session, step: Step, episode: EpisodeRow, model: str, plan: AppliedPlan
+    ) -> None:
+        if step.strategy is None or runs.of_episode(session, episode.id, plan.id) is not None:
+            return
+        champion = serving.require_champion(session, model)
+        monitor = require_monitor(session, episode.monitor)
+        run = runs.create(
+            session,
+            model=model,
+            episode=episode.id,
+            plan=plan,
+            strategy=step.strategy,
+            base=champion,
+            champion=champion,
+            settings={"task": monitor.specification.task},
+            seed=episode.id,
+            note=step.reason,
+            actor=SYSTEM.name,
+            at=self._clock.now(),
+        )
+        runs.advance(
+            session,
+            run,
+            RunState.AWAITING_LABELS,
+            note=f"waits for {plan.plan.labels.at_least} labelled scans of the shift",
+            actor=SYSTEM.name,
+            at=self._clock.now(),
+        )
+
+    def _move_run(
+        self, session: Session, episode: EpisodeRow, plan: AppliedPlan, *, task: str
+    ) -> None:
+        """Queue a run whose labels measured an impact; end one whose labels showed none."""
+        run = runs.of_episode(session, episode.id, plan.id)
+        if run is None or run.state != RunState.AWAITING_LABELS:
+            return
+        judged = "impact" in episode.evidence
+        if judged and episode.impact == Impact.NONE_SHOWN:
+            self._end_without_impact(session, run, episode)
+        elif episode.impact == Impact.MEASURED:
+            try:
+                run_data.freeze_repair(
+                    session,
+                    run,
+                    episode,
+                    plan.plan,
+                    task=task,
+                    actor=SYSTEM.name,
+                    at=self._clock.now(),
+                )
+            except InsufficientDataError as error:
+                log.info(
+                    "run still waits for labels", run=run.id, needed=error.needed, got=error.got
+                )
+                return
+            queue(session, run, actor=SYSTEM.name, clock=self._clock)
+
+    def _end_without_impact(self, session: Session, run: RunRow, episode: EpisodeRow) -> None:
+        scans = episode.evidence["impact"]["scans"]
+        if scans < plans.by_id(session, run.plan).plan.labels.at_least:
+            return
+        reason = f"{scans} labelled scans of the shift show no impact"
+        runs.advance(
+            session,
+            run,
+            RunState.SUPERSEDED,
+            note=f"{reason}: nothing to repair",
+            actor=SYSTEM.name,
+            at=self._clock.now(),
+        )
+        for restriction in serving.restrictions(session, run.model):
+            # A person's suspension stays until a person lifts it.
+            if (restriction.kind, restriction.subgroup) == (
+                Withholding.RESTRICT,
+                episode.subgroup,
+            ):
+                serving.lift(
+                    session,
+                    restriction,
+                    reason=reason,
+                    actor=SYSTEM.name,
+                    at=self._clock.now(),
+                )
+
+
+def queue(session: Session, run: RunRow, *, actor: str, clock: Clock) -> None:
+    """Queue a run whose data are frozen."""
+    runs.advance(
+        session,
+        run,
+        RunState.QUEUED,
+        note="waits for a worker",
+        actor=actor,
+        at=clock.now(),
+        facts={"datasets": dict(run.datasets)},
+    )
+    enqueue(session, kind=TRAIN, key=f"{TRAIN}/run {run.id}", payload={"run": run.id})

@@ -1,0 +1,157 @@
+"""Decisions: from an episode's cause and impact, by the plan, to what is done about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from monitor.causes import Cause
+from monitor.episodes import Impact
+from monitor.tables import EpisodeRow
+from registry import ledger
+from retrain.plans import AppliedPlan, Authority, Autonomy, Strategy
+from retrain.tables import DecisionRow
+
+
+class Action(StrEnum):
+    """What can be done about an episode."""
+
+    LOG = "log"
+    TICKET = "ticket"
+    RESTRICT = "restrict"
+    LABEL_REQUEST = "label request"
+    RUN = "run"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One thing to do, and why."""
+
+    action: Action
+    reason: str
+    strategy: Strategy | None = None
+
+
+def steps_for(
+    *, cause: Cause, subgroup: str | None, impact: Impact, plan: AppliedPlan | None
+) -> Iterator[Step]:
+    """Yield what the plan asks for, the least invasive first.
+
+    A drift alone changes no model: a run is asked for only where labels have
+    measured an impact, and labels are asked for until they have.
+    """
+    if plan is None:
+        yield Step(
+            action=Action.TICKET,
+            reason="the model has no change plan, so it is locked: a person must look",
+        )
+        return
+    rules = plan.plan
+    if cause in rules.restrict_on and subgroup is not None and impact is not Impact.NONE_SHOWN:
+        yield Step(
+            action=Action.RESTRICT,
+            reason=f"plan {plan.number} restricts on the cause {cause.value}: {subgroup}",
+        )
+    strategy = rules.modifications.get(cause)
+    if strategy is None or rules.authority is Authority.NONE:
+        why = (
+            "gives no authority to change the model"
+            if rules.authority is Authority.NONE
+            else f"permits no modification for the cause {cause.value}"
+        )
+        yield Step(action=Action.TICKET, reason=f"plan {plan.number} {why}: a person must look")
+        return
+    if impact is Impact.MEASURED:
+        yield Step(
+            action=Action.RUN,
+            strategy=strategy,
+            reason=f"labels measured an impact; plan {plan.number} permits {strategy.value} "
+            f"for the cause {cause.value}",
+        )
+        return
+    yield Step(
+        action=Action.LABEL_REQUEST,
+        strategy=strategy,
+        reason=f"impact is {impact.value}: plan {plan.number} needs "
+        f"{rules.labels.at_least} labelled scans of the shift to measure it",
+    )
+
+
+def decide(
+    session: Session,
+    episode: EpisodeRow,
+    plan: AppliedPlan | None,
+    *,
+    actor: str,
+    at: datetime,
+) -> list[tuple[Step, DecisionRow]]:
+    """Record the steps that are new for this episode under this plan, and return them.
+
+    Whether a step is carried out or only proposed follows from the plan's
+    autonomy; the caller does what is to be carried out.
+    """
+    known = set(
+        session.scalars(
+            select(DecisionRow.action).where(
+                DecisionRow.episode == episode.id,
+                DecisionRow.plan == (plan.id if plan else None),
+            )
+        )
+    )
+    made: list[tuple[Step, DecisionRow]] = []
+    steps = steps_for(
+        cause=Cause(episode.cause),
+        subgroup=episode.subgroup,
+        impact=Impact(episode.impact),
+        plan=plan,
+    )
+    for step in steps:
+        if step.action.value in known:
+            continue
+        row = DecisionRow(
+            episode=episode.id,
+            plan=plan.id if plan else None,
+            action=step.action.value,
+            reason=step.reason,
+            carried_out=_by_itself(step.action, plan),
+            decided_at=at,
+        )
+        session.add(row)
+        session.flush()
+        ledger.append(
+            session,
+            at=at,
+            actor=actor,
+            kind="decision.made",
+            subject=f"episode {episode.id}",
+            facts={
+                "action": row.action,
+                "reason": row.reason,
+                "carried_out": row.carried_out,
+                "plan": plan.digest if plan else None,
+            },
+            seals=[row],
+        )
+        made.append((step, row))
+    return made
+
+
+def _by_itself(action: Action, plan: AppliedPlan | None) -> bool:
+    """Return whether a step happens without a person; telling people always does."""
+    if action in {Action.LOG, Action.TICKET}:
+        return True
+    return plan is not None and plan.plan.autonomy is Autonomy.ACT
+
+
+def of_episode(session: Session, episode: int) -> list[DecisionRow]:
+    """Return an episode's decisions, oldest first."""
+    return list(
+        session.scalars(
+            select(DecisionRow).where(DecisionRow.episode == episode).order_by(DecisionRow.id)
+        )
+    )

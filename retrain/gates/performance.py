@@ -1,0 +1,169 @@
+"""Superiority where it drifted, non-inferiority on the reference."""
+
+from __future__ import annotations
+
+from retrain.gates.impact import Change, MeasuredImpact
+from retrain.gates.limits import GateLimits
+from retrain.gates.measures import (
+    CO_PRIMARY,
+    Comparison,
+    Measure,
+    compare,
+    compare_with_reference,
+)
+from retrain.gates.outcome import Gate, GateOutcome, Outcome, all_of, not_evaluable
+from retrain.gates.results import PairedResults
+from retrain.gates.sizes import too_few
+from retrain.gates.wording import amount, compared, level_of, p_in_words
+
+
+def superiority_where_it_drifted(
+    drifted: PairedResults,
+    *,
+    reference: PairedResults,
+    impact: MeasuredImpact,
+    limits: GateLimits,
+) -> GateOutcome:
+    """Decide whether the candidate repairs what the drift broke, and breaks nothing else.
+
+    Sensitivity and specificity at each model's own threshold are co-primary, the AUC is
+    secondary. What each must show follows from what the drift did to the champion, as
+    measured on labels outside the locked sets:
+
+    - *lost*: superior to the champion on the same scans (for the AUC only where neither
+      co-primary measure was lost; otherwise not inferior to it);
+    - *kept*: not inferior to the champion on the same scans;
+    - *gained*: not inferior to the champion on the reference. A champion that calls
+      every drifted scan positive has a sensitivity of 1 there, which nothing that repairs
+      it could keep; what was approved is the reference's.
+
+    All must hold, so that no alpha is divided. Where nothing was lost, there is nothing
+    in which a candidate should be superior, and the gate is not evaluable.
+    """
+    short = too_few(Gate.SUPERIORITY, drifted, which="drifted", limits=limits) or too_few(
+        Gate.SUPERIORITY, reference, which="reference", limits=limits
+    )
+    if short is not None:
+        return short
+    lost = [measure for measure in CO_PRIMARY if impact.of(measure) is Change.LOST]
+    if not lost and impact.auc is Change.LOST:
+        lost = [Measure.AUC]
+    if not lost:
+        return not_evaluable(
+            Gate.SUPERIORITY,
+            statistic="none",
+            n=drifted.scans,
+            sentence=(
+                "No loss of the champion was shown on labels outside the locked sets, so that "
+                "there is nothing in which the candidate should be better: collect more "
+                "labels, or let a person decide."
+            ),
+        )
+    parts = [_superior(measure, drifted, limits) for measure in lost]
+    for measure in Measure:
+        if measure in lost:
+            continue
+        level = level_of(limits.non_inferiority_alpha)
+        comparison = (
+            compare_with_reference(measure, drifted, reference, level=level)
+            if impact.of(measure) is Change.GAINED
+            else compare(measure, drifted, level=level)
+        )
+        parts.append(
+            _not_inferior(
+                f"{Gate.SUPERIORITY}/{measure}",
+                comparison,
+                where="where it drifted",
+                margin=limits.drifted_margins.of(measure),
+                alpha=limits.non_inferiority_alpha,
+            )
+        )
+    return all_of(Gate.SUPERIORITY, parts)
+
+
+def non_inferiority_on_reference(
+    reference: PairedResults, *, limits: GateLimits
+) -> GateOutcome:
+    """Decide whether the candidate is not inferior where nothing drifted.
+
+    Sensitivity and specificity by Tango's score interval, the AUC by DeLong, each clustered
+    by patient, each with its margin; all three must hold.
+    """
+    short = too_few(Gate.NON_INFERIORITY, reference, which="reference", limits=limits)
+    if short is not None:
+        return short
+    level = level_of(limits.non_inferiority_alpha)
+    return all_of(
+        Gate.NON_INFERIORITY,
+        [
+            _not_inferior(
+                f"{Gate.NON_INFERIORITY}/{measure}",
+                compare(measure, reference, level=level),
+                where="on the reference",
+                margin=limits.reference_margins.of(measure),
+                alpha=limits.non_inferiority_alpha,
+            )
+            for measure in Measure
+        ],
+    )
+
+
+def _superior(measure: Measure, drifted: PairedResults, limits: GateLimits) -> GateOutcome:
+    alpha = limits.superiority_alpha
+    comparison = compare(measure, drifted, level=level_of(alpha))
+    p_value = comparison.p_superior
+    passed = p_value <= alpha
+    verdict = "superior" if passed else "not shown to be superior"
+    return _outcome(
+        f"{Gate.SUPERIORITY}/{measure}",
+        comparison,
+        passed=passed,
+        margin=0.0,
+        p_value=p_value,
+        sentence=(
+            f"{compared(comparison, where='where it drifted')}: {verdict}, "
+            f"{p_in_words(p_value)} (at most {alpha:g})."
+        ),
+    )
+
+
+def _not_inferior(
+    name: str, comparison: Comparison, *, where: str, margin: float, alpha: float
+) -> GateOutcome:
+    p_value = comparison.difference.p_greater(-margin)
+    passed = p_value <= alpha
+    verdict = "not inferior" if passed else "not shown to be non-inferior"
+    allowed = amount(comparison.measure, margin, signed=True).removeprefix("+")
+    return _outcome(
+        name,
+        comparison,
+        passed=passed,
+        margin=-margin,
+        p_value=p_value,
+        sentence=(
+            f"{compared(comparison, where=where)}: {verdict} by a margin of {allowed}, "
+            f"{p_in_words(p_value)} (at most {alpha:g})."
+        ),
+    )
+
+
+def _outcome(
+    name: str,
+    comparison: Comparison,
+    *,
+    passed: bool,
+    margin: float,
+    p_value: float,
+    sentence: str,
+) -> GateOutcome:
+    return GateOutcome(
+        name=name,
+        outcome=Outcome.PASSED if passed else Outcome.FAILED,
+        statistic=comparison.statistic,
+        estimate=comparison.difference.estimate,
+        interval=comparison.difference.interval,
+        margin=margin,
+        p_value=p_value,
+        n=comparison.scans,
+        sentence=sentence,
+    )

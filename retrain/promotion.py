@@ -1,0 +1,166 @@
+"""Promotion and rollback: the champion moves in one transaction, or not at all."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from monitor import episodes
+from monitor.episodes import EpisodeState
+from monitor.tables import EpisodeRow
+from registry import serving
+from registry.errors import (
+    GateRefusedError,
+    NotFoundError,
+    PlanRefusedError,
+)
+from registry.identities import Identity, Role
+from registry.jobs import enqueue
+from registry.serving import Withholding
+from registry.versions import VersionRef, VersionRow, find, ref
+from retrain import approvals, plans, runs
+from retrain.plans import Authority
+from retrain.states import RunState
+from retrain.tables import RunRow
+
+#: Kinds of job that follow a promotion.
+DELIVER_OUTBOX = "deliver outbox"
+RENEW_REFERENCE = "renew reference"
+
+
+def promote(session: Session, run: RunRow, *, by: Identity, at: datetime) -> VersionRow:
+    """Make a run's candidate the champion.
+
+    In one transaction: the champion by compare-and-set, the run's end, the
+    restriction that the episode brought, the episode's acceptance, and the
+    jobs that bring MLflow and the references in line.
+
+    Raises
+    ------
+    PlanRefusedError
+        If the plan in force is another, gives no authority, or approvals lack.
+    GateRefusedError
+        If a gate did not pass.
+    StaleChampionError
+        If the champion is no longer the one that the gates compared with.
+    """
+    by.require(Role.OPERATOR, "promote a version")
+    _require_plan_in_force(session, run)
+    refused = [gate for gate in runs.gate_outcomes(session, run.id) if gate.outcome != "passed"]
+    if refused or not runs.gate_outcomes(session, run.id):
+        names = ", ".join(gate.name for gate in refused) or "none was evaluated"
+        raise GateRefusedError(f"run {run.id} cannot be promoted: gates not passed: {names}")
+    approvals.require_approved(session, run)
+    candidate = session.get_one(VersionRow, run.candidate)
+    serving.move_champion(
+        session,
+        candidate,
+        expected=run.champion_before,
+        reason=f"run {run.id}",
+        kind="champion.promoted",
+        actor=by.name,
+        at=at,
+    )
+    runs.advance(
+        session,
+        run,
+        RunState.PROMOTED,
+        note=f"{ref(candidate)} is the champion",
+        actor=by.name,
+        at=at,
+        facts={"version": str(ref(candidate))},
+    )
+    if run.episode is not None:
+        _accept_episode(session, run, candidate, by=by, at=at)
+    enqueue(session, kind=DELIVER_OUTBOX, key=f"{DELIVER_OUTBOX}/run {run.id}", payload={})
+    enqueue(
+        session,
+        kind=RENEW_REFERENCE,
+        key=f"{RENEW_REFERENCE}/run {run.id}",
+        payload={"run": run.id},
+    )
+    return candidate
+
+
+def promote_version(
+    session: Session, name: VersionRef, *, by: Identity, at: datetime
+) -> VersionRow:
+    """Promote a version by the run that made it.
+
+    Raises
+    ------
+    PlanRefusedError
+        If no run awaits approval with it; an imported version needs a run, too.
+    """
+    version = find(session, name)
+    run = session.scalars(select(RunRow).where(RunRow.candidate == version.id)).first()
+    if run is None:
+        raise PlanRefusedError(
+            f"{name} is no run's candidate, so it passed no gates: it cannot be promoted"
+        )
+    return promote(session, run, by=by, at=at)
+
+
+def roll_back(
+    session: Session, model: str, *, reason: str, by: Identity, at: datetime
+) -> tuple[VersionRow, VersionRow]:
+    """Point the champion back at the version before it; returns (replaced, restored).
+
+    Raises
+    ------
+    NotFoundError
+        If there was none before.
+    """
+    by.require(Role.OPERATOR, "roll back a champion")
+    current = serving.require_champion(session, model)
+    history = serving.reigns(session, model)
+    served = [reign.version for reign in history]
+    # The one before its promotion, not one that was itself rolled back since.
+    place = served.index(current.id)
+    if place == 0:
+        raise NotFoundError(f"model {model} had no champion before {ref(current)}: suspend it")
+    restored = session.get_one(VersionRow, served[place - 1])
+    serving.move_champion(
+        session,
+        restored,
+        expected=current.id,
+        reason=reason,
+        kind="champion.rolled_back",
+        actor=by.name,
+        at=at,
+    )
+    enqueue(
+        session,
+        kind=DELIVER_OUTBOX,
+        key=f"{DELIVER_OUTBOX}/rollback {model} {len(history)}",
+        payload={},
+    )
+    return current, restored
+
+
+def _require_plan_in_force(session: Session, run: RunRow) -> None:
+    plan = plans.require_plan(session, run.model)
+    if plan.id != run.plan:
+        raise PlanRefusedError(
+            f"run {run.id} was made under plan {plans.by_id(session, run.plan).number}, and plan "
+            f"{plan.number} is in force now: start a new run"
+        )
+    if plan.plan.authority is Authority.NONE:
+        raise PlanRefusedError(f"plan {plan.number} gives no authority to change {run.model}")
+
+
+def _accept_episode(
+    session: Session, run: RunRow, candidate: VersionRow, *, by: Identity, at: datetime
+) -> None:
+    episode = session.get_one(EpisodeRow, run.episode)
+    reason = f"{ref(candidate)} was promoted for it by run {run.id}"
+    for restriction in serving.restrictions(session, run.model):
+        # A person's suspension stays until a person lifts it.
+        if (restriction.kind, restriction.subgroup) == (Withholding.RESTRICT, episode.subgroup):
+            serving.lift(session, restriction, reason=reason, actor=by.name, at=at)
+    if episode.state == EpisodeState.OPEN:
+        episodes.end(
+            session, episode, EpisodeState.ACCEPTED, reason=reason, actor=by.name, at=at
+        )

@@ -1,0 +1,124 @@
+"""The job that renews a monitor's references after a promotion.
+
+The new champion has a space of its own, and the shift that it was promoted
+for is accepted. So both encoders get a new reference of scans that trained
+nobody; the trend's reference stays as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import structlog
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from monitor import datasets, references
+from monitor.embedding import Embedder
+from monitor.monitors import Monitor, all_monitors
+from monitor.references import EncoderRole, ProfileStore
+from monitor.tables import EpisodeRow, ReferenceRow, ScanRow
+from registry.clock import Clock
+from registry.database import Database
+from registry.errors import ConflictError
+from registry.identities import SYSTEM
+from registry.jobs import Claim, fence
+from registry.versions import VersionRow, find, ref
+from retrain import run_data, runs
+from retrain.tables import RunRow
+
+log = structlog.get_logger(__name__)
+
+
+class ReferenceRenewer:
+    """Does the job `renew reference`: payload {run}."""
+
+    def __init__(
+        self, database: Database, profiles: ProfileStore, embedder: Embedder, clock: Clock
+    ) -> None:
+        self._database = database
+        self._profiles = profiles
+        self._embedder = embedder
+        self._clock = clock
+
+    def handle(self, claim: Claim) -> None:
+        """Renew the references of every monitor of the promoted model that has one."""
+        with self._database.reading() as session:
+            run = runs.require_run(session, int(claim.payload["run"]))
+            candidate = session.get_one(VersionRow, run.candidate)
+            watching = [
+                monitor
+                for monitor in all_monitors(session)
+                if monitor.specification.model == run.model
+                and references.deciding(session, monitor.name)
+            ]
+        for monitor in watching:
+            self._renew(monitor, run, candidate, claim)
+
+    def _renew(
+        self, monitor: Monitor, run: RunRow, candidate: VersionRow, claim: Claim
+    ) -> None:
+        with self._database.reading() as session:
+            if any(
+                row.version == candidate.id
+                for row in references.deciding(session, monitor.name)
+            ):
+                return  # an earlier attempt came this far
+            fixed = find(session, monitor.specification.monitoring_encoder)
+            scans = references.eligible(
+                session, _accepted_scans(session, monitor, run), [candidate, fixed]
+            )
+        self._embedder.embed(
+            monitor.name, extra=[candidate], only=[scan.id for scan in scans], claim=claim
+        )
+        now = self._clock.now()
+        with self._database.transaction() as session:
+            fence(session, claim)
+            dataset = references.freeze_reference(
+                session,
+                scans,
+                description=f"accepted by run {run.id}",
+                actor=SYSTEM.name,
+                at=now,
+            )
+        with self._database.reading() as session:
+            fitted = [
+                references.fit(
+                    session,
+                    self._profiles,
+                    dataset=dataset.id,
+                    encoder=role,
+                    version=version,
+                    seed=run.seed,
+                )
+                for role, version in (
+                    (EncoderRole.MONITORING, fixed),
+                    (EncoderRole.CHAMPION, candidate),
+                )
+            ]
+        with self._database.transaction() as session:
+            fence(session, claim)
+            references.accept(
+                session,
+                monitor,
+                fitted,
+                dataset=dataset,
+                reason=f"run {run.id} promoted {ref(candidate)}",
+                actor=SYSTEM.name,
+                at=now,
+            )
+        log.info("references renewed", monitor=monitor.name, scans=len(scans))
+
+
+def _accepted_scans(session: Session, monitor: Monitor, run: RunRow) -> Sequence[ScanRow]:
+    """Return what is accepted as usual from now on: the shift, or the reference as it was."""
+    if run.episode is not None:
+        return run_data.shifted_scans(
+            session, session.get_one(EpisodeRow, run.episode), run.model
+        )
+    before: ReferenceRow | None = session.scalars(
+        select(ReferenceRow).where(ReferenceRow.monitor == monitor.name, ReferenceRow.decides)
+    ).first()
+    if before is None:
+        raise ConflictError(f"monitor {monitor.name} has no reference to renew")
+    return datasets.members(session, before.dataset)

@@ -1,0 +1,223 @@
+"""Which scans a run trains on, chooses by, and is judged on: frozen before it is queued."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import numpy as np
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from monitor import datasets, labels, references
+from monitor.datasets import Purpose
+from monitor.subgroups import Subgroup
+from monitor.tables import DatasetRow, EpisodeRow, LabelRow, RefusalRow, ScanRow
+from registry.errors import InsufficientDataError
+from registry.versions import VersionRow
+from retrain.plans import LabelRules, Plan
+from retrain.recipes import Recipe
+from retrain.tables import RunRow
+
+
+def labelled_scans(
+    session: Session,
+    scans: Sequence[ScanRow],
+    *,
+    task: str,
+    rules: LabelRules,
+) -> list[ScanRow]:
+    """Return the scans whose newest label counts under the plan.
+
+    Labels that an AI influenced, or whose provenance the plan does not name,
+    do not: neither for training nor for a gate.
+    """
+    known = labels.latest(session, [scan.id for scan in scans])
+    return [scan for scan in scans if _counts(known.get((scan.id, task)), rules)]
+
+
+def _counts(label: LabelRow | None, rules: LabelRules) -> bool:
+    return (
+        label is not None and not label.ai_influenced and label.provenance in rules.provenance
+    )
+
+
+def shifted_scans(session: Session, episode: EpisodeRow, model: str) -> list[ScanRow]:
+    """Return the scans that an episode is about: since its onset, of its subgroup."""
+    refused = select(RefusalRow.scan).where(RefusalRow.model == model)
+    query = select(ScanRow).where(
+        ScanRow.arrived_at >= episode.onset, ScanRow.id.not_in(refused)
+    )
+    if episode.subgroup is not None:
+        query = query.where(Subgroup.parse(episode.subgroup).where())
+    return list(session.scalars(query.order_by(ScanRow.id)))
+
+
+def freeze_first_version(
+    session: Session,
+    run: RunRow,
+    recipe: Recipe,
+    plan: Plan,
+    *,
+    since: datetime | None,
+    until: datetime | None,
+    actor: str,
+    at: datetime,
+) -> None:
+    """Freeze the data of a model's first version, out of a site's labelled history.
+
+    Raises
+    ------
+    InsufficientDataError
+        If fewer labelled scans exist than the plan asks for.
+    """
+    query = select(ScanRow).where(ScanRow.site == recipe.site).order_by(ScanRow.id)
+    if since is not None:
+        query = query.where(ScanRow.arrived_at >= since)
+    if until is not None:
+        query = query.where(ScanRow.arrived_at < until)
+    scans = labelled_scans(
+        session, list(session.scalars(query)), task=recipe.task, rules=plan.labels
+    )
+    _require_enough(scans, plan.labels)
+    shares = {
+        Purpose.TRAINING: recipe.training_share,
+        Purpose.SELECTION: recipe.selection_share,
+        Purpose.LOCKED_REFERENCE: recipe.locked_share,
+    }
+    shares[Purpose.REFERENCE] = 1 - sum(shares.values())
+    parts = datasets.split_by_patient(scans, shares, salt=f"{recipe.model}/first")
+    run.datasets = {
+        purpose.value: datasets.freeze(
+            session,
+            parts[purpose],
+            purpose=purpose,
+            description=f"{recipe.site}, history, {purpose.value}",
+            actor=actor,
+            at=at,
+        ).id
+        for purpose in (Purpose.TRAINING, Purpose.SELECTION, Purpose.LOCKED_REFERENCE)
+    }
+
+
+def freeze_repair(
+    session: Session,
+    run: RunRow,
+    episode: EpisodeRow,
+    plan: Plan,
+    *,
+    task: str,
+    actor: str,
+    at: datetime,
+) -> None:
+    """Freeze the data of a run that repairs a shift.
+
+    Scans of the shift are split by patient into training, selection and a
+    locked set; the base's own training data are mixed in against forgetting;
+    the locked reference set is the one that the model's first version had.
+
+    Raises
+    ------
+    InsufficientDataError
+        If fewer labelled scans of the shift exist than the plan asks for.
+    """
+    scans = labelled_scans(
+        session, shifted_scans(session, episode, run.model), task=task, rules=plan.labels
+    )
+    _require_enough(scans, plan.labels)
+    locked, selection = plan.labels.locked_share, plan.labels.selection_share
+    parts = datasets.split_by_patient(
+        scans,
+        {
+            Purpose.LOCKED_DRIFTED: locked,
+            Purpose.SELECTION: selection,
+            Purpose.TRAINING: 1 - locked - selection,
+        },
+        salt=f"{run.model}/episode {episode.id}",
+    )
+    first = first_run(session, run.model)
+    # Patients come again: who trained the base judges no candidate, and who judges trains none.
+    base = session.get_one(VersionRow, run.base)
+    parts[Purpose.LOCKED_DRIFTED] = references.eligible(
+        session, parts[Purpose.LOCKED_DRIFTED], [base]
+    )
+    judging = {
+        scan.patient
+        for scan in datasets.members(session, first.datasets[Purpose.LOCKED_REFERENCE])
+    }
+    for purpose in (Purpose.SELECTION, Purpose.TRAINING):
+        parts[purpose] = [scan for scan in parts[purpose] if scan.patient not in judging]
+    replay = _replay(
+        datasets.members(session, first.datasets[Purpose.TRAINING]),
+        round(plan.training.replay_ratio * len(parts[Purpose.TRAINING])),
+        seed=run.seed,
+    )
+    parts[Purpose.TRAINING] += replay
+    parts[Purpose.SELECTION] += _replay(
+        datasets.members(session, first.datasets[Purpose.SELECTION]),
+        len(parts[Purpose.SELECTION]),
+        seed=run.seed,
+    )
+    descriptions = {
+        Purpose.TRAINING: f"shift of episode {episode.id} with {len(replay)} scans replayed",
+        Purpose.SELECTION: f"shift of episode {episode.id} with as many scans replayed",
+        Purpose.LOCKED_DRIFTED: f"shift of episode {episode.id}, held out",
+    }
+    frozen = {
+        purpose.value: datasets.freeze(
+            session,
+            parts[purpose],
+            purpose=purpose,
+            description=description,
+            actor=actor,
+            at=at,
+        ).id
+        for purpose, description in descriptions.items()
+    }
+    run.datasets = {
+        **frozen,
+        Purpose.LOCKED_REFERENCE.value: first.datasets[Purpose.LOCKED_REFERENCE],
+    }
+
+
+def first_run(session: Session, model: str) -> RunRow:
+    """Return the run that made a model's first version.
+
+    Raises
+    ------
+    InsufficientDataError
+        If the model was imported whole: its training data were never here.
+    """
+    row = session.scalars(
+        select(RunRow)
+        .where(RunRow.model == model, RunRow.episode.is_(None), RunRow.candidate.is_not(None))
+        .order_by(RunRow.id)
+    ).first()
+    if row is None:
+        raise InsufficientDataError(
+            what=f"locked reference sets of {model}, which a first run would have made",
+            needed=1,
+            got=0,
+        )
+    return row
+
+
+def locked_dataset(session: Session, run: RunRow, purpose: Purpose) -> DatasetRow | None:
+    """Return one of a run's locked sets, if it has it."""
+    dataset = run.datasets.get(purpose.value)
+    return session.get_one(DatasetRow, dataset) if dataset is not None else None
+
+
+def _replay(scans: list[ScanRow], count: int, *, seed: int) -> list[ScanRow]:
+    rng = np.random.default_rng(seed)
+    chosen = rng.permutation(len(scans))[:count]
+    return [scans[index] for index in sorted(chosen)]
+
+
+def _require_enough(scans: Sequence[ScanRow], rules: LabelRules) -> None:
+    if len(scans) < rules.at_least:
+        raise InsufficientDataError(
+            what="labelled scans whose provenance the plan accepts",
+            needed=rules.at_least,
+            got=len(scans),
+        )

@@ -1,0 +1,81 @@
+"""The tick: looks what is due and puts it into the job table. It does no work itself."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from monitor.embedding import count_pending
+from monitor.evaluating import EVALUATE, window_payload
+from monitor.evaluation import unjudged_windows
+from monitor.monitors import all_monitors
+from registry import outbox
+from registry.clock import Clock
+from registry.database import Database
+from registry.jobs import enqueue
+from retrain.promotion import DELIVER_OUTBOX
+
+if TYPE_CHECKING:
+    from apscheduler.schedulers.background import BackgroundScheduler
+
+EMBED = "embed"
+TICK_SECONDS = 30
+
+
+def tick(database: Database, clock: Clock) -> int:
+    """Queue what is due now, each piece under its own key; returns how many pieces were due.
+
+    Any number of schedulers may tick at once: a key stands for one job.
+    """
+    now = clock.now()
+    due = 0
+    undelivered = outbox.waiting(database)
+    with database.transaction() as session:
+        for monitor in all_monitors(session):
+            for window in unjudged_windows(session, monitor, until=now):
+                enqueue(
+                    session,
+                    kind=EVALUATE,
+                    key=f"{EVALUATE}/{monitor.name}/{window.start.isoformat()}",
+                    payload=window_payload(monitor.name, window),
+                )
+                due += 1
+            if count_pending(session, monitor):
+                enqueue(
+                    session,
+                    kind=EMBED,
+                    key=f"{EMBED}/{monitor.name}",
+                    payload={"monitor": monitor.name},
+                    again=True,
+                )
+                due += 1
+        if undelivered:
+            enqueue(
+                session,
+                kind=DELIVER_OUTBOX,
+                key=f"{DELIVER_OUTBOX}/{_minute(now)}",
+                payload={},
+            )
+            due += 1
+    return due
+
+
+def start_scheduler(database: Database, clock: Clock) -> BackgroundScheduler:
+    """Start ticking in the background; the caller shuts the scheduler down."""
+    from apscheduler.schedulers.background import BackgroundScheduler
+
+    scheduler = BackgroundScheduler(timezone="UTC")
+    scheduler.add_job(
+        tick,
+        "interval",
+        args=[database, clock],
+        seconds=TICK_SECONDS,
+        max_instances=1,
+        coalesce=True,
+    )
+    scheduler.start()
+    return scheduler
+
+
+def _minute(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M")

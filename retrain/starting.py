@@ -1,0 +1,78 @@
+"""Starting the run that makes a model's first version."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from registry import serving
+from registry.clock import Clock
+from registry.database import Database
+from registry.errors import ConflictError, PlanRefusedError
+from registry.identities import Identity, Role
+from registry.versions import find, ref
+from retrain import plans, run_data, runs
+from retrain.deciding import queue
+from retrain.plans import Authority, Strategy
+from retrain.recipes import Recipe
+from retrain.tables import RunRow
+
+
+def start_first_run(
+    database: Database,
+    recipe: Recipe,
+    *,
+    since: datetime | None,
+    until: datetime | None,
+    seed: int,
+    by: Identity,
+    clock: Clock,
+) -> RunRow:
+    """Plan and queue the run that derives a model's first version from its base.
+
+    Raises
+    ------
+    PlanRefusedError
+        If the plan gives no authority.
+    ConflictError
+        If the model has a champion already: episodes make later versions.
+    InsufficientDataError
+        If too few labelled scans exist.
+    """
+    by.require(Role.OPERATOR, "start a run")
+    with database.transaction() as session:
+        plan = plans.require_plan(session, recipe.model)
+        if plan.plan.authority is Authority.NONE:
+            raise PlanRefusedError(
+                f"plan {plan.number} gives no authority to change {recipe.model}"
+            )
+        champion = serving.champion(session, recipe.model)
+        if champion is not None:
+            raise ConflictError(
+                f"{recipe.model} has a champion, {ref(champion)}: an episode starts its next run"
+            )
+        run = runs.create(
+            session,
+            model=recipe.model,
+            episode=None,
+            plan=plan,
+            strategy=Strategy.FULL,
+            base=find(session, recipe.base),
+            champion=None,
+            settings={"task": recipe.task, "recipe": recipe.model_dump(mode="json")},
+            seed=seed,
+            note="first version",
+            actor=by.name,
+            at=clock.now(),
+        )
+        run_data.freeze_first_version(
+            session,
+            run,
+            recipe,
+            plan.plan,
+            since=since,
+            until=until,
+            actor=by.name,
+            at=clock.now(),
+        )
+        queue(session, run, actor=by.name, clock=clock)
+        return run

@@ -1,0 +1,118 @@
+"""The retraining tables: plans, decisions, runs and what led each run to its end."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ForeignKey, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from registry.database import Base
+from registry.ledger import Sealed
+
+
+class PlanRow(Sealed, Base):
+    """One applied version of a model's change plan."""
+
+    __tablename__ = "plans"
+    __table_args__ = (UniqueConstraint("model", "number"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    #: may be applied before the model's first version exists
+    model: Mapped[str] = mapped_column(index=True)
+    number: Mapped[int]
+    digest: Mapped[str]
+    #: the file as it was applied
+    text: Mapped[str]
+    applied_at: Mapped[datetime]
+    applied_by: Mapped[str]
+
+
+class DecisionRow(Sealed, Base):
+    """What was decided for an episode, under which plan, and why."""
+
+    __tablename__ = "decisions"
+    __table_args__ = (UniqueConstraint("episode", "plan", "action"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    episode: Mapped[int] = mapped_column(ForeignKey("episodes.id"), index=True)
+    #: None while the model has no plan
+    plan: Mapped[int | None] = mapped_column(ForeignKey("plans.id"))
+    action: Mapped[str]
+    reason: Mapped[str]
+    #: carried out by itself, or only proposed
+    carried_out: Mapped[bool]
+    decided_at: Mapped[datetime]
+
+
+class RunRow(Sealed, Base):
+    """One training execution, from plan to promotion or refusal."""
+
+    __tablename__ = "runs"
+    __table_args__ = (UniqueConstraint("episode", "plan"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    model: Mapped[str] = mapped_column(index=True)
+    #: None for the run that makes a model's first version
+    episode: Mapped[int | None] = mapped_column(ForeignKey("episodes.id"))
+    plan: Mapped[int] = mapped_column(ForeignKey("plans.id"))
+    state: Mapped[str] = mapped_column(index=True)
+    strategy: Mapped[str]
+    base: Mapped[int] = mapped_column(ForeignKey("versions.id"))
+    champion_before: Mapped[int | None] = mapped_column(ForeignKey("versions.id"))
+    candidate: Mapped[int | None] = mapped_column(ForeignKey("versions.id"))
+    seed: Mapped[int]
+    #: purpose -> dataset id
+    datasets: Mapped[dict[str, Any]]
+    #: the card, preprocessing and tasks that the candidate will carry, and other settings
+    settings: Mapped[dict[str, Any]]
+    #: why it ended, or what it waits for
+    note: Mapped[str]
+    created_at: Mapped[datetime]
+    changed_at: Mapped[datetime]
+
+
+class GateOutcomeRow(Sealed, Base):
+    """What one gate said of one run's candidate."""
+
+    __tablename__ = "gate_outcomes"
+    __table_args__ = (UniqueConstraint("run", "name"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    run: Mapped[int] = mapped_column(ForeignKey("runs.id"), index=True)
+    name: Mapped[str]
+    #: passed, failed, not evaluable
+    outcome: Mapped[str]
+    #: a sentence that a tired person understands
+    sentence: Mapped[str]
+    detail: Mapped[dict[str, Any]]
+    decided_at: Mapped[datetime]
+
+
+class ApprovalRow(Sealed, Base):
+    """One signature, bound to the digest of what was seen."""
+
+    __tablename__ = "approvals"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    run: Mapped[int] = mapped_column(ForeignKey("runs.id"), index=True)
+    by: Mapped[str]
+    #: approved, rejected
+    meaning: Mapped[str]
+    reason: Mapped[str]
+    #: digest over candidate, gates and plan
+    seen: Mapped[str]
+    signed_at: Mapped[datetime]
+
+
+class LockedSetUseRow(Sealed, Base):
+    """One use of a locked set by a gate: uses are a budget that the plan declares."""
+
+    __tablename__ = "locked_set_uses"
+    __table_args__ = (UniqueConstraint("dataset", "run"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    dataset: Mapped[int] = mapped_column(ForeignKey("datasets.id"), index=True)
+    run: Mapped[int] = mapped_column(ForeignKey("runs.id"))
+    used_at: Mapped[datetime]

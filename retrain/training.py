@@ -1,0 +1,386 @@
+"""The job that trains a run's candidate: freeze the data, train in a subprocess, register."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+from sqlalchemy.orm import Session
+
+from monitor import datasets, labels
+from monitor.datasets import Purpose
+from monitor.embedding import Embedder
+from monitor.tables import DatasetRow, ScanRow
+from registry import outbox
+from registry.bundle_store import BundleStore
+from registry.bundles.card import Card, TrainingData
+from registry.bundles.heads import Task, TaskKind
+from registry.clock import Clock
+from registry.database import Database
+from registry.errors import ConflictError, TrainingFailedError
+from registry.identities import SYSTEM
+from registry.jobs import Claim, enqueue, fence
+from registry.tracking import DatasetInput, Tracking
+from registry.versions import Origin, VersionRow, ref, register
+from retrain import plans, runs, workspace
+from retrain.plans import Strategy, TrainingRules
+from retrain.recipes import Recipe
+from retrain.states import RunState
+from retrain.tables import RunRow
+from retrain.workspace import Progress, Role, TrainingJob
+
+if TYPE_CHECKING:
+    from registry.bundles.bundle import Bundle
+
+TRAIN = "train"
+VALIDATE = "validate"
+POLL_SECONDS = 0.2
+PREPARE_CHUNK = 256
+
+#: Told whenever training has come further: the run, and how far.
+TellProgress: TypeAlias = Callable[[int, Progress], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Data:
+    """The frozen scans of a run, with their targets."""
+
+    scans: list[ScanRow]
+    targets: list[int]
+    roles: list[Role]
+
+
+class Trainer:
+    """Does the job `train`: payload {run}."""
+
+    def __init__(
+        self,
+        database: Database,
+        bundles: BundleStore,
+        tracking: Tracking,
+        embedder: Embedder,
+        clock: Clock,
+        *,
+        work: Path,
+        threads: int,
+        tell: TellProgress | None = None,
+    ) -> None:
+        self._database = database
+        self._bundles = bundles
+        self._tracking = tracking
+        self._embedder = embedder
+        self._clock = clock
+        self._work = work
+        self._threads = threads
+        self.tell = tell
+
+    def handle(self, claim: Claim) -> None:
+        """Train a run's candidate; a run that fails ends as failed, with its reason."""
+        run_id = int(claim.payload["run"])
+        run = self._begin(run_id, claim)
+        if run is None:
+            return
+        folder = self._work / f"run-{run_id}"
+        try:
+            bundle = self._candidate(run, folder)
+        except TrainingFailedError as error:
+            self._fail(run_id, claim, str(error))
+            raise
+        self._register(run_id, claim, bundle, folder)
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def _begin(self, run_id: int, claim: Claim) -> RunRow | None:
+        """Move the run to training; a run that another attempt brought further is left alone."""
+        with self._database.transaction() as session:
+            fence(session, claim)
+            run = runs.require_run(session, run_id)
+            if run.state == RunState.QUEUED:
+                runs.advance(
+                    session,
+                    run,
+                    RunState.TRAINING,
+                    note="training",
+                    actor=SYSTEM.name,
+                    at=self._clock.now(),
+                )
+            return run if run.state == RunState.TRAINING else None
+
+    def _fail(self, run_id: int, claim: Claim, reason: str) -> None:
+        with self._database.transaction() as session:
+            fence(session, claim)
+            runs.advance(
+                session,
+                runs.require_run(session, run_id),
+                RunState.FAILED,
+                note=reason,
+                actor=SYSTEM.name,
+                at=self._clock.now(),
+            )
+
+    def _candidate(self, run: RunRow, folder: Path) -> Bundle:
+        from registry.bundles.assembly import assemble_bundle
+        from registry.bundles.bundle import read_bundle
+        from registry.bundles.heads import read_head_state
+
+        with self._database.reading() as session:
+            base = self._bundles.open(session.get_one(VersionRow, run.base))
+            rules = _rules(session, run)
+            training_data = _training_data(session, run)
+        task = _task(run, base)
+        if workspace.read_result(folder) is None:
+            shutil.rmtree(folder / "bundle", ignore_errors=True)
+            self._prepare(run, base, task, folder)
+            workspace.write_job(
+                folder,
+                TrainingJob(
+                    base=str(base.root),
+                    task=task.name,
+                    classes=task.classes,
+                    head_only=run.strategy == Strategy.LINEAR_PROBE,
+                    epochs=rules.epochs,
+                    batch_size=rules.batch_size,
+                    encoder_rate=rules.encoder_rate,
+                    head_rate=rules.head_rate,
+                    weight_decay=rules.weight_decay,
+                    frozen_share=rules.frozen_share,
+                    seed=run.seed,
+                    threads=self._threads,
+                ),
+            )
+            self._train(run.id, folder)
+        facts = workspace.read_result(folder)
+        if facts is None:
+            raise TrainingFailedError(f"run {run.id}: training ended without a result")
+        if (folder / "bundle").exists():
+            return read_bundle(folder / "bundle")
+        trained = replace(
+            task,
+            temperature=facts["temperature"],
+            threshold=facts["threshold"],
+        )
+        result = folder / workspace.RESULT
+        others = tuple(other for other in base.tasks if other.name != task.name)
+        tasks = (*others, trained)
+        return assemble_bundle(
+            result / "encoder",
+            _card(run, base, training_data),
+            base.preprocessing,
+            tasks,
+            read_head_state(result / "heads.safetensors", tasks, dimension=base.dimension),
+            out_dir=folder / "bundle",
+        )
+
+    def _prepare(self, run: RunRow, base: Bundle, task: Task, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        with self._database.reading() as session:
+            data = _data(session, run, task.name)
+        parts = [
+            self._embedder.pixels(base, data.scans[start : start + PREPARE_CHUNK])
+            for start in range(0, len(data.scans), PREPARE_CHUNK)
+        ]
+        workspace.write_data(
+            folder,
+            pixels=np.concatenate(parts),
+            targets=np.array(data.targets, dtype=np.int64),
+            roles=np.array(data.roles, dtype=np.int8),
+        )
+
+    def _train(self, run_id: int, folder: Path) -> None:
+        """Run the subprocess to its end, and tell how far it has come."""
+        errors = folder / "errors.log"
+        with errors.open("wb") as sink:
+            process = subprocess.Popen(  # noqa: S603 - our own module, our own folder
+                [sys.executable, "-m", "retrain.trainer", str(folder)],
+                stdout=subprocess.DEVNULL,
+                stderr=sink,
+                stdin=subprocess.DEVNULL,
+            )
+            told = 0
+            try:
+                while process.poll() is None:
+                    time.sleep(POLL_SECONDS)
+                    told = self._tell_new(run_id, folder, told)
+            finally:
+                if process.poll() is None:
+                    process.kill()
+                    process.wait()
+        self._tell_new(run_id, folder, told)
+        if process.returncode != 0:
+            raise TrainingFailedError(
+                f"run {run_id}: training stopped with exit code {process.returncode}: "
+                f"{_last_line(errors)}; the folder {folder.name} is kept"
+            )
+
+    def _tell_new(self, run_id: int, folder: Path, told: int) -> int:
+        progress = workspace.read_progress(folder)
+        if self.tell is not None:
+            for item in progress[told:]:
+                self.tell(run_id, item)
+        return len(progress)
+
+    def _register(self, run_id: int, claim: Claim, bundle: Bundle, folder: Path) -> None:
+        with self._database.reading() as session:
+            run = runs.require_run(session, run_id)
+            plan = plans.by_id(session, run.plan)
+            rules = _rules(session, run)
+            inputs = [
+                DatasetInput(
+                    name=f"{run.model}-{row.purpose}".replace(" ", "-"),
+                    digest=row.digest,
+                    context=row.purpose,
+                    scans=row.scans,
+                )
+                for row in _dataset_rows(session, run)
+            ]
+        facts = workspace.read_result(folder) or {}
+        mlflow_run = self._tracking.start_run(
+            f"{run.model} run {run.id}",
+            params={
+                "strategy": run.strategy,
+                "seed": run.seed,
+                "plan": plan.digest,
+                **rules.model_dump(),
+            },
+            tags={"driftward.run": str(run.id), "driftward.bundle": bundle.digest},
+        )
+        self._tracking.log_inputs(mlflow_run, inputs)
+        for progress in workspace.read_progress(folder):
+            if progress.selection_auc is not None:
+                self._tracking.log_metrics(
+                    mlflow_run, {"selection_auc": progress.selection_auc}, step=progress.epoch
+                )
+        self._tracking.log_metrics(
+            mlflow_run,
+            {key: value for key, value in facts.items() if isinstance(value, int | float)},
+        )
+        uri = self._tracking.store_bundle(mlflow_run, bundle.root)
+        self._tracking.end_run(mlflow_run)
+        now = self._clock.now()
+        with self._database.transaction() as session:
+            fence(session, claim)
+            run = runs.require_run(session, run_id)
+            version = register(
+                session,
+                bundle,
+                model=run.model,
+                base=session.get_one(VersionRow, run.base),
+                origin=Origin.RUN,
+                artifact_uri=uri,
+                mlflow_run=mlflow_run,
+                actor=SYSTEM.name,
+                at=now,
+            )
+            outbox.put_version(session, version, at=now)
+            run.candidate = version.id
+            runs.advance(
+                session,
+                run,
+                RunState.VALIDATING,
+                note=f"candidate {ref(version)} is trained",
+                actor=SYSTEM.name,
+                at=now,
+                facts={"candidate": str(ref(version)), "seconds": round(facts["seconds"], 1)},
+            )
+            enqueue(
+                session, kind=VALIDATE, key=f"{VALIDATE}/run {run.id}", payload={"run": run.id}
+            )
+
+
+def _rules(session: Session, run: RunRow) -> TrainingRules:
+    """Return how a run trains: the recipe says it for a first version, else the plan."""
+    if "recipe" in run.settings:
+        return Recipe.model_validate(run.settings["recipe"]).training
+    return plans.by_id(session, run.plan).plan.training
+
+
+def _task(run: RunRow, base: Bundle) -> Task:
+    """Return the task to learn: the base's own, or the recipe's."""
+    name = run.settings["task"]
+    for task in base.tasks:
+        if task.name == name:
+            return task
+    recipe = Recipe.model_validate(run.settings["recipe"])
+    return Task(
+        name=recipe.task,
+        kind=TaskKind.MULTI_CLASS,
+        classes=tuple(recipe.classes),
+        positive=recipe.classes[-1],
+    )
+
+
+def _card(run: RunRow, base: Bundle, training_data: Sequence[TrainingData]) -> Card:
+    """Return the candidate's card: the base's for a later version, the recipe's for the first."""
+    if "recipe" not in run.settings:
+        return replace(base.card, training_data=(*base.card.training_data, *training_data))
+    from registry.bundles.card import IntendedUse, Tier, UnknownAge
+
+    recipe = Recipe.model_validate(run.settings["recipe"])
+    use = recipe.intended_use
+    return Card(
+        name=recipe.model,
+        tier=Tier(recipe.tier),
+        purpose=recipe.purpose,
+        intended_use=IntendedUse(
+            modalities=tuple(use.modalities),
+            body_parts=tuple(use.body_parts),
+            views=tuple(use.views),
+            age_years=use.age_years,
+            unknown_age=UnknownAge(use.unknown_age),
+        ),
+        not_for=tuple(recipe.not_for),
+        training_data=tuple(training_data),
+        licence=recipe.licence,
+    )
+
+
+def _dataset_rows(session: Session, run: RunRow) -> list[DatasetRow]:
+    return [session.get_one(DatasetRow, dataset) for dataset in run.datasets.values()]
+
+
+def _training_data(session: Session, run: RunRow) -> list[TrainingData]:
+    return [
+        TrainingData(digest=row.digest, description=row.description, scans=row.scans)
+        for row in _dataset_rows(session, run)
+        if row.purpose in {Purpose.TRAINING, Purpose.SELECTION}
+    ]
+
+
+def _data(session: Session, run: RunRow, task: str) -> _Data:
+    scans: list[ScanRow] = []
+    roles: list[Role] = []
+    for purpose, role in (
+        (Purpose.TRAINING, Role.TRAINING),
+        (Purpose.SELECTION, Role.SELECTION),
+    ):
+        part = datasets.members(session, run.datasets[purpose])
+        scans += part
+        roles += [role] * len(part)
+    known = labels.latest(session, [scan.id for scan in scans])
+    missing = sum((scan.id, task) not in known for scan in scans)
+    if missing:
+        raise ConflictError(f"run {run.id}: {missing} of its scans have lost their label")
+    return _Data(
+        scans=scans, targets=[known[scan.id, task].value for scan in scans], roles=roles
+    )
+
+
+def _last_line(path: Path) -> str:
+    lines = path.read_text(errors="replace").strip().splitlines()
+    return lines[-1][:300] if lines else "it wrote no error"
+
+
+def progress_of(work: Path, run: int) -> Progress | None:
+    """Return how far a run's training has come, while it trains."""
+    try:
+        told = workspace.read_progress(work / f"run-{run}")
+    except (json.JSONDecodeError, OSError):
+        return None
+    return told[-1] if told else None

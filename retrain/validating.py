@@ -1,0 +1,330 @@
+"""The job that validates a run's candidate: both models on the locked sets, then the gates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from monitor import datasets, labels
+from monitor.datasets import Purpose
+from monitor.embedding import Embedder
+from monitor.subgroups import Attribute
+from monitor.tables import DatasetRow, EpisodeRow, ScanRow
+from registry import ledger
+from registry.bundle_store import BundleStore
+from registry.bundles.heads import Task
+from registry.bundles.parity import PARITY_BATCHES
+from registry.clock import Clock
+from registry.database import Database
+from registry.errors import BadInputError
+from registry.identities import SYSTEM
+from registry.jobs import Claim, fence
+from registry.tracking import Tracking
+from registry.versions import VersionRow, ref
+from retrain import plans, run_data, runs
+from retrain.gates.evaluation import Evidence, evaluate
+from retrain.gates.first_version import first_version_auc
+from retrain.gates.impact import MeasuredImpact, measure_impact
+from retrain.gates.integrity import (
+    ParityMeasurement,
+    label_provenance,
+    no_patient_on_both_sides,
+    parity,
+)
+from retrain.gates.outcome import GateOutcome, GateReport, Outcome, gravest
+from retrain.gates.results import AiInfluence, PairedResults, Results
+from retrain.plans import AppliedPlan
+from retrain.states import RunState
+from retrain.tables import GateOutcomeRow, LockedSetUseRow, RunRow
+
+IMPACT_LEVEL = 0.95
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _LockedSet:
+    """Scans of a frozen set with what is known of them."""
+
+    scans: Sequence[ScanRow]
+    truth: list[int]
+    influence: tuple[AiInfluence, ...]
+
+    @property
+    def patients(self) -> list[str]:
+        # As training data are recorded; a pseudonym is of one site.
+        return [scan.patient for scan in self.scans]
+
+
+class Validator:
+    """Does the job `validate`: payload {run}."""
+
+    def __init__(
+        self,
+        database: Database,
+        bundles: BundleStore,
+        tracking: Tracking,
+        embedder: Embedder,
+        clock: Clock,
+    ) -> None:
+        self._database = database
+        self._bundles = bundles
+        self._tracking = tracking
+        self._embedder = embedder
+        self._clock = clock
+
+    def handle(self, claim: Claim) -> None:
+        """Evaluate the plan's gates, and move the run by their verdict."""
+        run_id = int(claim.payload["run"])
+        with self._database.reading() as session:
+            run = runs.require_run(session, run_id)
+            if run.state != RunState.VALIDATING:
+                return  # an earlier attempt came this far
+            plan = plans.by_id(session, run.plan)
+            candidate = session.get_one(VersionRow, run.candidate)
+            spent = _spent_set(session, run, plan)
+        if spent is not None:
+            self._reject(run_id, claim, spent)
+            return
+        if run.champion_before is None:
+            outcomes = self._first_version(run, candidate, plan)
+        else:
+            outcomes = self._against_champion(run, candidate, plan)
+        self._conclude(run_id, claim, candidate, plan, outcomes)
+
+    def _first_version(
+        self, run: RunRow, candidate: VersionRow, plan: AppliedPlan
+    ) -> Sequence[GateOutcome]:
+        locked = self._locked(run, Purpose.LOCKED_REFERENCE)
+        task = self._task(candidate, run)
+        results = Results(
+            probabilities=self._embedder.probabilities(candidate, locked.scans, task.name),
+            truth=np.array(locked.truth, dtype=bool),
+            patients=np.array(locked.patients),
+            threshold=_threshold(task),
+        )
+        return (
+            first_version_auc(results, floor=plan.plan.gates.first_version_auc),
+            parity(self._parity(candidate), limits=plan.plan.gates.limits),
+            no_patient_on_both_sides(
+                self._trained_on(candidate), locked=frozenset(locked.patients)
+            ),
+            label_provenance(locked.influence),
+        )
+
+    def _against_champion(
+        self, run: RunRow, candidate: VersionRow, plan: AppliedPlan
+    ) -> Sequence[GateOutcome]:
+        with self._database.reading() as session:
+            champion = session.get_one(VersionRow, run.champion_before)
+        evidence = Evidence(
+            drifted=self._paired(run, champion, candidate, Purpose.LOCKED_DRIFTED),
+            reference=self._paired(run, champion, candidate, Purpose.LOCKED_REFERENCE),
+            impact=self._impact(run, champion),
+            trained_on=self._trained_on(candidate),
+            parity=self._parity(candidate),
+        )
+        report: GateReport = evaluate(
+            plan.plan.gates.required, evidence, plan.plan.gates.limits
+        )
+        return report.outcomes
+
+    def _paired(
+        self, run: RunRow, champion: VersionRow, candidate: VersionRow, purpose: Purpose
+    ) -> PairedResults:
+        locked = self._locked(run, purpose)
+        before, after = self._task(champion, run), self._task(candidate, run)
+        return PairedResults(
+            champion=self._embedder.probabilities(champion, locked.scans, before.name),
+            candidate=self._embedder.probabilities(candidate, locked.scans, after.name),
+            champion_threshold=_threshold(before),
+            candidate_threshold=_threshold(after),
+            truth=np.array(locked.truth, dtype=bool),
+            patients=np.array(locked.patients),
+            influence=locked.influence,
+            subgroups={
+                attribute.value: np.array(
+                    [getattr(scan, attribute.value) or "" for scan in locked.scans]
+                )
+                for attribute in Attribute
+            },
+        )
+
+    def _impact(self, run: RunRow, champion: VersionRow) -> MeasuredImpact:
+        """Measure what the shift did to the champion, on scans outside every locked set.
+
+        The champion never saw the scans of the shift, not even those that the
+        candidate was trained on; replayed scans are no part of the shift.
+        """
+        task = self._task(champion, run)
+        with self._database.reading() as session:
+            episode = session.get_one(EpisodeRow, run.episode)
+            shifted = {scan.id for scan in run_data.shifted_scans(session, episode, run.model)}
+            outside = [
+                scan
+                for purpose in (Purpose.TRAINING, Purpose.SELECTION)
+                for scan in datasets.members(session, run.datasets[purpose])
+                if scan.id in shifted
+            ]
+            part = self._with_truth(session, outside, task.name)
+        reference = self._locked(run, Purpose.LOCKED_REFERENCE)
+        return measure_impact(
+            self._results(champion, reference, task),
+            self._results(champion, part, task),
+            level=IMPACT_LEVEL,
+        )
+
+    def _results(self, version: VersionRow, part: _LockedSet, task: Task) -> Results:
+        return Results(
+            probabilities=self._embedder.probabilities(version, part.scans, task.name),
+            truth=np.array(part.truth, dtype=bool),
+            patients=np.array(part.patients),
+            threshold=_threshold(task),
+        )
+
+    def _locked(self, run: RunRow, purpose: Purpose) -> _LockedSet:
+        with self._database.reading() as session:
+            scans = datasets.members(session, run.datasets[purpose])
+            return self._with_truth(session, scans, run.settings["task"])
+
+    def _with_truth(self, session: Session, scans: Sequence[ScanRow], task: str) -> _LockedSet:
+        known = labels.latest(session, [scan.id for scan in scans])
+        found = [known[scan.id, task] for scan in scans]
+        return _LockedSet(
+            scans=scans,
+            truth=[label.value for label in found],
+            influence=tuple(
+                AiInfluence.INFLUENCED if label.ai_influenced else AiInfluence.NONE
+                for label in found
+            ),
+        )
+
+    def _task(self, version: VersionRow, run: RunRow) -> Task:
+        name = run.settings["task"]
+        for task in self._bundles.open(version).tasks:
+            if task.name == name:
+                return task
+        raise BadInputError(f"{ref(version)} has no task {name}: it cannot be compared")
+
+    def _parity(self, candidate: VersionRow) -> ParityMeasurement:
+        bundle = self._bundles.open(candidate)
+        return ParityMeasurement(max_abs_error=bundle.parity.error, scans=sum(PARITY_BATCHES))
+
+    def _trained_on(self, candidate: VersionRow) -> frozenset[str]:
+        """Return the patients behind the candidate and every version that it was derived from."""
+        from registry import lineage
+
+        with self._database.reading() as session:
+            digests = [
+                data["digest"]
+                for version in (candidate, *lineage.ancestors(session, candidate))
+                for data in version.card["training_data"]
+                if data["digest"]
+            ]
+            return frozenset(datasets.patients_in(session, digests))
+
+    def _reject(self, run_id: int, claim: Claim, reason: str) -> None:
+        with self._database.transaction() as session:
+            fence(session, claim)
+            run = runs.require_run(session, run_id)
+            runs.advance(
+                session,
+                run,
+                RunState.REJECTED,
+                note=reason,
+                actor=SYSTEM.name,
+                at=self._clock.now(),
+            )
+
+    def _conclude(
+        self,
+        run_id: int,
+        claim: Claim,
+        candidate: VersionRow,
+        plan: AppliedPlan,
+        outcomes: Sequence[GateOutcome],
+    ) -> None:
+        now = self._clock.now()
+        verdict = gravest([outcome.outcome for outcome in outcomes])
+        with self._database.transaction() as session:
+            fence(session, claim)
+            run = runs.require_run(session, run_id)
+            rows = [
+                GateOutcomeRow(
+                    run=run.id,
+                    name=outcome.name,
+                    outcome=outcome.outcome.value,
+                    sentence=outcome.sentence,
+                    detail=outcome.as_record(),
+                    decided_at=now,
+                )
+                for outcome in outcomes
+            ]
+            uses = [
+                LockedSetUseRow(dataset=dataset, run=run.id, used_at=now)
+                for purpose, dataset in run.datasets.items()
+                if purpose in {Purpose.LOCKED_REFERENCE, Purpose.LOCKED_DRIFTED}
+            ]
+            session.add_all([*rows, *uses])
+            session.flush()
+            ledger.append(
+                session,
+                at=now,
+                actor=SYSTEM.name,
+                kind="gates.evaluated",
+                subject=f"run {run.id}",
+                facts={
+                    "candidate": str(ref(candidate)),
+                    "verdict": verdict.value,
+                    "outcomes": {row.name: row.outcome for row in rows},
+                    "plan": plan.digest,
+                },
+                seals=[*rows, *uses],
+            )
+            refused = [
+                outcome.name for outcome in outcomes if outcome.outcome is not Outcome.PASSED
+            ]
+            if refused:
+                state, note = RunState.REJECTED, f"gates not passed: {', '.join(refused)}"
+            elif plan.plan.shadow_days > 0:
+                state, note = RunState.SHADOW, f"shadow for {plan.plan.shadow_days:g} days"
+            else:
+                state, note = RunState.AWAITING_APPROVAL, "every gate passed"
+            runs.advance(session, run, state, note=note, actor=SYSTEM.name, at=now)
+        self._tracking.log_metrics(
+            candidate.mlflow_run,
+            {
+                f"gate.{outcome.name}": outcome.estimate
+                for outcome in outcomes
+                if outcome.estimate is not None
+            },
+        )
+
+
+def _threshold(task: Task) -> float:
+    if task.threshold is None:
+        raise BadInputError(
+            f"task {task.name} has no threshold: gates judge an operating point"
+        )
+    return task.threshold
+
+
+def _spent_set(session: Session, run: RunRow, plan: AppliedPlan) -> str | None:
+    """Return why a locked set may judge no more candidates, or None while each still may."""
+    for purpose in (Purpose.LOCKED_REFERENCE, Purpose.LOCKED_DRIFTED):
+        dataset = run_data.locked_dataset(session, run, purpose)
+        if dataset is None:
+            continue
+        used = session.scalar(
+            select(func.count(LockedSetUseRow.id))
+            .join(DatasetRow, DatasetRow.id == LockedSetUseRow.dataset)
+            .where(DatasetRow.digest == dataset.digest)
+        )
+        if (used or 0) >= plan.plan.gates.locked_set_uses:
+            return (
+                f"the {purpose.value} set has judged {used} candidates, as many as plan "
+                f"{plan.number} allows: collect a new one"
+            )
+    return None

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from believable_home import Stage
+from fastapi.testclient import TestClient
+from sqlalchemy import update
+
+from api.assembly import Driftward
+from api.http.app import create_app
+from api.initialising import initialise
+from api.settings import Settings
+from registry.outbox import OutboxItem
+
+if TYPE_CHECKING:
+    from tests.api.conftest import Open
+
+
+def checks(client: TestClient) -> tuple[int, dict[str, bool], dict[str, str]]:
+    answer = client.get("/readyz")
+    found = answer.json()["checks"]
+    return (
+        answer.status_code,
+        {check["name"]: check["ok"] for check in found},
+        {check["name"]: check["detail"] for check in found},
+    )
+
+
+def test_a_living_process_says_so_without_looking_at_anything(tmp_path: Path) -> None:
+    driftward = Driftward(Settings(home=tmp_path / "nothing"))
+    with TestClient(create_app(driftward), base_url="http://localhost") as client:
+        assert client.get("/healthz").json() == {"status": "alive"}
+
+
+@pytest.mark.slow
+# MLflow's own queries are older than the SQLAlchemy that it runs on.
+@pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")
+def test_a_whole_installation_is_ready(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path / "home")
+    initialise(settings)
+    driftward = Driftward.open(settings)
+    with TestClient(create_app(driftward), base_url="http://localhost") as client:
+        status, ok, details = checks(client)
+    driftward.database.dispose()
+    assert status == 200, details
+    assert ok == {"database": True, "schema": True, "mlflow": True, "outbox": True}
+
+
+def test_an_mlflow_that_does_not_answer_makes_us_not_ready(open_home: Open) -> None:
+    home = open_home(Stage.EMPTY).home.root
+    settings = Settings(home=home, mlflow_uri="sqlite:////proc/nowhere/mlflow.db")
+    driftward = Driftward.open(settings)
+    with TestClient(create_app(driftward), base_url="http://localhost") as client:
+        status, ok, _ = checks(client)
+    driftward.database.dispose()
+    assert status == 503
+    assert ok == {"database": True, "schema": True, "mlflow": False, "outbox": True}
+
+
+def test_a_database_that_cannot_be_opened_makes_us_not_ready(tmp_path: Path) -> None:
+    driftward = Driftward(
+        Settings(home=tmp_path / "nothing", mlflow_uri="sqlite:////proc/nowhere/mlflow.db")
+    )
+    with TestClient(create_app(driftward), base_url="http://localhost") as client:
+        status, ok, _ = checks(client)
+    assert status == 503
+    assert not any(ok.values())
+
+
+def test_changes_that_mlflow_was_not_told_for_long_make_us_not_ready(
+    homes: Mapping[Stage, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(homes[Stage.HEALED], tmp_path / "home")
+    driftward = Driftward.open(
+        Settings(home=tmp_path / "home", mlflow_uri="sqlite:////proc/nowhere/mlflow.db")
+    )
+    with driftward.database.transaction() as session:
+        session.execute(update(OutboxItem).values(delivered_at=None))
+    with TestClient(create_app(driftward), base_url="http://localhost") as client:
+        status, ok, details = checks(client)
+    driftward.database.dispose()
+    assert status == 503
+    assert not ok["outbox"]
+    assert "look whether MLflow's store can be written" in details["outbox"]

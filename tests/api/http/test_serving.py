@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import httpx
+import pytest
+from believable_home import Stage
+
+from api.http.serving import listen
+from registry.errors import NotPermittedError, PortInUseError, SetupError
+
+REPOSITORY = Path(__file__).parents[3]
+
+
+def test_a_busy_port_is_named_with_the_way_out() -> None:
+    with listen("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(PortInUseError, match=f"port {port} of 127.0.0.1: .*--port"):
+            listen("127.0.0.1", port)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7"])  # noqa: S104
+def test_an_address_that_others_can_reach_is_refused(host: str) -> None:
+    with pytest.raises(NotPermittedError, match="no sign-in"):
+        listen(host, 0)
+
+
+def test_a_host_that_does_not_exist_is_named() -> None:
+    with pytest.raises(SetupError, match=r"nowhere\.invalid"):
+        listen("nowhere.invalid", 0)
+
+
+def test_localhost_is_loopback() -> None:
+    with listen("localhost", 0) as listener:
+        assert listener.family in {socket.AF_INET, socket.AF_INET6}
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT], ids=lambda stop: stop.name)
+def test_a_served_home_answers_and_stops_cleanly_when_told(
+    homes: Mapping[Stage, Path], stop: signal.Signals
+) -> None:
+    program = (
+        "from api.assembly import Driftward\n"
+        "from api.http.serving import serve\n"
+        "from api.settings import Settings\n"
+        "serve(Driftward.open(Settings()), '127.0.0.1', 0, with_worker=True)\n"
+        "print('stopped')\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        cwd=REPOSITORY,
+        env={**os.environ, "DRIFTWARD_HOME": str(homes[Stage.EMPTY])},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stderr is not None
+        announced = process.stderr.readline()
+        address = announced.split()[2].rstrip(";")
+        assert httpx.get(f"{address}healthz").json() == {"status": "alive"}
+        time.sleep(0.2)  # it would be waiting for jobs by then
+        process.send_signal(stop)
+        output, errors = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 0, errors
+    assert output == "stopped\n"
+    assert "Traceback" not in errors

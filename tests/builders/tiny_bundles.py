@@ -1,0 +1,91 @@
+"""Real bundles of a few thousand weights: a vision transformer that reads 16 x 16 pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from registry.bundles.assembly import assemble_bundle
+from registry.bundles.bundle import Bundle
+from registry.bundles.card import Card, IntendedUse, Tier, TrainingData, UnknownAge
+from registry.bundles.heads import Task, TaskKind
+from registry.bundles.preprocessing import DicomWindow, Preprocessing, Unit
+
+SIDE, DIMENSION = 16, 16
+TASK = "pneumonia"
+#: What the demo's children are: radiographs whose age nobody knows.
+CHILDREN = IntendedUse(
+    modalities=("CR", "DX"), age_years=(1, 5), unknown_age=UnknownAge.ACCEPT
+)
+
+
+def tiny_encoder(directory: Path, *, seed: int = 0) -> Path:
+    """Save a vision transformer with random weights, and return its directory."""
+    import torch
+    import transformers
+    from transformers.utils import logging
+
+    torch.manual_seed(seed)
+    encoder = transformers.ViTModel(
+        transformers.ViTConfig(
+            hidden_size=DIMENSION,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=2 * DIMENSION,
+            image_size=SIDE,
+            patch_size=4,
+        ),
+        add_pooling_layer=False,
+    )
+    logging.disable_progress_bar()
+    encoder.save_pretrained(directory)
+    logging.enable_progress_bar()
+    return directory
+
+
+def tiny_bundle(
+    out_dir: Path,
+    *,
+    tier: Tier = Tier.GENERAL,
+    tasks: Sequence[Task] = (),
+    intended_use: IntendedUse = IntendedUse(),  # noqa: B008 - it is frozen
+    seed: int = 0,
+) -> Bundle:
+    """Assemble a bundle whose encoder and heads are random."""
+    encoder = tiny_encoder(out_dir.with_name(f"{out_dir.name}-encoder"), seed=seed)
+    rng = np.random.default_rng(seed)
+    heads = {}
+    for task in tasks:
+        k = len(task.classes)
+        heads[f"{task.name}.weight"] = rng.normal(size=(k, DIMENSION)).astype(np.float32)
+        heads[f"{task.name}.bias"] = rng.normal(size=k).astype(np.float32)
+    card = Card(
+        name="tiny",
+        tier=tier,
+        purpose="Stands in for a foundation model in tests.",
+        intended_use=intended_use,
+        not_for=("any patient",),
+        training_data=(TrainingData(digest=None, description="random weights", scans=0),),
+        licence="Apache-2.0",
+    )
+    preprocessing = Preprocessing(
+        unit=Unit.INSTANCE,
+        window=DicomWindow(),
+        size=(SIDE, SIDE),
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+    )
+    return assemble_bundle(encoder, card, preprocessing, tasks, heads, out_dir=out_dir)
+
+
+def finding(*, threshold: float | None = 0.5) -> Task:
+    """Return the task that the tests' champions have."""
+    return Task(
+        name=TASK,
+        kind=TaskKind.MULTI_CLASS,
+        classes=("normal", "pneumonia"),
+        positive="pneumonia",
+        threshold=threshold,
+    )

@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from dicom_instances import (
+    KEY,
+    NATIVE,
+    SITE,
+    as_file,
+    gradient,
+    in_native_syntax,
+    radiograph,
+    set_frames,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image as PillowImage
+from pydicom.data import get_testdata_file
+from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit
+
+from monitor.intake.intake import Accepted, Rejected, contradiction, prepare, prepare_bytes
+from monitor.intake.limits import Limits
+from monitor.intake.reasons import Reason
+from monitor.pixels import decode
+
+FILE = as_file(radiograph())
+
+
+def accepted(content: bytes) -> Accepted:
+    outcome = prepare_bytes(content, site=SITE, key=KEY)
+    assert isinstance(outcome, Accepted), outcome
+    return outcome
+
+
+def gray_8_bit(**elements: object) -> pydicom.Dataset:
+    return radiograph((gradient(16, 24) >> 4).astype(np.uint8), **elements)
+
+
+def test_a_radiograph_is_accepted_de_identified_and_decodable() -> None:
+    outcome = accepted(FILE)
+    assert outcome.identity == (SITE, outcome.pseudonyms.instance)
+    assert outcome.attributes.modality == "CR"
+    ds = pydicom.dcmread(io.BytesIO(outcome.content))
+    assert np.array_equal(decode(ds).values, gradient().astype(np.float32))
+    assert ds.SOPInstanceUID == outcome.pseudonyms.instance
+
+
+def test_a_file_and_its_bytes_are_prepared_alike(tmp_path: Path) -> None:
+    path = tmp_path / "1.dcm"
+    path.write_bytes(FILE)
+    assert prepare(path, site=SITE, key=KEY) == accepted(FILE)
+
+
+def test_the_same_file_by_any_native_road_is_the_same_scan() -> None:
+    scans = [accepted(in_native_syntax(transfer_syntax)) for transfer_syntax in NATIVE]
+    assert len({scan.identity for scan in scans}) == 1
+    assert len({scan.content for scan in scans}) == 1
+
+
+def test_what_is_refused_keeps_its_original_and_shows_nothing_of_it() -> None:
+    content = as_file(radiograph(BurnedInAnnotation="YES"))
+    outcome = prepare_bytes(content, site=SITE, key=KEY)
+    assert isinstance(outcome, Rejected)
+    assert outcome.reason is Reason.BURNED_IN
+    assert outcome.content == content
+    assert "Yamada" not in repr(outcome)
+
+
+def test_what_is_too_large_is_refused_unread(tmp_path: Path) -> None:
+    path = tmp_path / "1.dcm"
+    path.write_bytes(FILE)
+    outcome = prepare(path, site=SITE, key=KEY, limits=Limits(file_bytes=100))
+    assert isinstance(outcome, Rejected)
+    assert (outcome.reason, outcome.content) == (Reason.TOO_LARGE, None)
+
+
+def test_a_retry_after_the_cause_is_gone_is_accepted() -> None:
+    tight = Limits(samples=10)
+    outcome = prepare_bytes(FILE, site=SITE, key=KEY, limits=tight)
+    assert isinstance(outcome, Rejected)
+    assert outcome.content is not None
+    assert accepted(outcome.content) == accepted(FILE)
+
+
+def test_a_resend_does_not_contradict() -> None:
+    stored = accepted(FILE)
+    again = accepted(as_file(radiograph(PatientName="Yamada^H.")))
+    assert (
+        contradiction(
+            again,
+            stored_pixel_digest=stored.pixel_digest,
+            stored_content=lambda: pytest.fail("equal digests need no look at the vault"),
+        )
+        is None
+    )
+
+
+def test_a_resend_that_was_compressed_without_loss_does_not_contradict() -> None:
+    ds = gray_8_bit()
+    stored = accepted(as_file(ds))
+    stream = io.BytesIO()
+    PillowImage.fromarray(ds.pixel_array).save(stream, "JPEG2000", no_jp2=True)
+    set_frames(ds, stream.getvalue(), transfer_syntax=JPEG2000Lossless)
+    again = accepted(as_file(ds))
+    assert again.identity == stored.identity
+    assert again.pixel_digest != stored.pixel_digest
+    assert (
+        contradiction(
+            again,
+            stored_pixel_digest=stored.pixel_digest,
+            stored_content=lambda: stored.content,
+        )
+        is None
+    )
+
+
+def test_other_pixels_under_the_same_uid_contradict() -> None:
+    stored = accepted(FILE)
+    changed = gradient()
+    changed[0, 0] += 1
+    again = accepted(as_file(radiograph(changed)))
+    assert again.identity == stored.identity
+    sentence = contradiction(
+        again, stored_pixel_digest=stored.pixel_digest, stored_content=lambda: stored.content
+    )
+    assert sentence is not None
+    assert "same SOP Instance UID" in sentence
+
+
+def test_a_frame_that_does_not_decode_is_refused() -> None:
+    ds = gray_8_bit()
+    stream = io.BytesIO()
+    PillowImage.fromarray(ds.pixel_array).save(stream, "JPEG2000", no_jp2=True)
+    damaged = stream.getvalue()[:120]
+    set_frames(ds, damaged, transfer_syntax=JPEG2000Lossless)
+    outcome = prepare_bytes(as_file(ds), site=SITE, key=KEY)
+    assert isinstance(outcome, Rejected)
+    assert outcome.reason is Reason.UNDECODABLE
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("MR_truncated.dcm", Reason.TRUNCATED),
+        ("rtplan_truncated.dcm", Reason.TRUNCATED),
+        ("no_meta.dcm", Reason.NOT_DICOM),
+        ("reportsi.dcm", Reason.NOT_AN_IMAGE),
+        ("rtdose_rle.dcm", Reason.NOT_AN_IMAGE),
+        ("waveform_ecg.dcm", Reason.NOT_AN_IMAGE),
+        ("liver_1frame.dcm", Reason.NOT_AN_IMAGE),
+        ("examples_ybr_color.dcm", Reason.MULTI_FRAME),
+        ("SC_rgb_rle.dcm", Reason.BURNED_IN_UNKNOWN),
+        ("examples_palette.dcm", Reason.BURNED_IN_UNKNOWN),
+        ("MR_small.dcm", Reason.DERIVED),
+    ],
+)
+def test_odd_files_are_refused_with_their_true_reason(name: str, reason: Reason) -> None:
+    path = get_testdata_file(name, download=False)
+    assert path is not None
+    outcome = prepare(Path(path), site=SITE, key=KEY)
+    assert isinstance(outcome, Rejected)
+    assert outcome.reason is reason
+
+
+def compressed() -> bytes:
+    ds = gray_8_bit()
+    stream = io.BytesIO()
+    PillowImage.fromarray(ds.pixel_array).save(stream, "JPEG")
+    set_frames(ds, stream.getvalue(), transfer_syntax=JPEGBaseline8Bit)
+    return as_file(ds)
+
+
+SEEDS = (FILE, compressed(), in_native_syntax("1.2.840.10008.1.2.2"))
+
+
+@settings(deadline=None, derandomize=True)
+@given(
+    seed=st.sampled_from(SEEDS),
+    edits=st.lists(st.tuples(st.floats(0, 1), st.binary(max_size=6)), min_size=1, max_size=6),
+    cut=st.floats(0.2, 1),
+)
+def test_a_damaged_file_is_accepted_or_refused_and_never_anything_else(
+    seed: bytes, edits: list[tuple[float, bytes]], cut: float
+) -> None:
+    damaged = bytearray(seed)
+    for place, replacement in edits:
+        position = int(place * len(damaged))
+        damaged[position : position + len(replacement)] = replacement
+    outcome = prepare_bytes(bytes(damaged[: int(cut * len(damaged))]), site=SITE, key=KEY)
+    if isinstance(outcome, Accepted):
+        assert b"Yamada" not in outcome.content
+    else:
+        assert outcome.detail
+
+
+def test_a_file_cut_anywhere_is_refused_with_a_reason() -> None:
+    for length in range(0, len(FILE), 7):
+        outcome = prepare_bytes(FILE[:length], site=SITE, key=KEY)
+        assert isinstance(outcome, Rejected)
+        assert outcome.reason in {
+            Reason.NOT_DICOM,
+            Reason.TRUNCATED,
+            Reason.NO_PIXELS,
+            Reason.NOT_AN_IMAGE,
+        }

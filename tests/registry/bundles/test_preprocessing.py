@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from registry.bundles.preprocessing import (
+    DicomWindow,
+    Fit,
+    PercentileWindow,
+    Preprocessing,
+    Resample,
+    Unit,
+    read_preprocessing,
+    write_preprocessing,
+)
+from registry.errors import BundleError
+
+finite = st.floats(min_value=-100, max_value=100, allow_nan=False)
+positive = st.floats(min_value=1e-3, max_value=100)
+sides = st.integers(min_value=8, max_value=4096)
+windows = st.one_of(
+    st.just(DicomWindow()),
+    st.tuples(st.floats(0, 49), st.floats(50, 100)).map(
+        lambda ends: PercentileWindow(low=ends[0], high=ends[1])
+    ),
+)
+declarations = st.builds(
+    Preprocessing,
+    unit=st.sampled_from(Unit),
+    window=windows,
+    size=st.tuples(sides, sides),
+    mean=st.tuples(finite, finite, finite),
+    std=st.tuples(positive, positive, positive),
+    fit=st.sampled_from(Fit),
+    resample=st.sampled_from(Resample),
+)
+
+
+@given(declaration=declarations)
+def test_a_declaration_survives_its_json(declaration: Preprocessing) -> None:
+    text = json.dumps(declaration.to_json())
+    assert Preprocessing.from_json(text) == declaration
+    assert Preprocessing.from_json(text).digest == declaration.digest
+
+
+def test_a_declaration_survives_its_file(preprocessing: Preprocessing, tmp_path: Path) -> None:
+    write_preprocessing(tmp_path / "preprocessing.json", preprocessing)
+    assert read_preprocessing(tmp_path / "preprocessing.json") == preprocessing
+
+
+def test_the_digest_ignores_white_space_and_the_order_of_keys(
+    preprocessing: Preprocessing,
+) -> None:
+    reordered = dict(reversed(preprocessing.to_json().items()))
+    text = json.dumps(reordered, indent=7)
+    assert Preprocessing.from_json(text).digest == preprocessing.digest
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"unit": Unit.SERIES},
+        {"window": PercentileWindow(low=0.5, high=99.5)},
+        {"size": (32, 64)},
+        {"mean": (0.5, 0.456, 0.406)},
+        {"std": (0.5, 0.224, 0.225)},
+        {"fit": Fit.STRETCH},
+        {"resample": Resample.BOX},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_every_part_of_the_declaration_is_part_of_the_digest(
+    change: dict[str, object], preprocessing: Preprocessing
+) -> None:
+    assert replace(preprocessing, **change).digest != preprocessing.digest  # type: ignore[arg-type]
+
+
+def test_an_unknown_key_is_named(preprocessing: Preprocessing) -> None:
+    text = json.dumps(preprocessing.to_json() | {"crop": 3})
+    with pytest.raises(BundleError, match="'crop'"):
+        Preprocessing.from_json(text)
+
+
+def test_a_missing_key_is_named(preprocessing: Preprocessing) -> None:
+    for key in preprocessing.to_json():
+        rest = {name: value for name, value in preprocessing.to_json().items() if name != key}
+        with pytest.raises(BundleError, match=f"lacks '{key}'"):
+            Preprocessing.from_json(json.dumps(rest))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"pipeline": 2}, "pipeline 2 is not the one"),
+        ({"unit": "patient"}, "'unit' must be one of instance, series, study"),
+        ({"window": {"kind": "sigmoid"}}, "'kind' must be one of dicom, percentile"),
+        ({"window": {"kind": "dicom", "low": 1}}, "'low'"),
+        ({"window": {"kind": "percentile", "low": 99, "high": 1}}, r"\[99.0, 1.0\]"),
+        ({"window": {"kind": "percentile", "low": 0, "high": 101}}, "101"),
+        ({"size": [32]}, "'size' must be a list of 2"),
+        ({"size": [32, 0]}, r"size \[32, 0\]"),
+        ({"size": [32, 100000]}, "100000"),
+        ({"size": [32.5, 32]}, "whole numbers"),
+        ({"mean": [0, 0]}, "'mean' must be a list of 3"),
+        ({"std": [1, 1, 0]}, "must be above 0"),
+        ({"std": [1, 1, "1"]}, "'std' must be a list of 3 finite numbers"),
+    ],
+)
+def test_an_impossible_value_is_named(
+    change: dict[str, object], says: str, preprocessing: Preprocessing
+) -> None:
+    with pytest.raises(BundleError, match=says):
+        Preprocessing.from_json(json.dumps(preprocessing.to_json() | change))
+
+
+@given(
+    value=st.recursive(
+        st.none() | st.booleans() | st.floats() | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+        max_leaves=5,
+    )
+)
+@settings(max_examples=40)
+def test_any_other_json_is_a_clear_error(value: object) -> None:
+    with pytest.raises(BundleError):
+        Preprocessing.from_json(json.dumps(value))
+
+
+def test_black_and_white_become_the_ends_of_the_normalised_range(
+    preprocessing: Preprocessing,
+) -> None:
+    assert preprocessing.lowest == pytest.approx((-2.1179, -2.0357, -1.8044), abs=1e-4)
+    assert preprocessing.highest == pytest.approx((2.2489, 2.4286, 2.6400), abs=1e-4)
+
+
+def test_units_that_cannot_be_read_yet_are_declared_and_refused_by_name(
+    preprocessing: Preprocessing,
+) -> None:
+    preprocessing.require_supported_unit()
+    for unit in (Unit.SERIES, Unit.STUDY):
+        with pytest.raises(BundleError, match=f"unit '{unit.value}' cannot be read"):
+            replace(preprocessing, unit=unit).require_supported_unit()

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import text
+
+import api.assembly  # noqa: F401 - the metadata must know every table
+from registry.database import OLDEST_SAFE_SQLITE, Base, Database, safe_sqlite
+from registry.errors import NewerSchemaError
+
+
+def test_migrations_make_the_schema_that_the_tables_declare(database: Database) -> None:
+    with database.engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, Base.metadata) == []
+
+
+def test_migrations_go_down_to_nothing_and_up_again(tmp_path: Path) -> None:
+    from alembic import command
+
+    from registry.database import _alembic_config
+
+    database = Database(f"sqlite:///{tmp_path / 'database.db'}")
+    database.migrate()
+    config = _alembic_config()
+    with database.engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "base")
+    assert database.revision() is None
+    database.migrate()
+    assert database.revision() is not None
+
+
+def test_a_newer_schema_is_refused_and_left_alone(database: Database) -> None:
+    with database.transaction() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(NewerSchemaError, match=r"9999 is newer .* upgrade driftward"):
+        database.migrate()
+    assert database.revision() == "9999"
+
+
+def test_sqlite_is_new_enough_and_survives_power_loss(database: Database) -> None:
+    assert safe_sqlite().sqlite_version_info >= OLDEST_SAFE_SQLITE
+    with database.engine.connect() as connection:
+        settings = {
+            name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+            for name in ("journal_mode", "synchronous", "foreign_keys")
+        }
+    assert settings == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from importlib.resources import files
+
+import pytest
+
+from monitor.causes import Cause
+from monitor.episodes import Impact
+from retrain.decisions import Action, steps_for
+from retrain.plans import AppliedPlan, Strategy, parse_plan
+
+TEXT = (files("api.demo") / "configuration" / "plan.yaml").read_text(encoding="utf-8")
+
+
+def applied(text: str = TEXT) -> AppliedPlan:
+    return AppliedPlan(
+        id=1, number=1, digest="d", plan=parse_plan(text, source="plan.yaml"), text=text
+    )
+
+
+def actions(cause: Cause, impact: Impact, plan: AppliedPlan | None) -> list[Action]:
+    steps = steps_for(cause=cause, subgroup="software_version=2.1", impact=impact, plan=plan)
+    return [step.action for step in steps]
+
+
+@pytest.mark.parametrize(
+    ("cause", "impact", "expected"),
+    [
+        (Cause.ACQUISITION, Impact.SUSPECTED, [Action.RESTRICT, Action.LABEL_REQUEST]),
+        (Cause.ACQUISITION, Impact.MEASURED, [Action.RESTRICT, Action.RUN]),
+        (Cause.ACQUISITION, Impact.NONE_SHOWN, [Action.LABEL_REQUEST]),
+        (Cause.PREVALENCE, Impact.MEASURED, [Action.TICKET]),
+        (Cause.ROUTING, Impact.SUSPECTED, [Action.TICKET]),
+        (Cause.UNKNOWN, Impact.MEASURED, [Action.TICKET]),
+    ],
+)
+def test_cause_and_impact_decide_by_the_plan(
+    cause: Cause, impact: Impact, expected: list[Action]
+) -> None:
+    assert actions(cause, impact, applied()) == expected
+
+
+@pytest.mark.parametrize("cause", list(Cause))
+@pytest.mark.parametrize("impact", [Impact.NONE_SHOWN, Impact.SUSPECTED])
+def test_drift_without_a_measured_impact_starts_no_run(cause: Cause, impact: Impact) -> None:
+    assert Action.RUN not in actions(cause, impact, applied())
+
+
+@pytest.mark.parametrize("cause", list(Cause))
+def test_a_plan_without_authority_only_asks_for_a_person(cause: Cause) -> None:
+    locked = applied(TEXT.replace("authority: research", "authority: none"))
+    assert actions(cause, Impact.MEASURED, locked)[-1] is Action.TICKET
+    assert Action.RUN not in actions(cause, Impact.MEASURED, locked)
+
+
+def test_without_a_plan_the_model_is_locked() -> None:
+    [step] = steps_for(
+        cause=Cause.ACQUISITION, subgroup=None, impact=Impact.MEASURED, plan=None
+    )
+    assert (step.action, "locked" in step.reason) == (Action.TICKET, True)
+
+
+def test_the_run_takes_the_strategy_that_the_plan_names() -> None:
+    text = TEXT.replace("acquisition: full fine-tuning", "acquisition: linear probe")
+    steps = steps_for(
+        cause=Cause.ACQUISITION, subgroup=None, impact=Impact.MEASURED, plan=applied(text)
+    )
+    assert [step.strategy for step in steps] == [Strategy.LINEAR_PROBE]
