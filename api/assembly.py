@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from api.settings import Home, Settings
+from api.settings import Home, Settings, training_environment
 from monitor.embedding import Embedder
 from monitor.evaluating import DECIDE, EVALUATE, MEASURE, Evaluator, PerformanceMeter
 from monitor.intake.keys import load_key
@@ -139,6 +139,7 @@ class Driftward:
             self.clock,
             work=self.home.work.resolve(),
             threads=self.threads,
+            environment=training_environment(),
         )
 
     @cached_property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,15 @@ class Settings(BaseSettings):
     device: str = "auto"
     #: threads of one forward pass or training; 0 takes every core
     threads: int = Field(default=0, ge=0)
+
+
+def training_environment() -> dict[str, str]:
+    """Return the environment of a training subprocess.
+
+    Its threads sleep while they wait for each other: spinning, as they do by
+    default, wastes a machine that has other work (libgomp, OMP_WAIT_POLICY).
+    """
+    return {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -141,6 +141,7 @@ class PerformanceMeter:
                     start=row.onset, end=self._clock.now() + timedelta(microseconds=1)
                 ),
                 subgroup=subgroup,
+                without_ai=True,
             )
             after = performance.measure(results)
         except InsufficientDataError:
@@ -182,7 +183,11 @@ def baseline_performance(
     try:
         return performance.measure(
             performance.labelled_results(
-                session, version=version, task=monitor.specification.task, dataset=dataset
+                session,
+                version=version,
+                task=monitor.specification.task,
+                dataset=dataset,
+                without_ai=True,
             )
         )
     except InsufficientDataError:

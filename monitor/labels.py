@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
+from typing import TypeVar
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -21,6 +22,9 @@ from monitor.tables import LabelRow, ResultRow, ScanRow
 from registry import ledger
 from registry.errors import LabelError
 
+Key = TypeVar("Key", int, str)
+#: Values that one statement looks up; databases limit its parameters.
+PARAMETERS = 500
 COLUMNS = ("instance", "task", "value", "provenance", "reader", "signed_at")
 
 
@@ -125,10 +129,7 @@ def attach(
     LabelError
         If a scan is unknown; nothing is then attached.
     """
-    scans = {
-        row.instance: row
-        for row in session.scalars(select(ScanRow).where(ScanRow.site == site))
-    }
+    scans = _scans(session, site, [label.instance for label in labels])
     unknown = [label.line for label in labels if label.instance not in scans]
     if unknown:
         lines = ", ".join(map(str, unknown[:5]))
@@ -137,7 +138,7 @@ def attach(
             f"{', …' if len(unknown) > 5 else ''}): nothing was taken; add the scans first"
         )
     newest = latest(session, [scans[label.instance].id for label in labels])
-    first_result = _first_results(session)
+    first_result = _first_results(session, [scan.id for scan in scans.values()])
     added: list[LabelRow] = []
     known = 0
     for label in labels:
@@ -183,20 +184,43 @@ def attach(
 
 def latest(session: Session, scans: Sequence[int]) -> dict[tuple[int, str], LabelRow]:
     """Return each scan's newest label by task."""
-    wanted = set(scans)
-    rows = session.scalars(select(LabelRow).order_by(LabelRow.id))
-    return {(row.scan, row.task): row for row in rows if row.scan in wanted}
+    return {
+        (row.scan, row.task): row
+        for part in _parts(scans)
+        for row in session.scalars(
+            select(LabelRow).where(LabelRow.scan.in_(part)).order_by(LabelRow.id)
+        )
+    }
 
 
-def _first_results(session: Session) -> dict[tuple[int, str], datetime]:
+def _scans(session: Session, site: str, instances: Sequence[str]) -> dict[str, ScanRow]:
+    return {
+        row.instance: row
+        for part in _parts(instances)
+        for row in session.scalars(
+            select(ScanRow).where(ScanRow.site == site, ScanRow.instance.in_(part))
+        )
+    }
+
+
+def _parts(values: Sequence[Key]) -> Iterator[Sequence[Key]]:
+    """Yield parts small enough for one statement's parameters."""
+    for start in range(0, len(values), PARAMETERS):
+        yield values[start : start + PARAMETERS]
+
+
+def _first_results(session: Session, scans: Sequence[int]) -> dict[tuple[int, str], datetime]:
     """Return when each scan's first delivered result existed, by task.
 
     A result that was withheld, or ran in the background, influenced nobody.
     """
-    rows = session.execute(
-        select(ResultRow.scan, ResultRow.task, func.min(ResultRow.created_at))
-        .where(ResultRow.delivery == "delivered")
-        .group_by(ResultRow.scan, ResultRow.task)
-    )
-    # The aggregate keeps the column's type, so its time carries UTC.
-    return {(scan, task): moment for scan, task, moment in rows}
+    return {
+        # The aggregate keeps the column's type, so its time carries UTC.
+        (scan, task): moment
+        for part in _parts(scans)
+        for scan, task, moment in session.execute(
+            select(ResultRow.scan, ResultRow.task, func.min(ResultRow.created_at))
+            .where(ResultRow.delivery == "delivered", ResultRow.scan.in_(part))
+            .group_by(ResultRow.scan, ResultRow.task)
+        )
+    }

@@ -76,8 +76,13 @@ def labelled_results(
     window: Window | None = None,
     dataset: int | None = None,
     subgroup: Subgroup | None = None,
+    without_ai: bool = False,
 ) -> LabelledResults:
     """Return the results of one version on labelled scans, in the order of the scans.
+
+    Parameters
+    ----------
+    without_ai : leave out labels that an AI influenced; they lean to what it said
 
     Raises
     ------
@@ -105,7 +110,7 @@ def labelled_results(
     labelled = [
         (scan, result, known[scan.id, task])
         for scan, result in rows
-        if (scan.id, task) in known
+        if (scan.id, task) in known and not (without_ai and known[scan.id, task].ai_influenced)
     ]
     if not labelled:
         raise InsufficientDataError(what="labelled scans with a result", needed=1, got=0)

@@ -29,6 +29,7 @@ from monitor.tables import ScanRow
 from registry import ledger
 from registry.clock import Clock
 from registry.database import Database
+from registry.errors import UnreadableScanError
 from registry.identities import SYSTEM
 
 #: Files that one transaction stores: they share its fsyncs and its ledger entry.
@@ -130,7 +131,10 @@ class ScanIntake:
                 fresh[item.identity] = item
             if problem is not None:
                 # The original, not what was made of it: a retry begins there.
-                content = read_bytes(path, DEFAULT_LIMITS)
+                try:
+                    content: bytes | None = read_bytes(path, DEFAULT_LIMITS)
+                except UnreadableScanError:
+                    content = None  # gone since it was read
                 conflicts.append(
                     Rejected(
                         site=item.site, reason=Reason.CONFLICT, detail=problem, content=content
@@ -224,7 +228,10 @@ def _chunks(files: Sequence[Path]) -> Iterator[list[Path]]:
     chunk: list[Path] = []
     size = 0
     for path in files:
-        bytes_of = path.stat().st_size
+        try:
+            bytes_of = path.stat().st_size
+        except OSError:
+            bytes_of = 0  # gone since it was listed: reading it says so
         if chunk and (len(chunk) >= BATCH or size + bytes_of > BATCH_BYTES):
             yield chunk
             chunk, size = [], 0

@@ -18,6 +18,7 @@ from monitor.embedding import Embedder
 from monitor.monitors import Monitor, all_monitors
 from monitor.references import EncoderRole, ProfileStore
 from monitor.tables import EpisodeRow, ReferenceRow, ScanRow
+from registry import serving
 from registry.clock import Clock
 from registry.database import Database
 from registry.errors import ConflictError
@@ -46,6 +47,9 @@ class ReferenceRenewer:
         with self._database.reading() as session:
             run = runs.require_run(session, int(claim.payload["run"]))
             candidate = session.get_one(VersionRow, run.candidate)
+            champion = serving.require_champion(session, run.model)
+            if champion.id != candidate.id:
+                return  # another one serves by now, and its own renewal decides
             watching = [
                 monitor
                 for monitor in all_monitors(session)

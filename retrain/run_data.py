@@ -141,20 +141,23 @@ def freeze_repair(
     parts[Purpose.LOCKED_DRIFTED] = references.eligible(
         session, parts[Purpose.LOCKED_DRIFTED], [base]
     )
-    judging = {
-        scan.patient
-        for scan in datasets.members(session, first.datasets[Purpose.LOCKED_REFERENCE])
-    }
+    judging = _patients(datasets.members(session, first.datasets[Purpose.LOCKED_REFERENCE]))
     for purpose in (Purpose.SELECTION, Purpose.TRAINING):
-        parts[purpose] = [scan for scan in parts[purpose] if scan.patient not in judging]
+        parts[purpose] = _without(judging, parts[purpose])
     replay = _replay(
-        datasets.members(session, first.datasets[Purpose.TRAINING]),
+        _without(
+            _patients(parts[Purpose.SELECTION]),
+            datasets.members(session, first.datasets[Purpose.TRAINING]),
+        ),
         round(plan.training.replay_ratio * len(parts[Purpose.TRAINING])),
         seed=run.seed,
     )
     parts[Purpose.TRAINING] += replay
     parts[Purpose.SELECTION] += _replay(
-        datasets.members(session, first.datasets[Purpose.SELECTION]),
+        _without(
+            _patients(parts[Purpose.TRAINING]),
+            datasets.members(session, first.datasets[Purpose.SELECTION]),
+        ),
         len(parts[Purpose.SELECTION]),
         seed=run.seed,
     )
@@ -206,6 +209,14 @@ def locked_dataset(session: Session, run: RunRow, purpose: Purpose) -> DatasetRo
     """Return one of a run's locked sets, if it has it."""
     dataset = run.datasets.get(purpose.value)
     return session.get_one(DatasetRow, dataset) if dataset is not None else None
+
+
+def _patients(scans: Sequence[ScanRow]) -> set[str]:
+    return {scan.patient for scan in scans}
+
+
+def _without(patients: set[str], scans: Sequence[ScanRow]) -> list[ScanRow]:
+    return [scan for scan in scans if scan.patient not in patients]
 
 
 def _replay(scans: list[ScanRow], count: int, *, seed: int) -> list[ScanRow]:

@@ -45,6 +45,8 @@ from retrain.workspace import (
 
 EVALUATION_BATCH = 128
 PROGRESS_EVERY_STEPS = 5
+#: Share of the steps over which learning rates rise.
+WARM_UP = 0.1
 
 
 def main(folder: Path) -> None:
@@ -121,10 +123,15 @@ class Trainer:
                 self._tell(step=step, loss=float(loss.detach()), selection_auc=None)
 
     def _set_rates(self, step: int) -> None:
-        """Set the learning rates of a step: half a cosine from full to nothing."""
-        done = (self._epoch + step / self._steps()) / self._job.epochs
+        """Set the learning rates of a step: a short warm-up, then half a cosine to nothing.
+
+        Without the warm-up, one of six splits lost the pretrained features in
+        its first steps and never found them again.
+        """
+        done = (self._epoch + (step + 1) / self._steps()) / self._job.epochs
+        share = min(1.0, done / WARM_UP) * (1 + math.cos(math.pi * done)) / 2
         for group, rate in zip(self._optimiser.param_groups, self._rates, strict=True):
-            group["lr"] = rate * (1 + math.cos(math.pi * done)) / 2
+            group["lr"] = rate * share
 
     def _steps(self) -> int:
         return -(-len(self._training) // self._job.batch_size)

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -25,7 +25,12 @@ from registry.bundles.card import Card, TrainingData
 from registry.bundles.heads import Task, TaskKind
 from registry.clock import Clock
 from registry.database import Database
-from registry.errors import ConflictError, TrainingFailedError
+from registry.errors import (
+    ConflictError,
+    DriftwardError,
+    LeaseLostError,
+    TrainingFailedError,
+)
 from registry.identities import SYSTEM
 from registry.jobs import Claim, enqueue, fence
 from registry.tracking import DatasetInput, Tracking
@@ -71,6 +76,7 @@ class Trainer:
         *,
         work: Path,
         threads: int,
+        environment: Mapping[str, str],
         tell: TellProgress | None = None,
     ) -> None:
         self._database = database
@@ -80,6 +86,7 @@ class Trainer:
         self._clock = clock
         self._work = work
         self._threads = threads
+        self._environment = dict(environment)
         self.tell = tell
 
     def handle(self, claim: Claim) -> None:
@@ -91,10 +98,12 @@ class Trainer:
         folder = self._work / f"run-{run_id}"
         try:
             bundle = self._candidate(run, folder)
-        except TrainingFailedError as error:
+            self._register(run_id, claim, bundle, folder)
+        except LeaseLostError:
+            raise
+        except DriftwardError as error:
             self._fail(run_id, claim, str(error))
             raise
-        self._register(run_id, claim, bundle, folder)
         shutil.rmtree(folder, ignore_errors=True)
 
     def _begin(self, run_id: int, claim: Claim) -> RunRow | None:
@@ -202,6 +211,7 @@ class Trainer:
                 stdout=subprocess.DEVNULL,
                 stderr=sink,
                 stdin=subprocess.DEVNULL,
+                env=self._environment,
             )
             told = 0
             try:

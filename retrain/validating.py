@@ -20,7 +20,7 @@ from registry.bundles.heads import Task
 from registry.bundles.parity import PARITY_BATCHES
 from registry.clock import Clock
 from registry.database import Database
-from registry.errors import BadInputError
+from registry.errors import BadInputError, DriftwardError
 from registry.identities import SYSTEM
 from registry.jobs import Claim, fence
 from registry.tracking import Tracking
@@ -86,12 +86,17 @@ class Validator:
             candidate = session.get_one(VersionRow, run.candidate)
             spent = _spent_set(session, run, plan)
         if spent is not None:
-            self._reject(run_id, claim, spent)
+            self._end(run_id, claim, RunState.REJECTED, spent)
             return
-        if run.champion_before is None:
-            outcomes = self._first_version(run, candidate, plan)
-        else:
-            outcomes = self._against_champion(run, candidate, plan)
+        try:
+            if run.champion_before is None:
+                outcomes = self._first_version(run, candidate, plan)
+            else:
+                outcomes = self._against_champion(run, candidate, plan)
+        except DriftwardError as error:
+            # Trying again would end alike: the run says so instead of standing still.
+            self._end(run_id, claim, RunState.FAILED, str(error))
+            raise
         self._conclude(run_id, claim, candidate, plan, outcomes)
 
     def _first_version(
@@ -225,14 +230,14 @@ class Validator:
             ]
             return frozenset(datasets.patients_in(session, digests))
 
-    def _reject(self, run_id: int, claim: Claim, reason: str) -> None:
+    def _end(self, run_id: int, claim: Claim, state: RunState, reason: str) -> None:
         with self._database.transaction() as session:
             fence(session, claim)
             run = runs.require_run(session, run_id)
             runs.advance(
                 session,
                 run,
-                RunState.REJECTED,
+                state,
                 note=reason,
                 actor=SYSTEM.name,
                 at=self._clock.now(),

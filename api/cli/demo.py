@@ -26,7 +26,7 @@ def demo(
     shift: Annotated[
         bool, typer.Option("--shift/--no-shift", help="Whether the scanner gets new software.")
     ] = True,
-    port: Annotated[int, typer.Option(help="Port of the pages.")] = 8321,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the pages.")] = 8321,
 ) -> None:
     """Play four weeks: scans drift, a model is repaired; then serve the dashboard on loopback."""
     from api.demo.playing import play

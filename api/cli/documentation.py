@@ -63,7 +63,8 @@ def _described(option: TyperOption) -> str:
     text = (option.help or "").rstrip(".")
     if option.required:
         return f"{text} (required)."
-    if option.show_default and option.default not in {None, False, ""}:
+    # Not a set of these: 0, a default like any other, would be found in it as False.
+    if option.show_default and not (option.default is False or option.default in {None, ""}):
         return f"{text} (default: {option.default})."
     return f"{text}."
 

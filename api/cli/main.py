@@ -36,7 +36,7 @@ app = typer.Typer(
 )
 for group in (audit, episodes, labels, models, monitors, plans, references, runs, scans):
     app.add_typer(group.app)
-for module in (demo, service, use, runs):
+for module in (demo, service, use, references, runs):
     module.add_to(app)
 
 

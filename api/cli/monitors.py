@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from api.cli.options import HomeOption, JsonOption, opened, show, table
+from api.cli.options import HomeOption, JsonOption, opened, show, table, text_of
 
 app = typer.Typer(name="monitor", help="Say what is watched, and how.")
 
@@ -22,7 +22,7 @@ def apply(
     from monitor.monitors import apply_monitor, parse_monitor
 
     driftward = opened(home)
-    specification = parse_monitor(file.read_text(encoding="utf-8"), source=file.name)
+    specification = parse_monitor(text_of(file), source=file.name)
     by = driftward.whoever_runs_this()
     with driftward.database.transaction() as session:
         monitor = apply_monitor(session, specification, actor=by.name, at=driftward.clock.now())

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
+from registry.errors import BadInputError
+
 if TYPE_CHECKING:
     from api.assembly import Driftward
 
@@ -46,6 +48,24 @@ def opened(home: Path | None) -> Driftward:
     configure_logs()
     settings = Settings() if home is None else Settings(home=home)
     return Driftward.open(settings)
+
+
+def text_of(file: Path) -> str:
+    """Read a file that the command line names.
+
+    Raises
+    ------
+    BadInputError
+        If it cannot be read, or is not UTF-8 text.
+    """
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise BadInputError(f"{file} is not UTF-8 text: save it as UTF-8") from error
+    except OSError as error:
+        raise BadInputError(
+            f"{file} cannot be read ({error.strerror}): give a file that can"
+        ) from error
 
 
 def as_utc(moment: datetime | None) -> datetime | None:

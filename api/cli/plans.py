@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from api.cli.options import HomeOption, JsonOption, opened, show
+from api.cli.options import HomeOption, JsonOption, opened, show, text_of
 
 app = typer.Typer(name="plan", help="Say how a model may change.")
 
@@ -28,7 +28,7 @@ def apply(
     with driftward.database.transaction() as session:
         plan = apply_plan(
             session,
-            file.read_text(encoding="utf-8"),
+            text_of(file),
             source=file.name,
             actor=by.name,
             at=driftward.clock.now(),

@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 app = typer.Typer(name="reference", help="Accept what windows are compared with.")
 
 
+def add_to(root: typer.Typer) -> None:
+    """Add the check to the root."""
+    root.command("check")(check)
+
+
 @app.command("build")
 def build(
     monitor: str,

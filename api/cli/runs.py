@@ -17,6 +17,7 @@ from api.cli.options import (
     opened,
     show,
     table,
+    text_of,
 )
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def start(
     driftward = opened(home)
     run = start_first_run(
         driftward.database,
-        parse_recipe(recipe.read_text(encoding="utf-8"), source=recipe.name),
+        parse_recipe(text_of(recipe), source=recipe.name),
         since=as_utc(since),
         until=as_utc(until),
         seed=seed,

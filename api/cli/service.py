@@ -9,7 +9,9 @@ import typer
 from api.cli.options import HomeOption, JsonOption, opened, show
 
 HostOption = Annotated[str, typer.Option("--host", help="Address to listen on.")]
-PortOption = Annotated[int, typer.Option("--port", help="Port to listen on.")]
+PortOption = Annotated[
+    int, typer.Option("--port", min=0, max=65535, help="Port to listen on; 0 takes a free one.")
+]
 DEFAULT_PORT = 8321
 
 

@@ -39,7 +39,7 @@ _WORDS: dict[str, Words] = {
     ),
     "approval.approved": lambda subject, _: f"{subject} approved",
     "approval.rejected": lambda subject, facts: f"{subject} rejected: {facts['reason']}",
-    "run.failed": lambda subject, facts: f"{subject} failed: {facts['note']}",
+    "run.failed": lambda subject, _: f"{subject} failed",
     "run.planned": lambda subject, facts: f"{subject} planned for {facts['model']}",
     "champion.promoted": lambda subject, _: f"{subject} promoted",
     "champion.rolled_back": lambda subject, facts: (

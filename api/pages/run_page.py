@@ -104,6 +104,7 @@ class RunPage:
     people: int
     missing: int
     awaiting_approval: bool
+    ended: bool
     moving: bool
     milestones: tuple[Milestone, ...]
     progress: Progress | None
@@ -177,6 +178,7 @@ def run_page(session: Session, work: Path, run: int) -> RunPage:
         people=plan.plan.approval.people,
         missing=missing,
         awaiting_approval=state is RunState.AWAITING_APPROVAL,
+        ended=has_ended(state),
         moving=state in MOVING,
         milestones=_milestones(session, row),
         progress=progress,
@@ -220,6 +222,10 @@ def _headline(
             text = f"Run {row.id} {row.note}"
         case RunState.TRAINING:
             text = f"Run {row.id} trains a candidate for {row.model}"
+        case RunState.FAILED:
+            text = f"Run {row.id} failed"
+        case RunState.REJECTED | RunState.SUPERSEDED as state:
+            text = f"Run {row.id} was {state.value}"
         case state:
             text = f"Run {row.id} is {state.value}"
     return text

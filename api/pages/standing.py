@@ -158,10 +158,25 @@ def _next_step(
             urgent=state in {RunState.AWAITING_APPROVAL, RunState.AWAITING_LABELS},
         )
     if episode is not None:
-        return NextStep(
-            text=f"Look at episode {episode.id}", link=f"/episodes/{episode.id}", urgent=True
-        )
+        return _stuck_step(session, episode)
     return _calm_step(session, monitor, champion, now)
+
+
+#: Ends of a run after which a person must look.
+_STUCK = {RunState.FAILED: "Run {run} failed", RunState.REJECTED: "Run {run} was rejected"}
+
+
+def _stuck_step(session: Session, episode: EpisodeRow) -> NextStep:
+    """Return what comes next where an episode is open and no run under way."""
+    last = session.scalars(
+        select(RunRow).where(RunRow.episode == episode.id).order_by(RunRow.id.desc())
+    ).first()
+    if last is not None and RunState(last.state) in _STUCK:
+        text = _STUCK[RunState(last.state)].format(run=last.id)
+        return NextStep(text=f"{text}: look at it", link=f"/runs/{last.id}", urgent=True)
+    return NextStep(
+        text=f"Look at episode {episode.id}", link=f"/episodes/{episode.id}", urgent=True
+    )
 
 
 def _calm_step(

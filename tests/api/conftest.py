@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import TypeAlias
 
@@ -41,10 +42,11 @@ def homes(tmp_path_factory: pytest.TempPathFactory) -> Mapping[Stage, Path]:
     return {stage: folder / stage.name.lower() for stage in Stage}
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def open_home(homes: Mapping[Stage, Path]) -> Iterator[Open]:
     opened: list[Driftward] = []
 
+    @cache
     def open_stage(stage: Stage) -> Driftward:
         driftward = Driftward.open(Settings(home=homes[stage]))
         opened.append(driftward)
@@ -59,15 +61,34 @@ def open_home(homes: Mapping[Stage, Path]) -> Iterator[Open]:
 
 
 @pytest.fixture
-def serve(open_home: Open) -> Iterator[Serve]:
+def serve_afresh(open_home: Open) -> Iterator[Serve]:
+    """Serve a stage by an application of the test's own, which it may change."""
     clients: list[TestClient] = []
 
     def serve_stage(stage: Stage) -> TestClient:
-        app = create_app(open_home(stage))
-        client = TestClient(app, base_url=ADDRESS, raise_server_exceptions=False)
-        clients.append(client)
-        return client
+        clients.append(_client(open_home(stage)))
+        return clients[-1]
 
     yield serve_stage
     for client in clients:
         client.close()
+
+
+@pytest.fixture(scope="session")
+def serve(open_home: Open) -> Iterator[Serve]:
+    """Serve a stage by an application that all tests share."""
+    clients: list[TestClient] = []
+
+    @cache
+    def serve_stage(stage: Stage) -> TestClient:
+        clients.append(_client(open_home(stage)))
+        return clients[-1]
+
+    yield serve_stage
+    for client in clients:
+        client.close()
+
+
+def _client(driftward: Driftward) -> TestClient:
+    app = create_app(driftward)
+    return TestClient(app, base_url=ADDRESS, raise_server_exceptions=False)

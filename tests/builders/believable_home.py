@@ -13,14 +13,11 @@ from datetime import UTC, datetime, timedelta
 from enum import IntEnum
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-from dicom_instances import radiograph
-from pydicom import dcmwrite
+from believable_gates import first_gates, repair_gates
+from believable_runs import finish_training, promote, register
+from believable_scans import PSEUDONYM, SITE, TASK, Scans, truth_of
 from sqlalchemy import select
-from sqlalchemy.orm import Session
 
 from api.assembly import Driftward
 from api.initialising import initialise
@@ -38,40 +35,31 @@ from monitor.evaluation import evaluate, store_verdicts
 from monitor.labels import Label, Provenance
 from monitor.monitors import apply_monitor, parse_monitor, require_monitor
 from monitor.references import EncoderRole
-from monitor.statistics.proportions import Interval
-from monitor.tables import DatasetRow, EmbeddingRow, RefusalRow, ResultRow, ScanRow
+from monitor.tables import EmbeddingRow, RefusalRow, ResultRow, ScanRow
 from monitor.windows import Window
 from registry import ledger
 from registry.clock import ReplayClock
 from registry.identities import SYSTEM, Identity
-from registry.jobs import Job, JobQueue
-from registry.outbox import OutboxItem
-from registry.versions import ModelRow, VersionRow, ref
+from registry.jobs import JobQueue
+from registry.versions import VersionRow
 from registry.worker import Worker
-from retrain import approvals, plans, promotion, run_data, runs
+from retrain import run_data, runs
 from retrain.deciding import Decider
-from retrain.gates.outcome import Gate, GateOutcome, Outcome, all_of
 from retrain.plans import apply_plan
 from retrain.recipes import parse_recipe
 from retrain.starting import start_first_run
 from retrain.states import RunState
-from retrain.tables import GateOutcomeRow, RunRow
+
+__all__ = ["ANCHOR", "NEW_SOFTWARE", "PSEUDONYM", "Stage", "build"]
 
 ANCHOR = datetime(2026, 3, 2, tzinfo=UTC)
 HALF_WEEK = timedelta(hours=84)
 WEEK = timedelta(days=7)
-DIMENSION = 12
-SITE = "guangzhou"
-MODEL, TASK, MONITOR = "pneumonia-cxr", "pneumonia", "pneumonia-cxr"
+MODEL, MONITOR = "pneumonia-cxr", "pneumonia-cxr"
 ENCODER = "general-imagenet"
 HISTORY_SCANS, WINDOW_SCANS = 700, 190
 OLD_SOFTWARE, NEW_SOFTWARE = "5.7", "5.8"
 CONFIGURATION = files("api.demo") / "configuration"
-PICTURES = files("api.demo") / "sample" / "children.npz"
-#: Pseudonyms that no page, answer or figure may ever carry.
-PSEUDONYM = "pseudonym-"
-
-Floats = npt.NDArray[np.float32]
 
 
 class Stage(IntEnum):
@@ -121,20 +109,24 @@ class _Builder:
     def __init__(self, driftward: Driftward, clock: ReplayClock, operator: Identity) -> None:
         self.driftward, self.clock, self.operator = driftward, clock, operator
         self.database = driftward.database
-        self.rng = np.random.default_rng(11)
         self.batch = 0
-        self.pictures: list[str] = []
 
     # The stages
 
     def found(self) -> None:
-        self.pictures = self._store_pictures()
+        self.scans = Scans(self.driftward.vault)
         text = (CONFIGURATION / "monitor.yaml").read_text(encoding="utf-8")
         plan = (CONFIGURATION / "plan.yaml").read_text(encoding="utf-8")
         now = self.clock.now()
         with self.database.transaction() as session:
-            encoder = self._register(
-                session, ENCODER, "general", base=None, data=[("ImageNet", 1_281_167, None)]
+            encoder = register(
+                session,
+                ENCODER,
+                "general",
+                base=None,
+                data=[("ImageNet", 1_281_167, None)],
+                by=self.operator.name,
+                at=now,
             )
             apply_plan(
                 session,
@@ -159,7 +151,9 @@ class _Builder:
             clock=self.clock,
         )
         self.clock.at = ANCHOR - WEEK
-        self.champion = self.finish_training(first.id, at_gates=_first_gates())
+        self.champion = finish_training(
+            self.database, first.id, first_gates(), at=self.clock.now()
+        )
         self.promote(first.id)
         self.read(history, [self.champion], at=self.clock.now(), delivery="background")
         with self.database.transaction() as session:
@@ -210,7 +204,9 @@ class _Builder:
 
     def pass_gates(self) -> None:
         self.clock.at += timedelta(minutes=38)
-        self.candidate = self.finish_training(self.run, at_gates=_repair_gates())
+        self.candidate = finish_training(
+            self.database, self.run, repair_gates(), at=self.clock.now()
+        )
 
     def heal(self) -> None:
         self.promote(self.run)
@@ -295,7 +291,7 @@ class _Builder:
         self.batch += 1
         with self.database.transaction() as session:
             scans = [
-                self._scan(number, at + spread * (number / count), software)
+                self.scans.row(self.batch, number, at + spread * (number / count), software)
                 for number in range(count)
             ]
             session.add_all(scans)
@@ -309,7 +305,7 @@ class _Builder:
                 batches=[(ScanRow, self.batch)],
             )
             ids = [scan.id for scan in scans]
-        self.shifts = {**getattr(self, "shifts", {}), **dict.fromkeys(ids, shift)}
+        self.scans.move(ids, shift)
         self.read(ids, versions, at=at + spread, delivery="delivered")
         return ids
 
@@ -322,7 +318,7 @@ class _Builder:
             for version in versions:
                 row = session.get_one(VersionRow, version)
                 for scan in scans:
-                    vector = self._embedding(scan, row)
+                    vector = self.scans.embedding(scan, row)
                     session.add(
                         EmbeddingRow(
                             batch=self.batch,
@@ -333,7 +329,7 @@ class _Builder:
                         )
                     )
                     if row.tier == "task":
-                        session.add(self._result(scan, row, at, delivery))
+                        session.add(self.scans.result(self.batch, scan, row, at, delivery))
             ledger.append(
                 session,
                 at=at,
@@ -355,7 +351,7 @@ class _Builder:
                         line=number,
                         instance=row.instance,
                         task=TASK,
-                        value=_truth(row.id),
+                        value=truth_of(row.id),
                         provenance=Provenance.DATASET,
                         reader="published with the source",
                         signed_at=row.arrived_at,
@@ -400,78 +396,19 @@ class _Builder:
                 at=at,
             )
 
-    def finish_training(self, number: int, *, at_gates: Sequence[GateOutcome]) -> int:
-        """Stand in for training and validation: a candidate, and what the gates said."""
-        now = self.clock.now()
-        with self.database.transaction() as session:
-            run = runs.require_run(session, number)
-            training = session.get_one(DatasetRow, run.datasets[datasets.Purpose.TRAINING])
-            if run.state == RunState.QUEUED:
-                _advance(session, run, RunState.TRAINING, now)
-            candidate = self._register(
-                session,
-                MODEL,
-                "task",
-                base=run.base,
-                data=[(training.description, training.scans, training.digest)],
-            )
-            run.candidate = candidate.id
-            _advance(session, run, RunState.VALIDATING, now + timedelta(minutes=6))
-            rows = [
-                GateOutcomeRow(
-                    run=run.id,
-                    name=outcome.name,
-                    outcome=outcome.outcome.value,
-                    sentence=outcome.sentence,
-                    detail=outcome.as_record(),
-                    decided_at=now + timedelta(minutes=8),
-                )
-                for outcome in at_gates
-            ]
-            session.add_all(rows)
-            session.flush()
-            ledger.append(
-                session,
-                at=now + timedelta(minutes=8),
-                actor=SYSTEM.name,
-                kind="gates.evaluated",
-                subject=f"run {run.id}",
-                facts={
-                    "candidate": str(ref(candidate)),
-                    "outcomes": {row.name: row.outcome for row in rows},
-                    "plan": plans.by_id(session, run.plan).digest,
-                },
-                seals=rows,
-            )
-            _advance(session, run, RunState.AWAITING_APPROVAL, now + timedelta(minutes=8))
-            return candidate.id
-
     def promote(self, number: int) -> None:
-        """Sign and promote, and let MLflow have been told."""
+        """Sign and promote, a while after the gates were passed."""
         self.clock.at += timedelta(minutes=25)
-        now = self.clock.now()
-        with self.database.transaction() as session:
-            run = runs.require_run(session, number)
-            approvals.sign(
-                session,
-                run,
-                approvals.Meaning.APPROVED,
-                by=self.operator,
-                reason="gates and data read; a demonstration, no patient is treated by it",
-                at=now,
-            )
-            promotion.promote(session, run, by=self.operator, at=now)
-            for item in session.scalars(select(OutboxItem)):
-                item.delivered_at = now
-            for job in session.scalars(select(Job).where(Job.state == "queued")):
-                if job.kind not in {MEASURE, DECIDE}:
-                    job.state, job.finished_at = "done", datetime.now(UTC)
+        promote(self.database, number, by=self.operator, at=self.clock.now())
 
     def _refuse(self, *, at: datetime) -> None:
         """Take in MR images that were routed to the model by mistake."""
         self.batch += 1
         with self.database.transaction() as session:
-            scans = [self._scan(number, at, "E11", modality="MR") for number in range(9)]
+            scans = [
+                self.scans.row(self.batch, number, at, "E11", modality="MR")
+                for number in range(9)
+            ]
             for scan in scans:
                 scan.view, scan.site, scan.manufacturer = None, "lakeside", "SIEMENS"
                 scan.scanner_model, scan.age_years = "Skyra", 41
@@ -496,270 +433,3 @@ class _Builder:
                 facts={"scans": len(scans)},
                 batches=[(ScanRow, self.batch), (RefusalRow, self.batch)],
             )
-
-    def _store_pictures(self) -> list[str]:
-        """Put a few real radiographs into the vault, as DICOM."""
-        import io
-
-        with np.load(str(PICTURES)) as sample:
-            images = sample["images"][:40]
-        contents = []
-        for image in images:
-            stream = io.BytesIO()
-            ds = radiograph(image, PatientName=None, PatientID=None, PatientBirthDate=None)
-            dcmwrite(stream, ds, enforce_file_format=True)
-            contents.append(stream.getvalue())
-        return self.driftward.vault.put_all(contents)
-
-    def _scan(
-        self, number: int, at: datetime, software: str, *, modality: str = "DX"
-    ) -> ScanRow:
-        name = f"{PSEUDONYM}{self.batch}-{number}"
-        return ScanRow(
-            batch=self.batch,
-            site=SITE,
-            patient=f"{name}-patient",
-            study=f"{name}-study",
-            series=f"{name}-series",
-            instance=f"{name}-instance",
-            vault_digest=self.pictures[number % len(self.pictures)],
-            pixel_digest=f"{name}-pixels",
-            modality=modality,
-            body_part="CHEST",
-            view="AP" if number % 4 else "PA",
-            manufacturer="Carestream",
-            scanner_model="DRX-Evolution",
-            software_version=software,
-            sex="F" if number % 2 else "M",
-            age_years=1 + number % 5,
-            arrived_at=at,
-        )
-
-    def _embedding(self, scan: int, version: VersionRow) -> Floats:
-        rng = np.random.default_rng([scan, version.tier == "task"])
-        # The champion's own space moves more than the fixed encoder's.
-        moved = self.shifts.get(scan, 0.0) * (1.3 if version.tier == "task" else 1.0)
-        direction = np.linspace(1.0, 0.2, DIMENSION)
-        return (rng.normal(size=DIMENSION) + moved * direction).astype(np.float32)
-
-    def _result(self, scan: int, version: VersionRow, at: datetime, delivery: str) -> ResultRow:
-        rng = np.random.default_rng([scan, version.number, 7])
-        broken = self.shifts.get(scan, 0.0) > 0 and version.number == 1
-        centre = (2.1 if _truth(scan) else -2.1) * (0.45 if broken else 1.0)
-        logit = centre + (1.6 if broken else 0.0) + rng.normal(0.0, 1.35)
-        positive = float(1 / (1 + np.exp(-logit)))
-        return ResultRow(
-            batch=self.batch,
-            scan=scan,
-            version=version.id,
-            task=TASK,
-            probabilities=[1 - positive, positive],
-            threshold=0.5,
-            delivery=delivery,
-            created_at=at,
-        )
-
-    def _register(
-        self,
-        session: Session,
-        model: str,
-        tier: str,
-        *,
-        base: int | None,
-        data: Sequence[tuple[str, int, str | None]],
-    ) -> VersionRow:
-        now = self.clock.now()
-        owner = session.get(ModelRow, model)
-        if owner is None:
-            owner = ModelRow(name=model, tier=tier, created_at=now)
-            session.add(owner)
-            session.flush()
-        number = len(session.scalars(select(VersionRow).where(VersionRow.model == model)).all())
-        name = f"{model}@{number + 1}"
-        digest = ledger.digest_of(name)
-        row = VersionRow(
-            model=model,
-            number=number + 1,
-            tier=tier,
-            origin="run" if base else "import",
-            base=base,
-            bundle_digest=digest,
-            encoder_digest=ledger.digest_of([digest]),
-            space=f"space of {name}",
-            dimension=DIMENSION,
-            card=_card(model, tier, data),
-            artifact_uri="file:///nowhere",
-            mlflow_run=digest[:32],
-            mlflow_version=str(number + 1),
-            created_at=now,
-            created_by=SYSTEM.name if base else self.operator.name,
-        )
-        session.add(row)
-        ledger.append(
-            session,
-            at=now,
-            actor=row.created_by,
-            kind="version.registered",
-            subject=name,
-            facts={"tier": tier, "bundle": digest},
-            seals=[owner, row],
-        )
-        return row
-
-
-def _truth(scan: int) -> int:
-    return int(np.random.default_rng([scan, 3]).random() < 0.6)
-
-
-def _advance(session: Session, run: RunRow, state: RunState, at: datetime) -> None:
-    notes = {
-        RunState.TRAINING: "trains in a process of its own",
-        RunState.VALIDATING: "gates are evaluated",
-        RunState.AWAITING_APPROVAL: "every gate passed",
-    }
-    runs.advance(session, run, state, note=notes[state], actor=SYSTEM.name, at=at)
-
-
-def _card(model: str, tier: str, data: Sequence[tuple[str, int, str | None]]) -> dict[str, Any]:
-    chest = tier == "task"
-    return {
-        "name": model,
-        "tier": tier,
-        "purpose": "finds pneumonia on frontal chest radiographs of children"
-        if chest
-        else "an encoder for any image",
-        "intended_use": {
-            "modalities": ["CR", "DX"] if chest else [],
-            "body_parts": ["CHEST"] if chest else [],
-            "views": ["AP", "PA"] if chest else [],
-            "age_years": [1, 5] if chest else None,
-            "unknown_age": "accept",
-        },
-        "not_for": ["any clinical use"] + (["adults"] if chest else []),
-        "training_data": [
-            {"digest": digest, "description": description, "scans": scans}
-            for description, scans, digest in data
-        ],
-        "licence": "CC-BY-4.0" if chest else "Apache-2.0",
-    }
-
-
-def _outcome(
-    name: str,
-    estimate: float | None,
-    interval: tuple[float, float] | None,
-    margin: float | None,
-    sentence: str,
-    *,
-    statistic: str = "difference",
-    p_value: float | None = None,
-    n: int = 214,
-) -> GateOutcome:
-    return GateOutcome(
-        name=name,
-        outcome=Outcome.PASSED,
-        statistic=statistic,
-        estimate=estimate,
-        interval=Interval(low=interval[0], high=interval[1], level=0.95) if interval else None,
-        margin=margin,
-        p_value=p_value,
-        n=n,
-        sentence=sentence,
-    )
-
-
-def _integrity_gates() -> list[GateOutcome]:
-    return [
-        _outcome(
-            Gate.PARITY,
-            2.1e-6,
-            None,
-            1e-3,
-            "ONNX and torch differ by at most 2.1e-06 on 73 scans.",
-            statistic="largest absolute difference",
-            n=73,
-        ),
-        _outcome(
-            Gate.PATIENTS,
-            0.0,
-            None,
-            0.0,
-            "No patient of the locked sets trained the candidate or its bases.",
-            statistic="patients on both sides",
-        ),
-        _outcome(
-            Gate.PROVENANCE,
-            0.0,
-            None,
-            0.0,
-            "No label was influenced by an AI.",
-            statistic="labels an AI influenced",
-        ),
-    ]
-
-
-def _first_gates() -> list[GateOutcome]:
-    return [
-        _outcome(
-            "first_version_auc",
-            0.953,
-            (0.921, 0.972),
-            0.90,
-            "AUC 0.953 (95 % interval 0.921 to 0.972; 129 scans): shown to be at least 0.900.",
-            statistic="AUC",
-            n=129,
-        ),
-        *_integrity_gates(),
-    ]
-
-
-def _repair_gates() -> list[GateOutcome]:
-    drifted, reference = Gate.SUPERIORITY, Gate.NON_INFERIORITY
-    return [
-        all_of(
-            drifted,
-            [
-                _outcome(
-                    f"{drifted}/specificity",
-                    0.42,
-                    (0.27, 0.55),
-                    0.0,
-                    "Specificity where it drifted: candidate 92.1 %, champion 50.0 %, "
-                    "difference +42.1 points (95 % interval +27.0 to +55.1; 97 scans): "
-                    "superior, p < 0.0001 (at most 0.025).",
-                    p_value=3e-6,
-                    n=97,
-                ),
-                _outcome(
-                    f"{drifted}/sensitivity",
-                    -0.016,
-                    (-0.081, 0.044),
-                    -0.10,
-                    "Sensitivity where it drifted: candidate 93.4 %, champion 95.0 %: not "
-                    "inferior by a margin of 10.0 points, p = 0.0062 (at most 0.05).",
-                    p_value=0.0062,
-                    n=97,
-                ),
-            ],
-        ),
-        all_of(
-            reference,
-            [
-                _outcome(
-                    f"{reference}/{measure}",
-                    estimate,
-                    (estimate - 0.03, estimate + 0.03),
-                    margin,
-                    f"{measure.capitalize()} on the reference: not inferior by its margin.",
-                    p_value=0.0011,
-                    n=129,
-                )
-                for measure, estimate, margin in (
-                    ("sensitivity", -0.008, -0.07),
-                    ("specificity", 0.011, -0.12),
-                    ("auc", 0.002, -0.03),
-                )
-            ],
-        ),
-        *_integrity_gates(),
-    ]

@@ -1,4 +1,4 @@
-"""A monitored model with a first version, a plan and an episode: rows as the loop would leave them."""
+"""A monitored model with a first version, a plan and an episode: rows as the loop leaves them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from monitor.datasets import Purpose
 from monitor.episodes import EpisodeState, Impact
 from monitor.labels import Label, Provenance
 from monitor.tables import EpisodeRow, ScanRow
-from registry import ledger
+from registry import ledger, serving
 from registry.clock import ReplayClock
 from registry.database import Database
 from registry.identities import Identity, Role
@@ -166,7 +166,7 @@ class Retraining:
     ) -> int:
         """Add a run with a candidate, whose gates said this."""
         with self.database.transaction() as session:
-            champion = session.get_one(VersionRow, self.history.champion.id)
+            champion = serving.require_champion(session, MODEL)
             candidate = _candidate(session, champion)
             plan = plans.in_force(session, MODEL)
             assert plan is not None
@@ -280,9 +280,7 @@ def ledger_is_valid(database: Database) -> bool:
 
 
 def _candidate(session: Session, base: VersionRow) -> VersionRow:
-    number = 1 + len(
-        session.scalars(select(VersionRow).where(VersionRow.model == MODEL)).all()
-    )
+    number = 1 + len(session.scalars(select(VersionRow).where(VersionRow.model == MODEL)).all())
     row = VersionRow(
         model=MODEL,
         number=number,

@@ -16,9 +16,7 @@ from registry.bundles.preprocessing import DicomWindow, Preprocessing, Unit
 SIDE, DIMENSION = 16, 16
 TASK = "pneumonia"
 #: What the demo's children are: radiographs whose age nobody knows.
-CHILDREN = IntendedUse(
-    modalities=("CR", "DX"), age_years=(1, 5), unknown_age=UnknownAge.ACCEPT
-)
+CHILDREN = IntendedUse(modalities=("CR", "DX"), age_years=(1, 5), unknown_age=UnknownAge.ACCEPT)
 
 
 def tiny_encoder(directory: Path, *, seed: int = 0) -> Path:

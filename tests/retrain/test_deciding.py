@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from monitored_history import ANCHOR, HALF_WEEK
 from retraining_rows import AT_LEAST, MODEL, PLAN, SUBGROUP, Retraining, ledger_is_valid
 from sqlalchemy import select
 
@@ -10,7 +11,6 @@ from monitor import episodes
 from monitor.causes import Cause
 from monitor.episodes import EpisodeState, Impact
 from monitor.labels import Provenance
-from monitored_history import ANCHOR, HALF_WEEK
 from registry import serving
 from registry.jobs import Job
 from registry.serving import Withholding

@@ -271,9 +271,7 @@ def test_promoting_takes_the_role_of_an_operator(retraining: Retraining) -> None
 def test_a_version_is_promoted_by_the_run_that_made_it(retraining: Retraining) -> None:
     run = signed_run(retraining)
     with retraining.database.transaction() as session:
-        promote_version(
-            session, VersionRef.parse(f"{MODEL}@2"), by=MEI, at=retraining.now
-        )
+        promote_version(session, VersionRef.parse(f"{MODEL}@2"), by=MEI, at=retraining.now)
     assert standing(retraining, run).champion == f"{MODEL}@2"
 
 
@@ -300,9 +298,7 @@ def test_a_rollback_restores_the_version_before_and_the_ledger_says_why(
     with retraining.database.reading() as session:
         assert serving.require_champion(session, MODEL).number == 1
         [entry] = [
-            entry
-            for entry in ledger.entries(session)
-            if entry.kind == "champion.rolled_back"
+            entry for entry in ledger.entries(session) if entry.kind == "champion.rolled_back"
         ]
     assert entry.actor == "Ana"
     assert entry.facts["reason"] == "worse at the north site"

@@ -31,9 +31,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return tiny_bundle(tmp_path_factory.mktemp("base") / "bundle")
 
 
-def prepare(
-    folder: Path, base: Bundle, *, separable: bool = False, **changes: object
-) -> Path:
+def prepare(folder: Path, base: Bundle, *, separable: bool = False, **changes: object) -> Path:
     """Write a workspace whose two classes differ by how bright most of them are."""
     folder.mkdir()
     rng = np.random.default_rng(4)
@@ -105,7 +103,7 @@ def learned(folder: Path) -> dict[str, object]:
 
 @pytest.fixture(scope="module")
 def undisturbed(base: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return train(prepare(tmp_path_factory.mktemp("undisturbed") / "run", base))
+    return train_here(prepare(tmp_path_factory.mktemp("undisturbed") / "run", base))
 
 
 def test_training_learns_and_leaves_encoder_heads_and_facts_that_read_back(
@@ -115,7 +113,7 @@ def test_training_learns_and_leaves_encoder_heads_and_facts_that_read_back(
     assert facts is not None
     assert facts["selection_auc"] > 0.75
     assert (facts["training_scans"], facts["selection_scans"]) == (48, 24)
-    assert 0 < facts["youden_threshold"] < 1
+    assert 0 < facts["threshold"] < 1
     result = undisturbed / workspace.RESULT
     heads = read_head_state(result / "heads.safetensors", [finding()], dimension=DIMENSION)
     assert heads[f"{TASK}.weight"].shape == (2, DIMENSION)
@@ -137,9 +135,10 @@ def test_progress_tells_each_epoch_with_its_area_under_the_curve(undisturbed: Pa
 
 
 def test_the_best_epoch_is_kept_and_not_the_last(base: Bundle, tmp_path: Path) -> None:
-    # A rate at which training falls apart: the last epoch is not the best.
-    folder = train_here(prepare(tmp_path / "run", base, epochs=6, encoder_rate=1.0, head_rate=3.0))
-    losses = [item.loss for item in workspace.read_progress(folder) if item.selection_auc]
+    # Fast enough to learn the training scans by heart: the last epoch is not the best.
+    folder = train_here(prepare(tmp_path / "run", base, encoder_rate=1e-2, head_rate=3e-2))
+    told = workspace.read_progress(folder)
+    losses = [item.loss for item in told if item.selection_auc is not None]
     facts = workspace.read_result(folder)
     assert facts is not None
     assert losses[-1] > min(losses) == facts["selection_loss"]
@@ -189,20 +188,20 @@ def test_a_finished_training_is_not_done_again(undisturbed: Path, tmp_path: Path
 
 
 def test_frozen_layers_stay_and_the_others_move(base: Bundle, tmp_path: Path) -> None:
-    from registry.bundles.network import build_network
+    from registry.bundles.network import load_embedder
 
     folder = train_here(prepare(tmp_path / "run", base, epochs=1, frozen_share=0.5))
-    encoder = build_network(base).embedder.encoder
-    layers = [
-        [f"{name}.{own}" if name else own for own, _ in module.named_parameters(recurse=False)]
-        for name, module in encoder.named_modules()
+    before, after = (
+        [list(module.parameters(recurse=False)) for module in load_embedder(path).modules()]
+        for path in (base.encoder_path, folder / workspace.RESULT / "encoder")
+    )
+    moved = [
+        any(not old.equal(new) for old, new in zip(first, second, strict=True))
+        for first, second in zip(before, after, strict=True)
+        if first
     ]
-    layers = [layer for layer in layers if layer]
-    before = load_file(base.encoder_path / "model.safetensors")
-    after = load_file(folder / workspace.RESULT / "encoder" / "model.safetensors")
-    moved = [any(not np.array_equal(before[n], after[n]) for n in layer) for layer in layers]
-    frozen = round(0.5 * len(layers))
-    assert moved == [False] * frozen + [True] * (len(layers) - frozen)
+    frozen = round(0.5 * len(moved))
+    assert moved == [False] * frozen + [True] * (len(moved) - frozen)
 
 
 def test_a_linear_probe_leaves_the_encoder_as_it_was(base: Bundle, tmp_path: Path) -> None:

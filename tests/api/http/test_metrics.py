@@ -68,8 +68,8 @@ def test_a_promotion_moves_the_figures_on(serve: Serve) -> None:
     assert of(found, "runs", model="pneumonia-cxr", state="promoted") == 2
 
 
-def test_the_ledger_s_figure_is_that_of_the_newest_verification(serve: Serve) -> None:
-    client = serve(Stage.CALM)
+def test_the_ledger_s_figure_is_that_of_the_newest_verification(serve_afresh: Serve) -> None:
+    client = serve_afresh(Stage.CALM)
     assert not any(name == "driftward_ledger_valid" for name, _ in figures(client))
     client.get("/api/v1/ledger/verification")
     found = figures(client)

@@ -69,9 +69,9 @@ def test_the_table_has_every_error_of_the_tree() -> None:
 
 @pytest.mark.parametrize("kind", list(tree()), ids=lambda kind: kind.__name__)
 def test_each_error_becomes_a_problem_of_its_branch_s_status(
-    serve: Serve, kind: type[DriftwardError]
+    serve_afresh: Serve, kind: type[DriftwardError]
 ) -> None:
-    client = serve(Stage.EMPTY)
+    client = serve_afresh(Stage.EMPTY)
     app = client.app
     assert isinstance(app, FastAPI)
 
@@ -91,8 +91,8 @@ def test_each_error_becomes_a_problem_of_its_branch_s_status(
     assert problem["title"]
 
 
-def test_a_foreign_error_tells_nothing_of_its_text(serve: Serve) -> None:
-    client = serve(Stage.EMPTY)
+def test_a_foreign_error_tells_nothing_of_its_text(serve_afresh: Serve) -> None:
+    client = serve_afresh(Stage.EMPTY)
     app = client.app
     assert isinstance(app, FastAPI)
 

@@ -42,15 +42,17 @@ def test_localhost_is_loopback() -> None:
         assert listener.family in {socket.AF_INET, socket.AF_INET6}
 
 
-@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT], ids=lambda stop: stop.name)
+@pytest.mark.parametrize(
+    ("stop", "with_worker"), [(signal.SIGTERM, True), (signal.SIGINT, False)]
+)
 def test_a_served_home_answers_and_stops_cleanly_when_told(
-    homes: Mapping[Stage, Path], stop: signal.Signals
+    homes: Mapping[Stage, Path], stop: signal.Signals, with_worker: bool
 ) -> None:
     program = (
         "from api.assembly import Driftward\n"
         "from api.http.serving import serve\n"
         "from api.settings import Settings\n"
-        "serve(Driftward.open(Settings()), '127.0.0.1', 0, with_worker=True)\n"
+        f"serve(Driftward.open(Settings()), '127.0.0.1', 0, with_worker={with_worker})\n"
         "print('stopped')\n"
     )
     process = subprocess.Popen(

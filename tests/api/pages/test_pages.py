@@ -318,8 +318,10 @@ def test_scans_and_entries_can_be_paged_to_the_first(serve: Serve) -> None:
     assert "home.initialised" in page(client, "/ledger?before=3").text
 
 
-def test_the_ledger_is_verified_on_the_button_with_or_without_a_script(serve: Serve) -> None:
-    client = serve(Stage.CALM)
+def test_the_ledger_is_verified_on_the_button_with_or_without_a_script(
+    serve_afresh: Serve,
+) -> None:
+    client = serve_afresh(Stage.CALM)
     assert "has not been verified since this server started" in page(client, "/ledger").text
     part = client.get("/ledger/verification", headers={"hx-request": "true"})
     assert "The record stands." in part.text
@@ -335,7 +337,7 @@ def test_what_a_person_wrote_is_shown_as_text_and_never_as_markup(serve: Serve) 
     assert "&lt;script&gt;alert" in answer.text
 
 
-def test_a_run_that_failed_asks_for_nobody_on_the_fleet(open_home: Open) -> None:
+def test_a_run_that_failed_asks_for_a_person_on_the_fleet(open_home: Open) -> None:
     driftward = open_home(Stage.TRAINING)
     with driftward.database.reading() as session:
         row = runs.require_run(session, 2)
@@ -349,6 +351,6 @@ def test_a_run_that_failed_asks_for_nobody_on_the_fleet(open_home: Open) -> None
         )
         (first, *_) = fleet(session, now=driftward.clock.now()).rows
         view = run_page(session, driftward.home.work, 2)
-    assert first.standing.next_step.text == "Look at episode 1"
-    assert view.headline == "Run 2 is failed"
+    assert first.standing.next_step.text == "Run 2 failed: look at it"
+    assert view.headline == "Run 2 failed"
     assert [item.present for item in view.milestones][-1]

@@ -1,0 +1,82 @@
+"""A home that `init` made, copied for each test, and the command line run on it in this process."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+from tiny_bundles import tiny_bundle
+
+from api.assembly import Driftward
+from api.cli import main
+from api.initialising import initialise
+from api.settings import Settings
+from registry.bundles.bundle import Bundle
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a command left behind."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def document(self) -> Any:
+        """The one JSON document that stdout is."""
+        return json.loads(self.stdout)
+
+
+#: Runs `driftward` with these words.
+Run: TypeAlias = Callable[..., Outcome]
+
+
+@pytest.fixture
+def driftward(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    def run(*words: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["driftward", *map(str, words)])
+        capsys.readouterr()
+        try:
+            main()
+            code = 0
+        except SystemExit as ended:
+            code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+        captured = capsys.readouterr()
+        return Outcome(code=code, stdout=captured.out, stderr=captured.err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def founded_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home as `init` makes it, with MLflow's tables, which take seconds to make."""
+    home = tmp_path_factory.mktemp("founded") / "home"
+    initialise(Settings(home=home))
+    installation = Driftward.open(Settings(home=home))
+    installation.tracking.ping()
+    connection = installation.database.engine.raw_connection()
+    connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    installation.database.dispose()
+    return home
+
+
+@pytest.fixture
+def home(founded_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home that `DRIFTWARD_HOME` names."""
+    copied = Path(shutil.copytree(founded_home, tmp_path / "home"))
+    monkeypatch.setenv("DRIFTWARD_HOME", str(copied))
+    return copied
+
+
+@pytest.fixture(scope="session")
+def general_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A general encoder; shared, so nobody may change its files."""
+    return tiny_bundle(tmp_path_factory.mktemp("bundles") / "general")

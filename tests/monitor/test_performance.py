@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from monitored_history import ANCHOR, History
+from scipy.special import expit
+from scipy.stats import binom
+from sqlalchemy import select
+
+from monitor.labels import Label, Provenance, attach
+from monitor.performance import (
+    IMPACT_ALPHA,
+    LabelledResults,
+    falls,
+    labelled_results,
+    measure,
+    newest,
+    store,
+)
+from monitor.subgroups import Subgroup
+from monitor.tables import ResultRow, ScanRow
+from monitor.windows import Window
+from registry import ledger
+from registry.errors import InsufficientDataError
+
+WEEK = Window(start=ANCHOR, end=ANCHOR + timedelta(days=7))
+
+
+def results(
+    rng: np.random.Generator,
+    *,
+    scans: int = 300,
+    separation: float = 2.5,
+    bias: float = 0.0,
+    scans_of_a_patient: int = 1,
+) -> LabelledResults:
+    """Draw results of a model whose scores of the two classes are normal."""
+    truth = np.arange(scans) % 3 == 0
+    patients = np.arange(scans) // scans_of_a_patient
+    margin = rng.normal(np.where(truth, separation / 2, -separation / 2) + bias)
+    return LabelledResults(
+        scores=expit(margin),
+        truth=truth,
+        patients=tuple(f"p{patient}" for patient in patients),
+        scans=(),
+        threshold=0.5,
+        ai_influenced=0,
+    )
+
+
+def test_a_model_that_lost_its_discrimination_fell_in_every_measure() -> None:
+    rng = np.random.default_rng(0)
+    found = falls(measure(results(rng)), measure(results(rng, separation=0.5)))
+    assert [fall.measure for fall in found] == ["AUC", "sensitivity", "specificity"]
+    assert all(fall.after < fall.before for fall in found)
+
+
+@pytest.mark.parametrize(("bias", "fallen"), [(-1.0, "sensitivity"), (1.0, "specificity")])
+def test_an_operating_point_that_moved_fell_in_one_measure_and_not_in_the_area(
+    bias: float, fallen: str
+) -> None:
+    rng = np.random.default_rng(1)
+    found = falls(measure(results(rng)), measure(results(rng, bias=bias)))
+    assert [fall.measure for fall in found] == [fallen]
+
+
+def test_a_model_that_became_better_did_not_fall() -> None:
+    rng = np.random.default_rng(2)
+    assert falls(measure(results(rng)), measure(results(rng, separation=4.0))) == []
+
+
+@pytest.mark.parametrize("scans_of_a_patient", [1, 2])
+def test_equal_performance_is_called_a_fall_no_more_often_than_declared(
+    scans_of_a_patient: int,
+) -> None:
+    rng, times = np.random.default_rng(3), 250
+    called = 0
+    for _ in range(times):
+        before = measure(results(rng, scans=240, scans_of_a_patient=scans_of_a_patient))
+        after = measure(results(rng, scans=180, scans_of_a_patient=scans_of_a_patient))
+        called += bool(falls(before, after))
+    # What at most 1 % would exceed once in a thousand tests.
+    assert called <= binom.ppf(0.999, times, IMPACT_ALPHA)
+
+
+def test_a_class_without_scans_cannot_be_measured() -> None:
+    drawn = results(np.random.default_rng(4))
+    one_class = LabelledResults(
+        scores=drawn.scores,
+        truth=np.zeros_like(drawn.truth),
+        patients=drawn.patients,
+        scans=(),
+        threshold=0.5,
+        ai_influenced=0,
+    )
+    with pytest.raises(InsufficientDataError):
+        measure(one_class)
+
+
+def label(history: History, scans: list[int], *, signed_at: datetime = ANCHOR) -> None:
+    with history.database.transaction() as session:
+        rows = session.scalars(select(ScanRow).where(ScanRow.id.in_(scans))).all()
+        attach(
+            session,
+            [
+                Label(
+                    line=number,
+                    instance=row.instance,
+                    task="pneumonia",
+                    value=number % 2,
+                    provenance=Provenance.READER,
+                    reader="reader",
+                    signed_at=signed_at,
+                )
+                for number, row in enumerate(rows)
+            ],
+            site="site",
+            actor="test",
+            at=signed_at,
+        )
+
+
+def read(
+    history: History, count: int, *, at: datetime = ANCHOR, software_version: str = "1.0"
+) -> list[int]:
+    """Add scans that the champion has read."""
+    return history.add(
+        count,
+        at=at,
+        software_version=software_version,
+        probabilities=list(np.linspace(0.1, 0.9, count)),
+    )
+
+
+def found_scans(history: History, **conditions: object) -> list[int]:
+    with history.database.reading() as session:
+        found = labelled_results(
+            session, version=history.champion.id, task="pneumonia", **conditions
+        )
+    return [scan.id for scan in found.scans]
+
+
+def test_only_labelled_scans_with_a_result_are_found(bare_history: History) -> None:
+    scans = read(bare_history, 6)
+    without_result = bare_history.add(2, at=ANCHOR)
+    label(bare_history, [*scans[:4], *without_result])
+    assert found_scans(bare_history) == scans[:4]
+
+
+def test_window_and_subgroup_narrow_what_is_found(bare_history: History) -> None:
+    old = read(bare_history, 4)
+    new = read(bare_history, 4, software_version="2.0")
+    late = read(bare_history, 4, at=WEEK.end)
+    label(bare_history, [*old, *new, *late])
+    assert found_scans(bare_history, window=WEEK) == [*old, *new]
+    subgroup = Subgroup.parse("software_version=2.0")
+    assert found_scans(bare_history, window=WEEK, subgroup=subgroup) == new
+
+
+def test_of_another_version_or_task_nothing_is_found(bare_history: History) -> None:
+    label(bare_history, read(bare_history, 4))
+    with bare_history.database.reading() as session:
+        for version, task in (
+            (bare_history.encoder.id, "pneumonia"),
+            (bare_history.champion.id, "other"),
+        ):
+            with pytest.raises(InsufficientDataError, match="labelled scans with a result"):
+                labelled_results(session, version=version, task=task)
+
+
+def test_a_correction_replaces_a_label_and_influenced_ones_are_counted(
+    bare_history: History,
+) -> None:
+    scans = read(bare_history, 4)
+    label(bare_history, scans)
+    with bare_history.database.reading() as session:
+        before = labelled_results(session, version=bare_history.champion.id, task="pneumonia")
+        read_at = session.scalars(select(ResultRow.created_at)).first()
+    assert before.ai_influenced == 0
+    assert read_at is not None
+    label(bare_history, scans[1:3], signed_at=read_at)
+    with bare_history.database.reading() as session:
+        after = labelled_results(session, version=bare_history.champion.id, task="pneumonia")
+    assert after.ai_influenced == 2
+    assert before.truth.tolist() == [False, True, False, True]
+    assert after.truth.tolist() == [False, False, True, True]
+
+
+def test_labels_that_an_ai_influenced_can_be_left_out(bare_history: History) -> None:
+    free, influenced = read(bare_history, 3), read(bare_history, 3)
+    label(bare_history, free)
+    label(bare_history, influenced, signed_at=ANCHOR + timedelta(days=30))
+    assert found_scans(bare_history) == [*free, *influenced]
+    assert found_scans(bare_history, without_ai=True) == free
+
+
+def test_scores_are_those_of_the_positive_class(bare_history: History) -> None:
+    label(bare_history, read(bare_history, 5))
+    with bare_history.database.reading() as session:
+        found = labelled_results(session, version=bare_history.champion.id, task="pneumonia")
+    expected: npt.NDArray[np.float64] = np.linspace(0.1, 0.9, 5)
+    assert found.scores == pytest.approx(expected)
+    assert found.threshold == 0.5
+
+
+def test_the_newest_measurement_of_a_window_is_shown_and_the_older_one_kept(
+    bare_history: History, now: datetime
+) -> None:
+    label(bare_history, read(bare_history, 40))
+    for _ in range(2):
+        with bare_history.database.transaction() as session:
+            found = labelled_results(
+                session, version=bare_history.champion.id, task="pneumonia"
+            )
+            row = store(
+                session,
+                monitor="chest",
+                version=bare_history.champion.id,
+                window=WEEK,
+                subgroup="",
+                results=found,
+                performance=measure(found),
+                actor="test",
+                at=now,
+            )
+    with bare_history.database.reading() as session:
+        [shown] = newest(session, "chest")
+        assert shown.id == row.id == 2
+        assert (shown.scans, shown.positives) == (40, 20)
+        assert ledger.verify(session).valid
