@@ -26,10 +26,10 @@ from sqlalchemy import (
     event,
     make_url,
 )
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.orm import DeclarativeBase, Session
 
-from registry.errors import NewerSchemaError, SetupError, StorageFullError
+from registry.errors import HomeError, NewerSchemaError, SetupError, StorageFullError
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -156,8 +156,14 @@ class Database:
         """Return the schema revision that is stored, or None for an empty database."""
         from alembic.runtime.migration import MigrationContext
 
-        with self.engine.connect() as connection:
-            return MigrationContext.configure(connection).get_current_revision()
+        try:
+            with self.engine.connect() as connection:
+                return MigrationContext.configure(connection).get_current_revision()
+        except DatabaseError as error:
+            raise HomeError(
+                f"the database {make_url(self.url).render_as_string()} cannot be opened "
+                f"({error.orig}): restore it from a backup, or name another home with --home"
+            ) from error
 
     def require_known_schema(self) -> None:
         """Refuse a schema that this version does not know.

@@ -45,11 +45,11 @@ class Tracking:
 
     @cached_property
     def _client(self) -> MlflowClient:
-        # MLflow tells of its table creation at INFO on the root handler.
-        logging.getLogger("mlflow").setLevel(logging.WARNING)
-        logging.getLogger("alembic").setLevel(logging.WARNING)
         from mlflow import MlflowClient
 
+        # Its import sets levels of its own; it tells of its table creation at INFO.
+        logging.getLogger("mlflow").setLevel(logging.WARNING)
+        logging.getLogger("alembic").setLevel(logging.WARNING)
         return MlflowClient(tracking_uri=self._uri, registry_uri=self._uri)
 
     @cached_property

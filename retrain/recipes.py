@@ -58,9 +58,13 @@ def parse_recipe(text: str, *, source: str) -> Recipe:
         Naming the file and the key.
     """
     try:
-        return Recipe.model_validate(yaml.safe_load(text))
+        document = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise BadInputError(f"{source} is not YAML: {error}") from error
+    if not isinstance(document, dict):
+        raise BadInputError(f"{source}: a recipe is a mapping of keys; see docs/recipes.md")
+    try:
+        return Recipe.model_validate(document)
     except ValidationError as error:
         problems = "; ".join(
             f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"

@@ -233,7 +233,7 @@ def _refused(
     query = select(RefusalRow.reason, func.count()).join(ScanRow, ScanRow.id == RefusalRow.scan)
     if since is not None and until is not None:
         query = query.where(ScanRow.arrived_at >= since, ScanRow.arrived_at < until)
-    counts = dict(session.execute(query.group_by(RefusalRow.reason)).tuples().all())
+    counts = {row[0]: row[1] for row in session.execute(query.group_by(RefusalRow.reason))}
     return {
         "count": sum(counts.values()),
         "reason": "; ".join(f"{reason} ({count})" for reason, count in sorted(counts.items())),

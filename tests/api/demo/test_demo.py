@@ -15,8 +15,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 def play(folder: Path, *options: str) -> dict[str, Any]:
     done = subprocess.run(
-        [sys.executable, "-c", "from api.cli import main; main()", "demo", "--exit", "--json"]
-        + [*options, "--home", str(folder / "home")],
+        [
+            *(sys.executable, "-c", "from api.cli import main; main()"),
+            *("demo", "--exit", "--json", "--home", str(folder / "home")),
+            *options,
+        ],
         capture_output=True,
         text=True,
         check=False,
