@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from importlib.resources import files
 
 from monitored_history import ANCHOR, History
+from plan_texts import with_values
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -32,11 +33,14 @@ MODEL, TASK, SITE = "pneumonia", "pneumonia", "site"
 OLD, NEW = "1.0", "2.0"
 SUBGROUP = f"software_version={NEW}"
 AT_LEAST = 40
-PLAN = (
-    (files("api.demo") / "configuration" / "plan.yaml")
-    .read_text(encoding="utf-8")
-    .replace("model: pneumonia-cxr", f"model: {MODEL}")
-    .replace("at_least: 300", f"at_least: {AT_LEAST}")
+_DEMO_PLAN = (files("api.demo") / "configuration" / "plan.yaml").read_text(encoding="utf-8")
+PLAN = with_values(
+    _DEMO_PLAN,
+    model=MODEL,
+    at_least=str(AT_LEAST),
+    locked_share="0.5",
+    selection_share="0.1",
+    replay_ratio="1.0",
 )
 EVERY_ROLE = frozenset(Role)
 

@@ -11,6 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
+from plan_texts import with_values
 from tiny_bundles import tiny_bundle
 
 from api.assembly import Driftward
@@ -49,23 +50,23 @@ BROKEN = Inverting(version="2.0.0")
 def plan_text(**changes: str) -> str:
     """Return a plan whose gates a few hundred scans can pass; `changes` replace its lines."""
     text = (_CONFIGURATION / "plan.yaml").read_text(encoding="utf-8")
-    return _with(
-        text,
-        {
-            "at_least": "60",
-            "locked_share": "0.7",
-            "epochs": "20",
-            "batch_size": "16",
-            "encoder_rate": "3.0e-3",
-            "head_rate": "1.0e-2",
-            "first_version_auc": "0.6",
-            "reference_margins": "{sensitivity: 0.45, specificity: 0.45, auc: 0.3}",
-            "drifted_margins": "{sensitivity: 0.45, specificity: 0.45, auc: 0.3}",
-            "minimum_positives": "5",
-            "minimum_negatives": "5",
-            **changes,
-        },
-    )
+    values = {
+        "at_least": "60",
+        "locked_share": "0.7",
+        "selection_share": "0.1",
+        "replay_ratio": "1.0",
+        "epochs": "20",
+        "batch_size": "16",
+        "encoder_rate": "3.0e-3",
+        "head_rate": "1.0e-2",
+        "first_version_auc": "0.6",
+        "reference_margins": "{sensitivity: 0.45, specificity: 0.45, auc: 0.3}",
+        "drifted_margins": "{sensitivity: 0.45, specificity: 0.45, auc: 0.3}",
+        "minimum_positives": "5",
+        "minimum_negatives": "5",
+        **changes,
+    }
+    return with_values(text, **values)
 
 
 def recipe(**changes: str) -> Recipe:
@@ -83,15 +84,7 @@ def recipe(**changes: str) -> Recipe:
         "locked_share": "0.18",
         **changes,
     }
-    return parse_recipe(_with(text, settings), source="recipe.yaml")
-
-
-def _with(text: str, changes: dict[str, str]) -> str:
-    lines = text.splitlines()
-    for key, value in changes.items():
-        [place] = [n for n, line in enumerate(lines) if line.strip().startswith(f"{key}:")]
-        lines[place] = f"{lines[place].partition(key)[0]}{key}: {value}"
-    return "\n".join(lines) + "\n"
+    return parse_recipe(with_values(text, **settings), source="recipe.yaml")
 
 
 @dataclass(kw_only=True)
