@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from monitor import episodes, performance, references
 from monitor.embedding import Embedder
 from monitor.episodes import Impact
-from monitor.evaluation import Evaluation, evaluate, store_verdicts
+from monitor.evaluation import Evaluation, evaluate, store_verdicts, unjudged_windows
 from monitor.monitors import Monitor, require_monitor
 from monitor.performance import Performance
 from monitor.references import EncoderRole, ProfileStore
@@ -64,8 +64,17 @@ class Evaluator:
         self._clock = clock
 
     def handle(self, claim: Claim) -> None:
-        """Do the job `evaluate`: payload {monitor, start, end}."""
-        self.evaluate(claim.payload["monitor"], _window(claim), claim=claim)
+        """Do the job `evaluate`: payload {monitor, start, end}.
+
+        A job that comes late or twice judges nothing: by now the window was judged,
+        or ended before the references were accepted, which took what is usual from it.
+        """
+        window = _window(claim)
+        with self._database.reading() as session:
+            monitor = require_monitor(session, claim.payload["monitor"])
+            due = unjudged_windows(session, monitor, until=window.end)
+        if window in due:
+            self.evaluate(monitor.name, window, claim=claim)
 
     def evaluate(
         self, monitor_name: str, window: Window, *, claim: Claim | None = None
