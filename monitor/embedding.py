@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import exists, func, select
+from sqlalchemy import exists, func, or_, select
 from sqlalchemy.orm import Session
 
 from monitor.embeddings import to_bytes
@@ -210,6 +210,7 @@ class Embedder:
             withheld = serving.restrictions(session, monitor.specification.model)
             subgroups = [Subgroup.parse(row.subgroup) for row in withheld if row.subgroup]
             suspended = any(row.subgroup is None for row in withheld)
+            since = serving.serving_since(session, monitor.specification.model)
             for reader, scans, encoded in batch.read:
                 for index, scan in enumerate(scans):
                     session.add(
@@ -223,6 +224,10 @@ class Embedder:
                     )
                     held = suspended or any(group.holds(scan) for group in subgroups)
                     delivery = "withheld" if held else "delivered"
+                    # A result computed for a scan that came before this version
+                    # served was never meant for its reader.
+                    if not reader.serves or since is None or scan.arrived_at < since:
+                        delivery = "background"
                     for task in reader.bundle.tasks:
                         session.add(
                             ResultRow(
@@ -234,7 +239,7 @@ class Embedder:
                                     float(p) for p in encoded.probabilities[task.name][index]
                                 ],
                                 threshold=task.threshold,
-                                delivery=delivery if reader.serves else "background",
+                                delivery=delivery,
                                 created_at=now,
                             )
                         )
@@ -275,7 +280,8 @@ def _pending(
     window: Window | None,
     only: Sequence[int] | None,
 ) -> list[ScanRow]:
-    return _unread(session, monitor, [reader.version.id for reader in versions], window, only)
+    ids = [reader.version.id for reader in versions]
+    return _unread(session, monitor, ids, window, only)
 
 
 def _unread(
@@ -294,6 +300,13 @@ def _unread(
         .scalar_subquery()
     )
     query = select(ScanRow).where(~refused, times_read < len(versions)).order_by(ScanRow.id)
+    since = serving.serving_since(session, monitor.specification.model)
+    if window is None and only is None and since is not None:
+        # What arrived before the champion served is not its to read: the fixed
+        # encoder alone must have seen it.
+        fixed = find(session, monitor.specification.monitoring_encoder)
+        seen = exists().where(EmbeddingRow.scan == ScanRow.id, EmbeddingRow.version == fixed.id)
+        query = query.where(or_(~seen, ScanRow.arrived_at >= since))
     if window is not None:
         query = query.where(ScanRow.arrived_at >= window.start, ScanRow.arrived_at < window.end)
     if only is not None:

@@ -75,6 +75,14 @@ def champion(session: Session, model: str, deployment: str = EVERYWHERE) -> Vers
     return session.get_one(VersionRow, row.version) if row else None
 
 
+def serving_since(
+    session: Session, model: str, deployment: str = EVERYWHERE
+) -> datetime | None:
+    """Return since when the champion serves, or None before the first promotion."""
+    row = session.get(Champion, (model, deployment))
+    return row.since if row else None
+
+
 def require_champion(session: Session, model: str, deployment: str = EVERYWHERE) -> VersionRow:
     """Return the champion, or say how to get one.
 

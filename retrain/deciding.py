@@ -43,6 +43,7 @@ class Decider:
             monitor = require_monitor(session, episode.monitor)
             model = monitor.specification.model
             plan = plans.in_force(session, model)
+            self._supersede_other_plans(session, episode, plan)
             made = decisions.decide(
                 session, episode, plan, actor=SYSTEM.name, at=self._clock.now()
             )
@@ -51,6 +52,22 @@ class Decider:
                     self._carry_out(session, step, episode, model, plan)
             if plan is not None:
                 self._move_run(session, episode, plan, task=monitor.specification.task)
+
+    def _supersede_other_plans(
+        self, session: Session, episode: EpisodeRow, plan: AppliedPlan | None
+    ) -> None:
+        """End what was begun for this episode under a plan that is no longer in force."""
+        for run in runs.under_way(session):
+            stale = plan is None or run.plan != plan.id
+            if run.episode == episode.id and stale:
+                runs.advance(
+                    session,
+                    run,
+                    RunState.SUPERSEDED,
+                    note="another plan is in force",
+                    actor=SYSTEM.name,
+                    at=self._clock.now(),
+                )
 
     def _carry_out(
         self,

@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 from monitor.causes import Cause
 from registry import ledger
 from registry.canonical import sha256
-from registry.errors import NotFoundError, PlanError
+from registry.errors import BadInputError, NotFoundError, PlanError
 from retrain.gates.limits import GateLimits
 from retrain.gates.outcome import Gate
 from retrain.tables import PlanRow
@@ -162,6 +162,8 @@ def parse_plan(text: str, *, source: str) -> Plan:
         raise PlanError(f"{source}: a plan is a mapping of keys; see docs/change-plan.md")
     try:
         return Plan.model_validate(document)
+    except BadInputError as error:
+        raise PlanError(f"{source}: gates: {error}") from error
     except ValidationError as error:
         lines = [
             f"{source}:{_line(node, problem['loc'])}: "

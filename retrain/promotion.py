@@ -48,10 +48,7 @@ def promote(session: Session, run: RunRow, *, by: Identity, at: datetime) -> Ver
     """
     by.require(Role.OPERATOR, "promote a version")
     _require_plan_in_force(session, run)
-    refused = [gate for gate in runs.gate_outcomes(session, run.id) if gate.outcome != "passed"]
-    if refused or not runs.gate_outcomes(session, run.id):
-        names = ", ".join(gate.name for gate in refused) or "none was evaluated"
-        raise GateRefusedError(f"run {run.id} cannot be promoted: gates not passed: {names}")
+    _require_gates_passed(session, run)
     approvals.require_approved(session, run)
     candidate = session.get_one(VersionRow, run.candidate)
     serving.move_champion(
@@ -138,6 +135,23 @@ def roll_back(
         payload={},
     )
     return current, restored
+
+
+def _require_gates_passed(session: Session, run: RunRow) -> None:
+    outcomes = {gate.name: gate.outcome for gate in runs.gate_outcomes(session, run.id)}
+    if not outcomes:
+        raise GateRefusedError(
+            f"run {run.id} cannot be promoted: none of its gates was evaluated"
+        )
+    refused = [name for name, outcome in outcomes.items() if outcome != "passed"]
+    if run.champion_before is not None:
+        required = plans.by_id(session, run.plan).plan.gates.required
+        refused += [
+            f"{gate.value} (not evaluated)" for gate in required if gate not in outcomes
+        ]
+    if refused:
+        names = ", ".join(refused)
+        raise GateRefusedError(f"run {run.id} cannot be promoted: gates not passed: {names}")
 
 
 def _require_plan_in_force(session: Session, run: RunRow) -> None:

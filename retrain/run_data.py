@@ -17,6 +17,7 @@ from registry.errors import InsufficientDataError
 from registry.versions import VersionRow
 from retrain.plans import LabelRules, Plan
 from retrain.recipes import Recipe
+from retrain.states import RunState
 from retrain.tables import RunRow
 
 
@@ -193,7 +194,11 @@ def first_run(session: Session, model: str) -> RunRow:
     """
     row = session.scalars(
         select(RunRow)
-        .where(RunRow.model == model, RunRow.episode.is_(None), RunRow.candidate.is_not(None))
+        .where(
+            RunRow.model == model,
+            RunRow.episode.is_(None),
+            RunRow.state == RunState.PROMOTED,
+        )
         .order_by(RunRow.id)
     ).first()
     if row is None:

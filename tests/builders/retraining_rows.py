@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from importlib.resources import files
+from itertools import zip_longest
 
 from monitored_history import ANCHOR, History
 from plan_texts import with_values
@@ -195,13 +196,17 @@ class Retraining:
             gates = [
                 GateOutcomeRow(
                     run=run.id,
-                    name=f"gate_{number}",
+                    name=name,
                     outcome=outcome,
                     sentence="It was measured.",
                     detail={"estimate": 0.9},
                     decided_at=self.now,
                 )
-                for number, outcome in enumerate(outcomes)
+                for name, outcome in zip_longest(
+                    plan.plan.gates.required if outcomes else [],
+                    outcomes,
+                    fillvalue="passed",
+                )
             ]
             session.add_all(gates)
             session.flush()

@@ -214,9 +214,13 @@ def promoted_already(retraining: Retraining) -> int:
 @pytest.mark.parametrize(
     ("prepare", "refusal", "words"),
     [
-        (gate_failed, GateRefusedError, "gates not passed: gate_1"),
-        (gate_not_evaluable, GateRefusedError, "gates not passed: gate_0"),
-        (no_gates, GateRefusedError, "none was evaluated"),
+        (gate_failed, GateRefusedError, "gates not passed: non_inferiority_on_reference"),
+        (
+            gate_not_evaluable,
+            GateRefusedError,
+            "gates not passed: superiority_where_it_drifted",
+        ),
+        (no_gates, GateRefusedError, "none of its gates was evaluated"),
         (approval_missing, PlanRefusedError, "lacks 1 approval"),
         (one_of_two_approvals_missing, PlanRefusedError, "lacks 1 approval"),
         (plan_changed, PlanRefusedError, "is in force now"),
