@@ -59,7 +59,8 @@ def freeze(
     session.add(row)
     session.flush()
     session.execute(
-        insert(DatasetMember), [{"dataset": row.id, "scan": scan.id} for scan in scans]
+        insert(DatasetMember),
+        [{"dataset": row.id, "scan": scan.id, "batch": row.id} for scan in scans],
     )
     ledger.append(
         session,
@@ -74,6 +75,7 @@ def freeze(
             "patients": row.patients,
         },
         seals=[row],
+        batches=[(DatasetMember, row.id)],
     )
     return row
 

@@ -118,7 +118,9 @@ class DatasetRow(Sealed, Base):
     frozen_at: Mapped[datetime]
 
 
-class DatasetMember(Base):
+class DatasetMember(BatchSealed, Base):
+    """One scan of a dataset; a dataset's members are sealed together, under its number."""
+
     __tablename__ = "dataset_members"
 
     dataset: Mapped[int] = mapped_column(ForeignKey("datasets.id"), primary_key=True)

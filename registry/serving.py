@@ -223,3 +223,14 @@ def restrictions(session: Session, model: str) -> list[Restriction]:
             .order_by(Restriction.id)
         )
     )
+
+
+def lifted_restrictions(session: Session, model: str) -> list[Restriction]:
+    """Return what was out of use once and no longer is."""
+    return list(
+        session.scalars(
+            select(Restriction)
+            .where(Restriction.model == model, Restriction.until.is_not(None))
+            .order_by(Restriction.id)
+        )
+    )

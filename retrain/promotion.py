@@ -128,6 +128,7 @@ def roll_back(
         actor=by.name,
         at=at,
     )
+    _restrict_again(session, current, by=by, at=at)
     enqueue(
         session,
         kind=DELIVER_OUTBOX,
@@ -135,6 +136,27 @@ def roll_back(
         payload={},
     )
     return current, restored
+
+
+def _restrict_again(
+    session: Session, replaced: VersionRow, *, by: Identity, at: datetime
+) -> None:
+    """Put back the restrictions that the promotion of a rolled-back version had lifted."""
+    for row in serving.lifted_restrictions(session, replaced.model):
+        if (row.lifted_reason or "").startswith(_promotion_reason(replaced)):
+            serving.withhold(
+                session,
+                model=replaced.model,
+                kind=Withholding(row.kind),
+                subgroup=row.subgroup,
+                reason=f"{ref(replaced)}, promoted for it, was rolled back",
+                actor=by.name,
+                at=at,
+            )
+
+
+def _promotion_reason(version: VersionRow) -> str:
+    return f"{ref(version)} was promoted for it"
 
 
 def _require_gates_passed(session: Session, run: RunRow) -> None:
@@ -169,7 +191,7 @@ def _accept_episode(
     session: Session, run: RunRow, candidate: VersionRow, *, by: Identity, at: datetime
 ) -> None:
     episode = session.get_one(EpisodeRow, run.episode)
-    reason = f"{ref(candidate)} was promoted for it by run {run.id}"
+    reason = f"{_promotion_reason(candidate)} by run {run.id}"
     for restriction in serving.restrictions(session, run.model):
         # A person's suspension stays until a person lifts it.
         if (restriction.kind, restriction.subgroup) == (Withholding.RESTRICT, episode.subgroup):

@@ -36,7 +36,17 @@ UntilOption: TypeAlias = Annotated[
     datetime | None,
     typer.Option("--until", help="Before this time (UTC).", show_default=False),
 ]
-ReasonOption: TypeAlias = Annotated[str, typer.Option("--reason", help="Why, for the ledger.")]
+
+
+def _stated(reason: str) -> str:
+    if not reason.strip():
+        raise typer.BadParameter("say why: the ledger keeps it")
+    return reason
+
+
+ReasonOption: TypeAlias = Annotated[
+    str, typer.Option("--reason", help="Why, for the ledger.", callback=_stated)
+]
 
 
 def opened(home: Path | None) -> Driftward:

@@ -18,7 +18,10 @@ from api.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from monitor.evaluation import Evaluation
+    from monitor.windows import Window
 
 app = typer.Typer(name="reference", help="Accept what windows are compared with.")
 
@@ -72,18 +75,28 @@ def check(
     """Judge one window of MONITOR: by default the newest that has ended."""
     from monitor.evaluation import newest_window
     from monitor.monitors import require_monitor
-    from monitor.windows import Window
 
     driftward = opened(home)
     with driftward.database.reading() as session:
         specification = require_monitor(session, monitor).specification
     start, end = as_utc(since), as_utc(until)
     if start is not None:
-        window = Window(start=start, end=end or driftward.clock.now())
+        window = _window(start, end or driftward.clock.now())
     else:
         window = newest_window(specification, until=end or driftward.clock.now())
     evaluation = driftward.evaluator.evaluate(monitor, window)
     show(document_of(evaluation), as_json=as_json, lines=_lines(evaluation))
+
+
+def _window(start: datetime, end: datetime) -> Window:
+    from monitor.windows import Window
+    from registry.errors import BadInputError
+
+    if start >= end:
+        raise BadInputError(
+            f"--since {start:%Y-%m-%d %H:%M} is not before the end, {end:%Y-%m-%d %H:%M}"
+        )
+    return Window(start=start, end=end)
 
 
 def document_of(evaluation: Evaluation) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def add(
 def list_(
     home: HomeOption = None,
     as_json: JsonOption = False,
-    limit: Annotated[int, typer.Option(help="At most this many, newest first.")] = 20,
+    limit: Annotated[int, typer.Option(help="At most this many, newest first.", min=1)] = 20,
 ) -> None:
     """List the newest scans."""
     from sqlalchemy import select

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from monitored_history import History
+from sqlalchemy import delete
 
 from monitor.datasets import Purpose, freeze, members, patients_in, split_by_patient
-from monitor.tables import ScanRow
+from monitor.tables import DatasetMember, ScanRow
 from registry import ledger
 from registry.errors import InsufficientDataError
 
@@ -128,3 +129,14 @@ def test_an_empty_dataset_is_refused(bare_history: History, now: datetime) -> No
         bare_history.database.transaction() as session,
     ):
         freeze(session, [], purpose=Purpose.TRAINING, description="", actor="test", at=now)
+
+
+def test_members_that_were_deleted_or_swapped_are_found(history: History) -> None:
+    with history.database.reading() as session:
+        assert ledger.verify(session).valid
+    with history.database.transaction() as session:
+        session.execute(delete(DatasetMember).where(DatasetMember.scan == 1))
+    with history.database.reading() as session:
+        fault = ledger.verify(session).fault
+    assert fault is not None
+    assert "batch 1 of dataset_members was changed" in fault.problem

@@ -118,6 +118,32 @@ def test_a_promotion_moves_champion_run_episode_and_restriction_together(
     assert ledger_is_valid(retraining.database)
 
 
+def test_a_rollback_puts_back_the_restriction_that_the_promotion_had_lifted(
+    retraining: Retraining,
+) -> None:
+    episode = retraining.open_episode(impact=Impact.MEASURED)
+    run = retraining.run_awaiting_approval(episode=episode)
+    with retraining.database.transaction() as session:
+        serving.withhold(
+            session,
+            model=MODEL,
+            kind=Withholding.RESTRICT,
+            subgroup=SUBGROUP,
+            reason="test",
+            actor="test",
+            at=retraining.now,
+        )
+    sign(retraining, run)
+    promoted(retraining, run)
+    with retraining.database.transaction() as session:
+        roll_back(session, MODEL, reason="worse in the clinic", by=MEI, at=retraining.now)
+    with retraining.database.reading() as session:
+        [restriction] = serving.restrictions(session, MODEL)
+    assert restriction.subgroup == SUBGROUP
+    assert "was rolled back" in restriction.reason
+    assert ledger_is_valid(retraining.database)
+
+
 def test_other_restrictions_and_a_person_s_suspension_outlive_a_promotion(
     retraining: Retraining,
 ) -> None:

@@ -60,6 +60,7 @@ def upgrade() -> None:
         "dataset_members",
         sa.Column("dataset", sa.Integer(), nullable=False),
         sa.Column("scan", sa.Integer(), nullable=False),
+        sa.Column("batch", sa.Integer(), nullable=False),
         sa.ForeignKeyConstraint(
             ["dataset"], ["datasets.id"], name=op.f("fk_dataset_members_dataset_datasets")
         ),
@@ -67,6 +68,9 @@ def upgrade() -> None:
             ["scan"], ["scans.id"], name=op.f("fk_dataset_members_scan_scans")
         ),
         sa.PrimaryKeyConstraint("dataset", "scan", name=op.f("pk_dataset_members")),
+    )
+    op.create_index(
+        op.f("ix_dataset_members_batch"), "dataset_members", ["batch"], unique=False
     )
     op.create_table(
         "labels",
@@ -293,6 +297,7 @@ def downgrade() -> None:
     op.drop_table("monitors")
     op.drop_index(op.f("ix_labels_scan"), table_name="labels")
     op.drop_table("labels")
+    op.drop_index(op.f("ix_dataset_members_batch"), table_name="dataset_members")
     op.drop_table("dataset_members")
     op.drop_index(op.f("ix_scans_study"), table_name="scans")
     op.drop_index("ix_scans_site_arrived_at", table_name="scans")
