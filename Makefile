@@ -5,11 +5,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 HOME_DIR ?= driftward-home
+PEERS := $(basename $(notdir $(wildcard tests/benchmarks/drift/peers/*.txt)))
 
-.PHONY: help venv demo test check format bench wheel clean
+.PHONY: help venv demo test check format bench bench-drift wheel clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 venv: $(STAMP)  ## create .venv with every version as constraints.txt pins it
 
@@ -39,11 +40,19 @@ format: $(STAMP)  ## format and mend what can be mended by itself
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(STAMP)  ## measure how often drift tests alarm when nothing shifted
-	$(BIN)/python tests/benchmarks/drift_type_one_error.py --references 10 --weeks 10
+bench: bench-drift  ## measure what still lacks, and print every benchmark's tables
+
+bench-drift: $(STAMP) $(PEERS:%=.peers/%/.installed)  ## the drift test beside its peers; QUICK=1 for a first look
+	$(BIN)/python tests/benchmarks/drift/run.py $(if $(QUICK),--quick)
+
+# Each peer in an environment of its own: their dependencies exclude each other's.
+.peers/%/.installed: tests/benchmarks/drift/peers/%.txt
+	$(PYTHON) -m venv .peers/$*
+	.peers/$*/bin/pip install --quiet -r $<
+	@touch $@
 
 wheel: $(STAMP)  ## build the wheel into dist/
 	$(BIN)/python -m hatchling build -t wheel
 
 clean:  ## remove what was built, but no home
-	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .peers dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

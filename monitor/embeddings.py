@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ from monitor.tables import DatasetMember, EmbeddingRow, ScanRow
 from monitor.windows import Window
 
 STORED = np.dtype("<f2")
+_WEEK = timedelta(weeks=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +33,10 @@ class EmbeddedScans:
     def patients(self) -> list[str]:
         """The patient of each scan: a patient of one site is not one of another."""
         return [f"{scan.site}/{scan.patient}" for scan in self.scans]
+
+    def weeks(self, since: datetime) -> list[int]:
+        """Return the number of the week, from a time on, in which each scan arrived."""
+        return [(scan.arrived_at - since) // _WEEK for scan in self.scans]
 
     def where(self, keep: Sequence[bool]) -> EmbeddedScans:
         """Return the scans for which `keep` holds."""

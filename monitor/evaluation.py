@@ -136,19 +136,25 @@ def _judge(
     row: ReferenceRow,
     scans: EmbeddedScans,
 ) -> ReferenceVerdict:
-    verdict = profile.check(scans.vectors, scans.patients, space=row.space)
+    verdict = profile.check(
+        scans.vectors, scans.patients, weeks=scans.weeks(window.start), space=row.space
+    )
     persistence, onset = _persistence(session, profile, monitor, window, row, verdict)
     return ReferenceVerdict(
         reference=row,
         verdict=verdict,
-        subgroups=tuple(_subgroups(profile, monitor, row, scans)),
+        subgroups=tuple(_subgroups(profile, monitor, window, row, scans)),
         persistence_p_value=persistence,
         onset=onset,
     )
 
 
 def _subgroups(
-    profile: ReferenceProfile, monitor: Monitor, row: ReferenceRow, scans: EmbeddedScans
+    profile: ReferenceProfile,
+    monitor: Monitor,
+    window: Window,
+    row: ReferenceRow,
+    scans: EmbeddedScans,
 ) -> list[SubgroupVerdict]:
     tested: list[tuple[Subgroup, Verdict]] = []
     for attribute in monitor.specification.subgroup_attributes:
@@ -157,9 +163,14 @@ def _subgroups(
             subgroup = Subgroup(attribute=attribute, value=value)
             part = scans.where([subgroup.holds(scan) for scan in scans.scans])
             if len(part) >= monitor.specification.floor:
-                verdict = profile.check(part.vectors, part.patients, space=row.space)
+                verdict = profile.check(
+                    part.vectors,
+                    part.patients,
+                    weeks=part.weeks(window.start),
+                    space=row.space,
+                )
                 tested.append((subgroup, verdict))
-    adjusted = benjamini_hochberg([verdict.p_value for _, verdict in tested])
+    adjusted = benjamini_hochberg([verdict.alarm_p_value for _, verdict in tested])
     return [
         SubgroupVerdict(subgroup=subgroup, verdict=verdict, adjusted_p_value=p_value)
         for (subgroup, verdict), p_value in zip(tested, adjusted, strict=True)
@@ -210,9 +221,9 @@ def _persistence(
                 VerdictRow.subgroup == "",
             )
         ).first()
-        p_values.append(before.p_value if before else 1.0)
+        p_values.append(before.alarm_p_value if before else 1.0)
         sizes.append(before.patients if before else verdict.patients)
-    p_values.append(verdict.p_value)
+    p_values.append(verdict.alarm_p_value)
     sizes.append(verdict.patients)
     while len(p_values) <= WINDOWS_PER_BLOCK:
         p_values.append(1.0)
@@ -292,9 +303,11 @@ def _row(
         scans=verdict.scans,
         patients=verdict.patients,
         p_value=verdict.p_value,
+        week_p_value=verdict.week_p_value,
         effect=verdict.effect.value,
         effect_low=verdict.effect.low,
         effect_high=verdict.effect.high,
+        ordinary_effect=verdict.ordinary_effect,
         smallest_effect=verdict.smallest_effect,
         persistence_p_value=persistence,
         detail={

@@ -8,23 +8,29 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from monitor.statistics.design import Design
+from monitor.statistics.coordinates import Frame
+from monitor.statistics.design import Design, Fit
 from monitor.statistics.null import NullTable
+from monitor.statistics.occupancy import Cells
 from monitor.statistics.portfolio import Portfolio
+from monitor.statistics.subspace import Subspace
 from monitor.statistics.two_sample import Dependence
+from monitor.statistics.weeks import WeekEffects
 from monitor.statistics.whitening import Eigenbasis
 from registry.errors import BadInputError, IntegrityError, NotFoundError
 
 _TENSORS = "profile.safetensors"
 _FACTS = "profile.json"
-_FORMAT = 1
+_FORMAT = 2
 
 
 def write_profile(directory: Path, portfolio: Portfolio, facts: Mapping[str, Any]) -> None:
     """Write a portfolio and further facts (JSON values); the same ones give the same bytes."""
     from safetensors.numpy import save
 
-    basis, design, null = portfolio.basis, portfolio.design, portfolio.null
+    weeks = portfolio.weeks
+    design, fit, null = portfolio.design, portfolio.fit, portfolio.null
+    basis, subspace = fit.frame.basis, fit.frame.subspace
     tensors = save(
         {
             "basis.mean": basis.mean,
@@ -32,7 +38,16 @@ def write_profile(directory: Path, portfolio: Portfolio, facts: Mapping[str, Any
             "basis.variances": basis.variances,
             "design.spectrum": design.spectrum,
             "design.frequencies": design.frequencies,
-            "scores": portfolio.scores,
+            "design.leading_frequencies": design.leading_frequencies,
+            "subspace.mean": subspace.mean,
+            "subspace.directions": subspace.directions,
+            "subspace.deviations": subspace.deviations,
+            "fit.scores": fit.scores,
+            "fit.residuals": fit.residuals,
+            "fit.landmarks": fit.landmarks,
+            "fit.novelties": fit.novelties,
+            "cells.centres": fit.cells.centres,
+            "cells.shares": fit.cells.shares,
             "dependence.correlations": portfolio.dependence.correlations,
             "centre": portfolio.centre,
             "traces": portfolio.traces,
@@ -43,6 +58,15 @@ def write_profile(directory: Path, portfolio: Portfolio, facts: Mapping[str, Any
             "null.skewnesses": null.skewnesses,
             "null.evidence": null.evidence,
             "forms": portfolio.forms,
+            **(
+                {}
+                if weeks is None
+                else {
+                    "weeks.ratios": weeks.ratios,
+                    "weeks.feature_ratios": weeks.feature_ratios,
+                    "weeks.inflations": weeks.inflations,
+                }
+            ),
         }
     )
     document = {
@@ -52,8 +76,13 @@ def write_profile(directory: Path, portfolio: Portfolio, facts: Mapping[str, Any
         "directions": list(design.directions),
         "described": design.described,
         "ridges": list(design.ridges),
-        "bandwidths": list(design.bandwidths),
+        "distance": design.distance,
+        "leading_distance": design.leading_distance,
+        "leading": design.leading,
+        "inside": subspace.inside,
         "patients": portfolio.patients,
+        "null_patients": null.patients,
+        "weeks": None if weeks is None else weeks.weeks,
         "tensors": hashlib.sha256(tensors).hexdigest(),
     }
     directory.mkdir(parents=True, exist_ok=True)
@@ -102,21 +131,18 @@ def read_profile(directory: Path) -> tuple[Portfolio, dict[str, Any]]:
     try:
         tensors = load(data)
         portfolio = Portfolio(
-            basis=Eigenbasis(
-                unit=float(facts["unit"]),
-                mean=tensors["basis.mean"],
-                directions=tensors["basis.directions"],
-                variances=tensors["basis.variances"],
-            ),
             design=Design(
                 spectrum=tensors["design.spectrum"],
                 directions=tuple(facts["directions"]),
                 described=int(facts["described"]),
                 ridges=tuple(facts["ridges"]),
                 frequencies=tensors["design.frequencies"],
-                bandwidths=tuple(facts["bandwidths"]),
+                distance=float(facts["distance"]),
+                leading_frequencies=tensors["design.leading_frequencies"],
+                leading_distance=float(facts["leading_distance"]),
+                leading=int(facts["leading"]),
             ),
-            scores=tensors["scores"],
+            fit=_read_fit(facts, tensors),
             dependence=Dependence(correlations=tensors["dependence.correlations"]),
             centre=tensors["centre"],
             traces=tensors["traces"],
@@ -128,9 +154,42 @@ def read_profile(directory: Path) -> tuple[Portfolio, dict[str, Any]]:
                 deviations=tensors["null.deviations"],
                 skewnesses=tensors["null.skewnesses"],
                 evidence=tensors["null.evidence"],
+                patients=int(facts["null_patients"]),
             ),
             forms=tensors["forms"],
+            weeks=None
+            if facts["weeks"] is None
+            else WeekEffects(
+                weeks=int(facts["weeks"]),
+                ratios=tensors["weeks.ratios"],
+                feature_ratios=tensors["weeks.feature_ratios"],
+                inflations=tensors["weeks.inflations"],
+            ),
         )
     except (KeyError, TypeError, ValueError, SafetensorError) as error:
         raise BadInputError(f"{directory} does not hold a whole profile") from error
     return portfolio, facts
+
+
+def _read_fit(facts: Mapping[str, Any], tensors: Mapping[str, Any]) -> Fit:
+    return Fit(
+        frame=Frame(
+            basis=Eigenbasis(
+                unit=float(facts["unit"]),
+                mean=tensors["basis.mean"],
+                directions=tensors["basis.directions"],
+                variances=tensors["basis.variances"],
+            ),
+            subspace=Subspace(
+                mean=tensors["subspace.mean"],
+                directions=tensors["subspace.directions"],
+                deviations=tensors["subspace.deviations"],
+                inside=int(facts["inside"]),
+            ),
+        ),
+        scores=tensors["fit.scores"],
+        residuals=tensors["fit.residuals"],
+        landmarks=tensors["fit.landmarks"],
+        novelties=tensors["fit.novelties"],
+        cells=Cells(centres=tensors["cells.centres"], shares=tensors["cells.shares"]),
+    )

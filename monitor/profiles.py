@@ -10,12 +10,20 @@ import numpy as np
 
 from monitor.profile_files import read_profile, write_profile
 from monitor.statistics.cross_fitting import fit_portfolio
-from monitor.statistics.embeddings import Embeddings, Floats, Singles, checked_embeddings
+from monitor.statistics.embeddings import (
+    Embeddings,
+    Floats,
+    Integers,
+    Singles,
+    checked_embeddings,
+    require_few_copies,
+)
 from monitor.statistics.patients import Identifiers, Patients
 from monitor.statistics.persistence import persistence_p_value
 from monitor.statistics.portfolio import Portfolio
 from monitor.statistics.threads import kernels, one_thread
 from monitor.statistics.verdicts import Detection, Verdict
+from monitor.statistics.weeks import LEAST_WEEK_PATIENTS, LEAST_WEEKS
 from registry.errors import (
     InsufficientDataError,
     InsufficientReferenceError,
@@ -59,6 +67,7 @@ class ReferenceProfile:
         embeddings: Embeddings,
         patients: Identifiers | None = None,
         *,
+        weeks: Identifiers | None = None,
         seed: int = 0,
         space: str = "",
     ) -> ReferenceProfile:
@@ -69,6 +78,9 @@ class ReferenceProfile:
         embeddings : float32, shape [N, d]
         patients : [N] identifiers, all strings or all integers; without them, each scan
             counts as a patient of its own
+        weeks : [N] identifiers of the weeks in which the scans arrived, all accepted as
+            ordinary; with them, verdicts also say whether a shift exceeds what such weeks
+            differ by
         seed : of everything that is drawn
         space : digest of the encoder and the preprocessing that made the embeddings
 
@@ -77,9 +89,10 @@ class ReferenceProfile:
         EmbeddingsError
             For NaN, infinities, constant embeddings or identifiers that do not fit.
         InsufficientReferenceError
-            For fewer than 200 patients.
+            For fewer than 200 patients, or, with weeks, fewer than 8 of 20 patients and more.
         """
         singles = checked_embeddings(embeddings, what="reference")
+        require_few_copies(singles, what="reference")
         grouped = Patients.of(patients, scans=len(singles))
         if grouped.count < LEAST_REFERENCE_PATIENTS:
             raise InsufficientReferenceError(
@@ -87,8 +100,9 @@ class ReferenceProfile:
                 needed=LEAST_REFERENCE_PATIENTS,
                 got=grouped.count,
             )
+        week = None if weeks is None else _weeks(weeks, grouped)
         with one_thread():
-            portfolio = fit_portfolio(singles, grouped, seed=seed)
+            portfolio = fit_portfolio(singles, grouped, week, seed=seed)
         return cls(
             portfolio=portfolio, scans=len(singles), seed=seed, space=space, kernels=kernels()
         )
@@ -101,12 +115,12 @@ class ReferenceProfile:
     @property
     def dimension(self) -> int:
         """Dimension d of the embeddings."""
-        return len(self.portfolio.basis.mean)
+        return len(self.portfolio.fit.frame.basis.mean)
 
     @property
     def explained(self) -> tuple[float, float]:
         """Share of the reference's variance in each of `project`'s two components."""
-        variances = self.portfolio.basis.variances
+        variances = self.portfolio.fit.frame.basis.variances
         first, second = variances[:2] / variances.sum()
         return float(first), float(second)
 
@@ -115,6 +129,7 @@ class ReferenceProfile:
         window: Embeddings,
         patients: Identifiers | None = None,
         *,
+        weeks: Identifiers | None = None,
         space: str | None = None,
     ) -> Verdict:
         """Judge a window.
@@ -127,6 +142,8 @@ class ReferenceProfile:
         ----------
         window : float32, shape [n, d], n >= 20
         patients : [n] identifiers, or None as in `fit`
+        weeks : [n] identifiers of the weeks in which the scans arrived; None for one week.
+            They matter where the reference knows weeks: the differences of several even out
         space : of the window; None asserts nothing
 
         Raises
@@ -140,7 +157,13 @@ class ReferenceProfile:
         """
         singles, grouped, subsampled = self._window(window, patients, space)
         with one_thread():
-            return self.portfolio.check(singles, grouped, subsampled=subsampled, seed=self.seed)
+            return self.portfolio.check(
+                singles,
+                grouped,
+                week_share=1.0 if weeks is None else _week_share(weeks, len(window)),
+                subsampled=subsampled,
+                seed=self.seed,
+            )
 
     def scan_weights(self, window: Embeddings, patients: Identifiers | None = None) -> Floats:
         """Return each scan's part in the leading detector's squared shift, [n].
@@ -172,7 +195,7 @@ class ReferenceProfile:
         """
         singles = checked_embeddings(embeddings, what="window", dimension=self.dimension)
         with one_thread():
-            return self.portfolio.basis.leading_components(singles, count=2)
+            return self.portfolio.fit.frame.basis.leading_components(singles, count=2)
 
     def persistence_p_value(self, p_values: Sequence[float], sizes: Sequence[int]) -> float:
         """Return the p-value of two significant windows in a row.
@@ -249,6 +272,7 @@ class ReferenceProfile:
                 "embed both with the same encoder and preprocessing"
             )
         singles = checked_embeddings(window, what="window", dimension=self.dimension)
+        require_few_copies(singles, what="window")
         grouped = self._enough(Patients.of(patients, scans=len(singles)), len(singles))
         if grouped.count <= self.portfolio.largest_window:
             return singles, grouped, False
@@ -269,3 +293,35 @@ class ReferenceProfile:
                 what="patients in the window", needed=LEAST_WINDOW_PATIENTS, got=grouped.count
             )
         return grouped
+
+
+def _weeks(weeks: Identifiers, patients: Patients) -> Integers:
+    """Return the number of each scan's week, [N]."""
+    week = Patients.of(weeks, scans=len(patients.codes), what="week").codes
+    heard = _heard(week, patients)
+    if heard < LEAST_WEEKS:
+        raise InsufficientReferenceError(
+            what=f"weeks of at least {LEAST_WEEK_PATIENTS} patients in the reference",
+            needed=LEAST_WEEKS,
+            got=heard,
+        )
+    return week
+
+
+def spans_weeks(weeks: Identifiers, patients: Identifiers) -> bool:
+    """Return whether scans [N] cover enough weeks of enough patients for `fit` to use them."""
+    grouped = Patients.of(patients, scans=len(patients))
+    week = Patients.of(weeks, scans=len(patients), what="week").codes
+    return _heard(week, grouped) >= LEAST_WEEKS
+
+
+def _heard(week: Integers, patients: Patients) -> int:
+    """Return the number of weeks with enough patients."""
+    seen = np.unique(np.stack([week, patients.codes]), axis=1)[0]
+    return int(np.count_nonzero(np.bincount(seen) >= LEAST_WEEK_PATIENTS))
+
+
+def _week_share(weeks: Identifiers, scans: int) -> float:
+    """Return the sum of squares of the weeks' shares of a window."""
+    counts = Patients.of(weeks, scans=scans, what="week").scans
+    return float(np.square(counts / counts.sum()).sum())

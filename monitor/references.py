@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from monitor import embeddings
 from monitor.datasets import Purpose, freeze, members, patients_in
 from monitor.monitors import Monitor
-from monitor.profiles import ReferenceProfile
+from monitor.profiles import ReferenceProfile, spans_weeks
 from monitor.tables import DatasetRow, ReferenceRow, ScanRow
 from registry import ledger, lineage
 from registry.canonical import sha256
@@ -139,9 +139,21 @@ def fit(
             f"{ref(version)} yet: run `driftward work`, then try again"
         )
     profile = ReferenceProfile.fit(
-        embedded.vectors, embedded.patients, seed=seed, space=version.space
+        embedded.vectors,
+        embedded.patients,
+        weeks=_known_weeks(embedded),
+        seed=seed,
+        space=version.space,
     )
     return FittedReference(encoder=encoder, version=version, profile_digest=store.save(profile))
+
+
+def _known_weeks(embedded: embeddings.EmbeddedScans) -> list[int] | None:
+    """Return each scan's week, or None where few weeks cannot tell what weeks differ by."""
+    if not embedded.scans:
+        return None
+    weeks = embedded.weeks(min(scan.arrived_at for scan in embedded.scans))
+    return weeks if spans_weeks(weeks, embedded.patients) else None
 
 
 def accept(

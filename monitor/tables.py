@@ -163,16 +163,26 @@ class VerdictRow(Sealed, Base):
     subgroup: Mapped[str]
     scans: Mapped[int]
     patients: Mapped[int]
+    #: of a shift of any size
     p_value: Mapped[float]
+    #: of a shift beyond what ordinary weeks differ by; None if the reference knows no weeks
+    week_p_value: Mapped[float | None]
     effect: Mapped[float]
     effect_low: Mapped[float]
     effect_high: Mapped[float]
+    #: that 19 of 20 ordinary weeks stay below; None likewise
+    ordinary_effect: Mapped[float | None]
     smallest_effect: Mapped[float]
     #: of this window with those before it; None for a subgroup
     persistence_p_value: Mapped[float | None]
     #: members, kernel, seed
     detail: Mapped[dict[str, Any]]
     created_at: Mapped[datetime]
+
+    @property
+    def alarm_p_value(self) -> float:
+        """What an alarm rests on."""
+        return self.p_value if self.week_p_value is None else self.week_p_value
 
 
 class EpisodeRow(Sealed, Base):

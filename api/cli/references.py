@@ -115,12 +115,14 @@ def document_of(evaluation: Evaluation) -> dict[str, Any]:
                 "scans": item.verdict.scans,
                 "patients": item.verdict.patients,
                 "p_value": item.verdict.p_value,
+                "week_p_value": item.verdict.week_p_value,
                 "persistence_p_value": item.persistence_p_value,
                 "effect": [
                     item.verdict.effect.value,
                     item.verdict.effect.low,
                     item.verdict.effect.high,
                 ],
+                "ordinary_effect": item.verdict.ordinary_effect,
                 "smallest_effect": item.verdict.smallest_effect,
                 "subsampled": item.verdict.subsampled,
                 "detectors": {
@@ -157,16 +159,27 @@ def _lines(evaluation: Evaluation) -> list[str]:
         [
             item.reference.encoder + ("" if item.reference.decides else " (trend)"),
             item.verdict.scans,
-            f"{item.verdict.p_value:.2g}",
+            f"{item.verdict.alarm_p_value:.2g}",
             f"{item.verdict.effect.value:.2f} "
             f"({item.verdict.effect.low:.2f}–{item.verdict.effect.high:.2f})",
+            "–"
+            if item.verdict.ordinary_effect is None
+            else f"up to {item.verdict.ordinary_effect:.2f}",
             f"{item.verdict.smallest_effect:.2f}",
             item.verdict.leading,
         ]
         for item in evaluation.verdicts
     ]
     if rows:
-        header = ["encoder", "scans", "p", "effect (95 %)", "could have seen", "led by"]
+        header = [
+            "encoder",
+            "scans",
+            "p",
+            "effect (95 %)",
+            "ordinary weeks",
+            "could have seen",
+            "led by",
+        ]
         lines += ["", *table(rows, header=header)]
     parts = [
         [str(part.subgroup), part.verdict.scans, f"{part.adjusted_p_value:.2g}"]

@@ -54,13 +54,18 @@ class Verdict(BaseModel):
     trend: bool
     scans: int
     patients: int
+    #: of a shift of any size
     p_value: float
+    #: of a shift beyond what ordinary weeks differ by; null if the reference knows no weeks
+    week_p_value: float | None
     #: of this window with those before it; None for a subgroup
     persistence_p_value: float | None
     #: standard deviations of the reference, with an interval of 95 %
     effect: float
     effect_low: float
     effect_high: float
+    #: that 19 of 20 ordinary weeks stay below; null likewise
+    ordinary_effect: float | None
     #: detectable with 80 % power
     smallest_effect: float
     detectors: dict[str, Detector]
@@ -167,10 +172,12 @@ def _verdict(session: Session, row: VerdictRow, reference: ReferenceRow) -> Verd
         scans=row.scans,
         patients=row.patients,
         p_value=row.p_value,
+        week_p_value=row.week_p_value,
         persistence_p_value=row.persistence_p_value,
         effect=row.effect,
         effect_low=row.effect_low,
         effect_high=row.effect_high,
+        ordinary_effect=row.ordinary_effect,
         smallest_effect=row.smallest_effect,
         detectors={
             detector: Detector(**numbers)

@@ -103,7 +103,7 @@ def _numbers(row: VerdictRow | None) -> Json:
         "effect": round(row.effect, 4),
         "low": round(row.effect_low, 4),
         "high": round(row.effect_high, 4),
-        "p": wording.p_value(row.p_value),
+        "p": wording.p_value(row.alarm_p_value),
     }
 
 
@@ -113,9 +113,9 @@ def _row(item: JudgedWindow, names: Mapping[int, str]) -> DriftRow:
         scans=item.leading.scans,
         champion=names.get(item.champion_version or 0, "–"),
         champion_effect=effect_with_interval(item.champion),
-        champion_p=wording.p_value(item.champion.p_value) if item.champion else "–",
+        champion_p=wording.p_value(item.champion.alarm_p_value) if item.champion else "–",
         trend_effect=effect_with_interval(item.trend),
-        trend_p=wording.p_value(item.trend.p_value) if item.trend else "–",
+        trend_p=wording.p_value(item.trend.alarm_p_value) if item.trend else "–",
         smallest_effect=wording.effect(item.leading.smallest_effect),
         alarm=item.alarm,
     )

@@ -48,7 +48,7 @@ def headline(
             f"{monitor.specification.floor} scans.",
         )
     newest = windows[-1]
-    if newest.alarm is False and newest.leading.p_value <= block_alpha(monitor):
+    if newest.alarm is False and newest.leading.alarm_p_value <= block_alpha(monitor):
         return Headline(
             title="One window differs from the reference; two in a row open an episode",
             line=f"{_window(newest)} {_withheld(standing)}".strip(),
@@ -117,7 +117,7 @@ def _window(newest: JudgedWindow) -> str:
     row = newest.leading
     return (
         f"{wording.span(newest.window.start, newest.window.end)}: "
-        f"{wording.count(row.scans)} scans, p = {wording.p_value(row.p_value)}; "
+        f"{wording.count(row.scans)} scans, p = {wording.p_value(row.alarm_p_value)}; "
         f"an effect of {wording.effect(row.smallest_effect)} would have shown."
     )
 

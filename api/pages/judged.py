@@ -45,7 +45,7 @@ class JudgedWindow:
     def leading(self) -> VerdictRow:
         """The verdict in force with the smallest p-value."""
         in_force = [row for row in (self.champion, self.monitoring) if row is not None]
-        return min(in_force or self.verdicts, key=lambda row: row.p_value)
+        return min(in_force or self.verdicts, key=lambda row: row.alarm_p_value)
 
 
 def judged_windows(session: Session, monitor: str) -> list[JudgedWindow]:

@@ -154,7 +154,7 @@ def _figures(
         return (champion,)
     newest = windows[-1]
     row = newest.leading
-    calibrated = newest.p_value if newest.p_value is not None else row.p_value
+    calibrated = newest.p_value if newest.p_value is not None else row.alarm_p_value
     return (
         Figure(
             name="Effect, newest window",
@@ -169,7 +169,9 @@ def _figures(
         Figure(
             name="Would have seen",
             value=f"≥ {wording.effect(row.smallest_effect)}",
-            beside=f"80 % power, {wording.counted(row.scans, 'scan')}",
+            beside=f"80 % power, {wording.counted(row.scans, 'scan')}"
+            if row.ordinary_effect is None
+            else f"ordinary weeks reach {wording.effect(row.ordinary_effect)}",
         ),
         champion,
     )

@@ -94,7 +94,7 @@ def _last(spans: list[tuple[datetime, datetime]]) -> str:
 def _cell(row: VerdictRow | None, highest: float) -> Cell | None:
     if row is None:
         return None
-    p_value = float(row.detail.get("adjusted", row.p_value))
+    p_value = float(row.detail.get("adjusted", row.alarm_p_value))
     return Cell(
         effect=wording.effect(row.effect),
         p_value=wording.p_value(p_value),

@@ -6,26 +6,71 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from monitor.statistics.coordinates import Coordinates, Frame
 from monitor.statistics.embeddings import Floats, Singles
-from monitor.statistics.fourier_mmd import FourierMMD, median_distance
+from monitor.statistics.fourier_mmd import FourierMMD, Space, median_distance
 from monitor.statistics.log_mahalanobis import LogMahalanobis, left_out_log_distances
 from monitor.statistics.member import Member
+from monitor.statistics.novelty import Novelty
+from monitor.statistics.occupancy import Cells, Occupancy
 from monitor.statistics.patients import Patients
+from monitor.statistics.residual import Residual
+from monitor.statistics.variances import Variances
 from monitor.statistics.whitened_mean import WhitenedMean
 from monitor.statistics.whitening import Eigenbasis
 
 _DIRECTIONS = (16, 64, 256)
-_FREQUENCIES = 256
-_BANDWIDTHS = (("narrow", 0.5), ("wide", 1.0))
+_FREQUENCIES = 128
+# The usual bandwidth, and half of it.
+_BANDWIDTHS = (("narrow", True), ("wide", False))
 _BANDWIDTH_SCANS = 1000
-# A member that sees every direction finds what the others miss, but pays for it in noise.
+_SCALES = ("fine", "middle", "coarse")
+#: share of patients on whom the split members' maps are fitted
+SHAPING_SHARE = 0.4
+_LARGEST_SUBSPACE = 64
+_MOST_LANDMARKS = 512
+_MOST_CELLS = 16
+_CELL_DIRECTIONS = 32
+_SHAPING_PATIENTS_PER_CELL = 25
+# A member's share of the level. Four carry the portfolio, each the best that was found for
+# one kind of shift; the others overlap with them and pay off where the four are blind.
 _WEIGHTS = {
+    "whitened-mean-16": 0.2,
+    "whitened-mean-64": 0.7,
+    "whitened-mean-256": 0.2,
     "whitened-mean-all": 3.0,
-    "log-mahalanobis-fine": 3.0,
-    "log-mahalanobis-middle": 1.5,
+    "fourier-mmd-narrow": 0.15,
+    "fourier-mmd-wide": 0.15,
+    "fourier-mmd-leading-narrow": 0.15,
+    "fourier-mmd-leading-wide": 0.15,
+    "fourier-mmd-whitened": 0.15,
+    "log-mahalanobis-fine": 4.0,
+    "log-mahalanobis-middle": 0.5,
+    "log-mahalanobis-coarse": 0.2,
+    "residual": 0.2,
+    "novelty": 0.15,
+    "variances": 0.15,
+    "occupancy": 0.2,
+    "occupancy-peak": 2.5,
 }
 #: the member that describes how far the mean moved, and has no say
 MEAN_SHIFT = "mean-shift"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fit:
+    """What was fitted on a set of patients: all of the reference's, or all but a fold's."""
+
+    frame: Frame
+    #: [3, m] log-Mahalanobis scores of fitted scans, their patient left out, rising
+    scores: Floats
+    #: [m] residual scores of scans of patients that did not shape the subspace, rising
+    residuals: Floats
+    #: [k, p] scans of shaping patients along the leading directions
+    landmarks: Singles
+    #: [m] novelty scores of scans of the other patients, rising
+    novelties: Floats
+    cells: Cells
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,15 +87,21 @@ class Design:
     ridges: tuple[float, float, float]
     #: [d, m]
     frequencies: Singles
-    #: narrow and wide
-    bandwidths: tuple[float, float]
+    #: typical distance of two scans, in units of length
+    distance: float
+    #: [p, m], p the leading directions in which a kernel measures
+    leading_frequencies: Singles
+    #: typical distance of two scans along these directions, in standard deviations
+    leading_distance: float
+    #: leading directions along which cells, landmarks and variances are found
+    leading: int
 
     @classmethod
     def of(
         cls,
         basis: Eigenbasis,
         spectrum: Floats,
-        sample: Singles,
+        sample: Coordinates,
         *,
         patients: int,
         rng: np.random.Generator,
@@ -61,21 +112,26 @@ class Design:
         ----------
         basis : of the whole reference
         spectrum : [d] held-out variances
-        sample : [n, d] centred scans, for the bandwidths
+        sample : some of the reference's scans, for the bandwidths
         patients : in the reference
         """
         dimension = len(spectrum)
         most = min(dimension // 2, int(0.4 * patients))
         directions = (*(p for p in _DIRECTIONS if p <= most), dimension)
-        median = median_distance(sample[rng.permutation(len(sample))[:_BANDWIDTH_SCANS]])
+        some = rng.permutation(len(sample.centred))[:_BANDWIDTH_SCANS]
         frequencies = rng.standard_normal((dimension, _FREQUENCIES), dtype=np.float32)
+        # What bends to its scans stays far smaller than their number.
+        kernel = min(int(np.clip(patients // 40, 6, 48)), sample.leading.shape[1])
         return cls(
             spectrum=spectrum,
             directions=directions,
             described=max((p for p in directions if p <= 64), default=dimension),
             ridges=_ridges(basis.variances, spectrum, patients=patients),
             frequencies=frequencies,
-            bandwidths=(_BANDWIDTHS[0][1] * median, _BANDWIDTHS[1][1] * median),
+            distance=median_distance(sample.centred[some]),
+            leading_frequencies=rng.standard_normal((kernel, _FREQUENCIES), dtype=np.float32),
+            leading_distance=median_distance(sample.leading[some, :kernel]),
+            leading=min(int(np.clip(patients // 20, 8, 64)), sample.leading.shape[1]),
         )
 
     def left_out_scores(
@@ -91,48 +147,114 @@ class Design:
             ]
         )
 
-    def members(self, variances: Floats, scores: Floats) -> tuple[Member, ...]:
-        """Return the members for a fit with these sample variances [d] and scores [3, n].
+    def members(self, fit: Fit) -> tuple[Member, ...]:
+        """Return the members as fitted on some patients."""
+        return (
+            # First, so that `directions` and the whitened means have the same indices.
+            *self._whitened_means(),
+            *self._fourier_members(),
+            *self._distances(fit),
+            Variances(name="variances", directions=self.leading, weight=_WEIGHTS["variances"]),
+            *(
+                Occupancy(name=name, cells=fit.cells, weight=_WEIGHTS[name], peaked=peaked)
+                for name, peaked in (("occupancy", False), ("occupancy-peak", True))
+            ),
+            WhitenedMean(
+                name=MEAN_SHIFT,
+                variances=self.spectrum[: self.described],
+                weight=0.0,
+                directional=False,
+            ),
+        )
 
-        `scores` are those of `left_out_scores`, each row rising.
-        """
+    def _whitened_means(self) -> list[Member]:
         everything = len(self.spectrum)
-        whitened: list[Member] = [
+        return [
             WhitenedMean(
                 name=(name := f"whitened-mean-{'all' if p == everything else p}"),
                 variances=self.spectrum[:p],
-                weight=_WEIGHTS.get(name, 1.0),
+                weight=_WEIGHTS[name],
             )
             for p in self.directions
         ]
-        fourier: list[Member] = [
+
+    def _fourier_members(self) -> list[Member]:
+        raw: list[Member] = [
             FourierMMD(
-                name=f"fourier-mmd-{label}",
+                name=(name := f"fourier-mmd-{label}"),
+                space=Space.RAW,
                 frequencies=self.frequencies,
-                bandwidth=bandwidth,
-                weight=0.5,
+                bandwidth=self.distance,
+                weight=_WEIGHTS[name],
+                doubled=doubled,
             )
-            for (label, _), bandwidth in zip(_BANDWIDTHS, self.bandwidths, strict=True)
+            for label, doubled in _BANDWIDTHS
         ]
+        leading: list[Member] = [
+            FourierMMD(
+                name=(name := f"fourier-mmd-leading-{label}"),
+                space=Space.LEADING,
+                frequencies=self.leading_frequencies,
+                bandwidth=self.leading_distance,
+                weight=_WEIGHTS[name],
+                doubled=doubled,
+            )
+            for label, doubled in _BANDWIDTHS
+        ]
+        whitened = FourierMMD(
+            name="fourier-mmd-whitened",
+            space=Space.WHITENED,
+            frequencies=self.frequencies,
+            # Brought to one length, whitened scans lie about this far from each other.
+            bandwidth=float(np.sqrt(2.0 * len(self.spectrum))),
+            weight=_WEIGHTS["fourier-mmd-whitened"],
+            precisions=(1.0 / np.sqrt(self.spectrum)).astype(np.float32),
+            doubled=True,
+        )
+        return [*raw, *leading, whitened]
+
+    def _distances(self, fit: Fit) -> list[Member]:
+        variances = fit.frame.basis.variances
         mahalanobis: list[Member] = [
             LogMahalanobis(
                 name=(name := f"log-mahalanobis-{label}"),
                 precisions=1.0 / (variances + ridge),
                 scores=row,
-                weight=_WEIGHTS.get(name, 1.0),
+                weight=_WEIGHTS[name],
             )
-            for label, ridge, row in zip(
-                ("fine", "middle", "coarse"), self.ridges, scores, strict=True
-            )
+            for label, ridge, row in zip(_SCALES, self.ridges, fit.scores, strict=True)
         ]
-        described = WhitenedMean(
-            name=MEAN_SHIFT,
-            variances=self.spectrum[: self.described],
-            weight=0.0,
-            directional=False,
-        )
-        # In this order: `directions` and the whitened means have the same indices.
-        return (*whitened, *fourier, *mahalanobis, described)
+        return [
+            *mahalanobis,
+            Residual(name="residual", scores=fit.residuals, weight=_WEIGHTS["residual"]),
+            Novelty(
+                name="novelty",
+                landmarks=fit.landmarks,
+                scores=fit.novelties,
+                weight=_WEIGHTS["novelty"],
+            ),
+        ]
+
+
+def subspace_size(dimension: int, patients: int) -> int:
+    """Return how many leading directions the shaping patients of a reference support."""
+    return min(dimension, _LARGEST_SUBSPACE, int(patients * SHAPING_SHARE) // 2)
+
+
+def landmark_count(scans: int) -> int:
+    """Return how many of so many shaping scans become landmarks."""
+    return min(scans, _MOST_LANDMARKS)
+
+
+def cell_points(leading: Singles) -> Singles:
+    """Return the coordinates along which cells are found, of the leading ones [n, q]."""
+    return leading[:, :_CELL_DIRECTIONS]
+
+
+def cell_count(patients: int) -> int:
+    """Return into how many cells a reference of so many patients is divided."""
+    shaping = int(patients * SHAPING_SHARE)
+    return int(np.clip(shaping // _SHAPING_PATIENTS_PER_CELL, 4, _MOST_CELLS))
 
 
 def _ridges(

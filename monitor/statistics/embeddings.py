@@ -12,7 +12,15 @@ from registry.errors import EmbeddingsError
 Floats: TypeAlias = npt.NDArray[np.float64]
 Singles: TypeAlias = npt.NDArray[np.float32]
 Integers: TypeAlias = npt.NDArray[np.int64]
+Flags: TypeAlias = npt.NDArray[np.bool_]
 Embeddings: TypeAlias = npt.NDArray[np.floating]
+
+# Copies that a set of embeddings may hold. Ties in the reference make rejections of windows
+# that have none; a window of copies may be blank images, and is a shift, up to where it
+# rests on too few scans.
+_MOST_COPIES = {"reference": 0.05, "window": 0.5}
+# Scans looked at together, so that a million need little memory.
+_CHUNK = 8192
 
 
 def checked_embeddings(
@@ -50,15 +58,50 @@ def checked_embeddings(
         )
     with np.errstate(over="ignore"):
         singles = np.ascontiguousarray(array, dtype=np.float32)
-    broken = int(np.count_nonzero(~np.isfinite(singles).all(axis=1)))
+    broken = sum(
+        int(np.count_nonzero(~np.isfinite(singles[i : i + _CHUNK]).all(axis=1)))
+        for i in range(0, len(singles), _CHUNK)
+    )
     if broken:
         raise EmbeddingsError(
             f"{broken} of the {what}'s {len(singles)} embeddings hold NaN or infinities: "
             "look at the encoder's input and precision, and embed these scans again"
         )
-    if len(singles) > 1 and bool((singles == singles[0]).all()):
+    if len(singles) > 1 and all(
+        bool((singles[i : i + _CHUNK] == singles[0]).all())
+        for i in range(0, len(singles), _CHUNK)
+    ):
         raise EmbeddingsError(
             f"all {len(singles)} embeddings of the {what} are the same: "
             "the encoder returns a constant, or one scan was added many times"
         )
     return singles
+
+
+def require_few_copies(singles: Singles, *, what: str) -> None:
+    """Refuse scans [n, d] of which too many repeat others.
+
+    Raises
+    ------
+    EmbeddingsError
+        If more than 5 % of a reference's rows, or half of a window's, are copies.
+    """
+    copies = len(singles) - len(np.unique(_digests(singles)))
+    if copies > _MOST_COPIES[what] * len(singles):
+        raise EmbeddingsError(
+            f"{copies} of the {what}'s {len(singles)} embeddings are copies of others: scans "
+            "were added more than once, or are blank; leave them out"
+        )
+
+
+def _digests(singles: Singles) -> npt.NDArray[np.uint64]:
+    """Return a number for each row, [n]: the same for the same bits."""
+    odd = (
+        np.random.default_rng(0).integers(2**63, size=singles.shape[1], dtype=np.uint64) * 2 + 1
+    )
+    digests = np.empty(len(singles), dtype=np.uint64)
+    for i in range(0, len(singles), _CHUNK):
+        words = singles[i : i + _CHUNK].view(np.uint32)
+        # Modulo 2^64, in whatever order: integers do not round.
+        digests[i : i + _CHUNK] = np.einsum("ij,j->i", words, odd, dtype=np.uint64)
+    return digests

@@ -9,13 +9,26 @@ reference scans as for a thousand.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
+from typing import ClassVar
 
 import numpy as np
 from scipy.spatial.distance import pdist
 
+from monitor.statistics.coordinates import Coordinates
 from monitor.statistics.embeddings import Singles
 from monitor.statistics.patients import Patients
-from monitor.statistics.whitening import Coordinates
+
+
+class Space(StrEnum):
+    """The coordinates in which a kernel measures distance."""
+
+    #: embeddings as they are
+    RAW = "raw"
+    #: leading principal directions of the shaping patients, in standard deviations
+    LEADING = "leading"
+    #: all principal directions, in standard deviations, each scan brought to one length
+    WHITENED = "whitened"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,11 +36,17 @@ class FourierMMD:
     """Cosines and sines of random projections."""
 
     name: str
-    #: [d, m] standard normal draws
+    space: Space
+    #: [k, m] standard normal draws, k the dimension of the space; one set for each space
     frequencies: Singles
-    #: sigma of the kernel, in units of length of the reference
+    #: the space's typical distance, in its units: sigma of the kernel
     bandwidth: float
     weight: float
+    #: half of that bandwidth, so phases of twice the size
+    doubled: bool = False
+    #: [d] inverse standard deviations along the principal directions, where whitened
+    precisions: Singles | None = None
+    peaked: ClassVar[bool] = False
 
     @property
     def size(self) -> int:
@@ -38,23 +57,64 @@ class FourierMMD:
         """Return 1: the effect is the MMD itself."""
         return 1.0
 
+    @property
+    def split(self) -> bool:
+        """Only leading directions bend to the scans they were found on."""
+        return self.space is Space.LEADING
+
+    @property
+    def whitened(self) -> int:
+        return len(self.frequencies) if self.space is Space.WHITENED else 0
+
     def features(self, at: Coordinates) -> Singles:
         """Return [n, 2m]; each row has length one."""
-        phases = (at.centred @ self.frequencies) / np.float32(self.bandwidth)
-        half = phases.shape[1]
-        features = np.empty((len(phases), 2 * half), dtype=np.float32)
-        np.cos(phases, out=features[:, :half])
-        np.sin(phases, out=features[:, half:])
+        # Members of one space differ in their bandwidth only, and share its waves.
+        if self.space not in at.waves:
+            points = located(at, self.space, len(self.frequencies), self.precisions)
+            phases = points @ (self.frequencies / np.float32(self.bandwidth))
+            at.waves[self.space] = (np.cos(phases), np.sin(phases))
+        cosines, sines = at.waves[self.space]
+        half = cosines.shape[1]
+        features = np.empty((len(cosines), 2 * half), dtype=np.float32)
+        if self.doubled:
+            # cos 2a = 2 cos^2 a - 1 and sin 2a = 2 sin a cos a cost less than waves do.
+            np.multiply(cosines, cosines, out=features[:, :half])
+            features[:, :half] *= np.float32(2.0)
+            features[:, :half] -= np.float32(1.0)
+            np.multiply(sines, cosines, out=features[:, half:])
+            features[:, half:] *= np.float32(2.0)
+        else:
+            features[:, :half], features[:, half:] = cosines, sines
         features *= np.float32(1.0 / np.sqrt(half))
         return features
 
     def left_out_features(self, at: Coordinates, patients: Patients, scans: int) -> Singles:  # noqa: ARG002
-        """Return the features as they are: the frequencies are drawn, not fitted."""
+        """Return the features as they are.
+
+        The frequencies are drawn, not fitted, and a whitened scan keeps its direction when
+        it leaves the fit (Sherman & Morrison 1950).
+        """
         return self.features(at)
 
 
-def median_distance(centred: Singles) -> float:
-    """Return the median distance between different scans [n, d], the usual bandwidth."""
-    median = float(np.median(pdist(centred.astype(np.float64))))
+def located(
+    at: Coordinates, space: Space, dimension: int, precisions: Singles | None
+) -> Singles:
+    """Return scans in the first coordinates of a space, [n, dimension]."""
+    if space is Space.RAW:
+        return at.centred
+    if space is Space.LEADING:
+        return at.leading[:, :dimension]
+    white: Singles = at.principal if precisions is None else at.principal * precisions
+    lengths = np.sqrt(np.einsum("ij,ij->i", white, white))
+    located: Singles = (
+        white * (np.float32(np.sqrt(dimension)) / np.maximum(lengths, 1e-12))[:, None]
+    )
+    return located
+
+
+def median_distance(points: Singles) -> float:
+    """Return the median distance between different points [n, k], the usual bandwidth."""
+    median = float(np.median(pdist(points.astype(np.float64))))
     # More than half of the pairs are duplicates: any positive bandwidth is as good.
     return median if median > 0 else 1.0

@@ -2,22 +2,21 @@
 
 The score of a scan is log((x - mu)' (S + r)^-1 (x - mu)). Scores are turned into ranks
 among the reference's own, where each reference scan is scored as if its patient had been
-left out of mu and S; Legendre polynomials of the rank then compare location, spread and
-asymmetry (the smooth test of Neyman 1937, *Skandinavisk Aktuarietidskrift* 20:149-199).
+left out of mu and S; the distributions of ranks are then compared.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
+from monitor.statistics.coordinates import Coordinates
 from monitor.statistics.embeddings import Floats, Singles
 from monitor.statistics.patients import Patients
-from monitor.statistics.whitening import Coordinates
+from monitor.statistics.ranks import RANK_FEATURES, rank_features, ranks
 
-# Falling weights: most of what changes a distance moves its location.
-_POLYNOMIAL_WEIGHTS = (1.0, 0.6, 0.36)
 # A scan at the very centre has no logarithm.
 _LEAST_DISTANCE = 1e-30
 
@@ -32,52 +31,29 @@ class LogMahalanobis:
     #: [m] scores of reference scans with their patient left out, rising
     scores: Floats
     weight: float
+    split: ClassVar[bool] = False
+    peaked: ClassVar[bool] = False
+    whitened: ClassVar[int] = 0
 
     @property
     def size(self) -> int:
-        return len(_POLYNOMIAL_WEIGHTS)
+        return RANK_FEATURES
 
     @property
     def scale(self) -> float:
-        """Return 1: the effect is in standard deviations of the (uniform) rank."""
+        """Return 1: the effect is in standard deviations of the rank's normal score."""
         return 1.0
 
     def features(self, at: Coordinates) -> Singles:
         """Return [n, 3]."""
-        return legendre(self.ranks(log_distances(at.principal, self.precisions)))
+        return rank_features(ranks(log_distances(at.principal, self.precisions), self.scores))
 
     def left_out_features(self, at: Coordinates, patients: Patients, scans: int) -> Singles:
         """Return [n, 3] of reference scans, each with its patient left out."""
         scores = left_out_log_distances(
             at.principal, self.precisions, patients=patients, scans=scans
         )
-        return legendre(self.ranks(scores))
-
-    def ranks(self, scores: Floats) -> Floats:
-        """Return each score's rank among the reference's, in (0, 1), [n]."""
-        below = np.searchsorted(self.scores, scores, side="left")
-        upto = np.searchsorted(self.scores, scores, side="right")
-        return (0.5 * (below + upto) + 0.5) / (len(self.scores) + 1)
-
-
-def legendre(ranks: Floats) -> Singles:
-    """Return weighted Legendre polynomials 1 to 3, orthonormal on (0, 1) but for weights.
-
-    Examples
-    --------
-    >>> legendre(np.array([0.5, 1.0])).shape
-    (2, 3)
-    """
-    u = 2.0 * ranks - 1.0
-    first, second, third = _POLYNOMIAL_WEIGHTS
-    return np.stack(
-        [
-            first * np.sqrt(3.0) * u,
-            second * np.sqrt(5.0) * (1.5 * u**2 - 0.5),
-            third * np.sqrt(7.0) * (2.5 * u**3 - 1.5 * u),
-        ],
-        axis=1,
-    ).astype(np.float32)
+        return rank_features(ranks(scores, self.scores))
 
 
 def log_distances(principal: Singles, precisions: Floats) -> Floats:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from monitor.statistics.coordinates import Coordinates
 from monitor.statistics.embeddings import Singles
 from monitor.statistics.patients import Patients
-from monitor.statistics.whitening import Coordinates
 
 
 class Member(Protocol):
@@ -29,7 +29,26 @@ class Member(Protocol):
 
     @property
     def scale(self) -> float:
-        """What the square root of the statistic is multiplied with to give an effect."""
+        """What the square root of the squared shift is multiplied with to give an effect."""
+
+    @property
+    def split(self) -> bool:
+        """Whether the map was fitted on the shaping patients alone.
+
+        A map that bends to the scans it was fitted on gives them other features than new
+        scans; the reference's mean of such features is then taken over the other patients.
+        """
+
+    @property
+    def peaked(self) -> bool:
+        """Whether the share that grew most is tested, and not the length of the shift.
+
+        Features are then indicators, whose means are shares.
+        """
+
+    @property
+    def whitened(self) -> int:
+        """Number of directions that are whitened by the fit's own scans; 0 for none."""
 
     def features(self, at: Coordinates) -> Singles:
         """Return the features [n, size] of scans that the map was not fitted on."""
@@ -37,7 +56,8 @@ class Member(Protocol):
     def left_out_features(self, at: Coordinates, patients: Patients, scans: int) -> Singles:
         """Return the features [n, size] of scans that the map was fitted on.
 
-        They must be distributed as if each scan's patient had been left out of the fit.
+        They must be distributed as if each scan's patient had been left out of the fit. Not
+        asked of a split member.
 
         Parameters
         ----------

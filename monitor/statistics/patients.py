@@ -37,7 +37,9 @@ class Patients:
         return len(self.scans)
 
     @classmethod
-    def of(cls, identifiers: Identifiers | None, *, scans: int) -> Patients:
+    def of(
+        cls, identifiers: Identifiers | None, *, scans: int, what: str = "patient"
+    ) -> Patients:
         """Group scans by identifier; without identifiers each scan is its own patient.
 
         Raises
@@ -50,14 +52,14 @@ class Patients:
         array = np.asarray(identifiers)
         if array.shape != (scans,):
             raise EmbeddingsError(
-                f"{scans} embeddings came with patient identifiers of shape "
+                f"{scans} embeddings came with {what} identifiers of shape "
                 f"{list(array.shape)}: pass one identifier for each, or none at all"
             )
         if array.dtype.kind == "O" and all(isinstance(one, str) for one in array):
             array = array.astype(np.str_)
         if array.dtype.kind not in "USiu":
             raise EmbeddingsError(
-                "patient identifiers must all be strings or all be integers, "
+                f"{what} identifiers must all be strings or all be integers, "
                 f"got an array of {array.dtype}; a scan without a patient is its own"
             )
         _, codes = np.unique(array, return_inverse=True)
@@ -75,6 +77,8 @@ class Patients:
     def sums(self, values: Singles) -> Singles:
         """Return the sum of the scans' values ([n, D]) for each patient ([count, D])."""
         if self.count == len(self.codes):
+            if bool((self.codes[1:] > self.codes[:-1]).all()):
+                return values
             ordered = np.empty_like(values)
             ordered[self.codes] = values
             return ordered

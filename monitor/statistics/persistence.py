@@ -42,7 +42,7 @@ def persistence_draws(
     ----------
     sizes : patients in each of two or three windows in a row, oldest first
     reference_size : patients in the reference
-    forms : [B, 4, 4, G] inner products of independent means, as `FoldGrams.forms` draws
+    forms : [B, 4, 4, G] inner products of independent means, as `FoldSums.forms` draws
     weights : [G] the members' say
     """
     drawn: list[Floats] = []

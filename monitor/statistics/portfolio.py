@@ -7,24 +7,29 @@ windows inside a fold, seen through features fitted without it. docs/decisions/
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import chi2
 
-from monitor.statistics.design import MEAN_SHIFT, Design
+from monitor.statistics.coordinates import Coordinates
+from monitor.statistics.design import MEAN_SHIFT, Design, Fit
 from monitor.statistics.effect import Shift, shift_length, smallest_shift
 from monitor.statistics.embeddings import Floats, Singles
 from monitor.statistics.log_mahalanobis import LogMahalanobis, log_distances
 from monitor.statistics.member import Member
 from monitor.statistics.null import NullTable
 from monitor.statistics.patients import Patients
-from monitor.statistics.two_sample import Dependence, Layout, PatientSums
+from monitor.statistics.ranks import ranks
+from monitor.statistics.two_sample import Dependence, Layout, PatientSums, growths
 from monitor.statistics.verdicts import Detection, Verdict
-from monitor.statistics.whitening import Coordinates, Eigenbasis
+from monitor.statistics.weeks import WeekEffects
 
 _ALPHA = 0.05
 _POWER = 0.8
+# Patients' worth of relative variance: docs/decisions/0005 has the rates it was set by.
+_CAUTION = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,25 +38,55 @@ class Comparison:
 
     #: patient sums about the reference's mean features
     sums: PatientSums
-    #: [G] unbiased squared shifts
+    #: [G] unbiased squared shifts of the mean feature
     squared_shifts: Floats
+    #: of each peaked member, growths of its shares [k]
+    growths: Mapping[int, Floats]
     #: [G] 1/n + 1/N
     inverse_sizes: Floats
 
     @property
     def statistics(self) -> Floats:
         """T by member, [G]."""
-        return self.squared_shifts / self.inverse_sizes
+        statistics = self.squared_shifts / self.inverse_sizes
+        for g, growth in self.growths.items():
+            statistics[g] = growth.max() / np.sqrt(self.inverse_sizes[g])
+        return statistics
+
+    @property
+    def lengths(self) -> Floats:
+        """Length of the shift by member, [G]; 0 if its estimate is not positive."""
+        lengths = np.sqrt(np.maximum(self.squared_shifts, 0.0))
+        for g, growth in self.growths.items():
+            lengths[g] = max(float(growth.max()), 0.0)
+        return lengths
+
+    def weekly_statistics(
+        self, effects: WeekEffects, traces: Floats, layout: Layout, *, share: float
+    ) -> Floats:
+        """T by member beyond what ordinary weeks differ, [G].
+
+        Parameters
+        ----------
+        traces : [G] variance of one scan's features
+        share : sum of squares of the weeks' shares of the window: 1 for a window of one week
+        """
+        added = share + effects.shared - 1.0
+        statistics = self.squared_shifts - effects.ratios * traces * added
+        statistics /= (self.inverse_sizes + effects.ratios * added) * effects.inflations
+        for g, growth in self.growths.items():
+            variances = self.inverse_sizes[g] + effects.feature_ratios[layout.part(g)] * added
+            statistics[g] = (growth / np.sqrt(variances)).max()
+        return statistics
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Portfolio:
     """What a check needs to know of a reference."""
 
-    basis: Eigenbasis
     design: Design
-    #: [3, m] log-Mahalanobis scores of reference scans, patient left out, rising
-    scores: Floats
+    #: on the whole reference
+    fit: Fit
     dependence: Dependence
     #: [D] mean features of the reference
     centre: Singles
@@ -64,10 +99,12 @@ class Portfolio:
     null: NullTable
     #: [B, 4, 4, G] forms of independent means, for what windows in a row share
     forms: Singles
+    #: what ordinary weeks differ by, where the reference spans enough of them
+    weeks: WeekEffects | None
 
     @property
     def members(self) -> tuple[Member, ...]:
-        return self.design.members(self.basis.variances, self.scores)
+        return self.design.members(self.fit)
 
     @property
     def largest_window(self) -> int:
@@ -78,29 +115,52 @@ class Portfolio:
         """Compare a window [n, d] with the reference."""
         members = self.members
         layout = Layout.of(members)
-        features = all_features(members, self.basis.coordinates(window))
+        features = all_features(members, self.fit.frame.coordinates(window))
         sums = PatientSums.of(features, patients, self.dependence).about(self.centre)
         # The reference's mean carries an error of its own, of this squared length.
-        error = self.traces * self.inverse_sizes
+        squared = sums.squared_shifts(layout) - self.traces * self.inverse_sizes
         return Comparison(
             sums=sums,
-            squared_shifts=sums.squared_shifts(layout) - error,
+            squared_shifts=squared,
+            growths={
+                int(g): self._growths(sums, int(g), layout)
+                for g in np.flatnonzero(layout.peaked)
+            },
             inverse_sizes=sums.inverse_sizes + self.inverse_sizes,
         )
 
+    def _growths(self, sums: PatientSums, g: int, layout: Layout) -> Floats:
+        reference = self.centre[layout.part(g)].astype(np.float64)
+        return growths(
+            reference + sums.mean[layout.part(g)],
+            sums.inverse_sizes[g],
+            reference,
+            self.inverse_sizes[g],
+        )
+
     def check(
-        self, window: Singles, patients: Patients, *, subsampled: bool, seed: int
+        self,
+        window: Singles,
+        patients: Patients,
+        *,
+        week_share: float,
+        subsampled: bool,
+        seed: int,
     ) -> Verdict:
-        """Judge a window of at least five patients and no more than `largest_window`."""
+        """Judge a window of at least five patients and no more than `largest_window`.
+
+        `week_share` is the sum of squares of the weeks' shares of the window.
+        """
         members = self.members
         weights = np.array([member.weight for member in members])
         comparison = self.compare(window, patients)
-        p_value, log_p = self._judge(comparison, weights, patients.count)
+        p_value, log_p = self._judge(comparison.statistics, weights, patients.count)
         singles = np.maximum(np.exp(log_p), self.null.least_p)
         statistics = comparison.statistics
-        lengths = np.sqrt(np.maximum(comparison.squared_shifts, 0.0))
+        lengths = comparison.lengths
         return Verdict(
             p_value=p_value,
+            week_p_value=self._week_p_value(comparison, weights, patients.count, week_share),
             detectors={
                 member.name: Detection(
                     p_value=float(singles[g]),
@@ -112,6 +172,7 @@ class Portfolio:
             },
             leading=members[_leading(log_p, weights)].name,
             effect=self._shift(comparison, members, patients.count),
+            ordinary_effect=self._ordinary(members, week_share),
             smallest_effect=self._smallest(comparison, members, weights, patients.count),
             alpha=_ALPHA,
             scans=len(window),
@@ -129,10 +190,14 @@ class Portfolio:
         members = self.members
         weights = np.array([member.weight for member in members])
         comparison = self.compare(window, patients)
-        _, log_p = self._judge(comparison, weights, patients.count)
+        _, log_p = self._judge(comparison.statistics, weights, patients.count)
         leading = _leading(log_p, weights)
         part = Layout.of(members).part(leading)
-        features = members[leading].features(self.basis.coordinates(window))
+        features = members[leading].features(self.fit.frame.coordinates(window))
+        if leading in comparison.growths:
+            cell = int(comparison.growths[leading].argmax())
+            features = features[:, cell : cell + 1]
+            part = slice(part.start + cell, part.start + cell + 1)
         sums, masses = comparison.sums.sums[:, part], comparison.sums.masses
         others = sums.sum(axis=0, dtype=np.float64) - sums
         by_scan = patients.weights(self.dependence.pooled)[patients.codes]
@@ -146,25 +211,46 @@ class Portfolio:
     def outlier_scores(self, window: Singles) -> Floats:
         """Return each scan's log-Mahalanobis rank among held-out reference scans, [n]."""
         finest = next(m for m in self.members if isinstance(m, LogMahalanobis))
-        principal = self.basis.coordinates(window).principal
-        return finest.ranks(log_distances(principal, finest.precisions))
+        basis = self.fit.frame.basis
+        principal = basis.principal(basis.centred(window))
+        return ranks(log_distances(principal, finest.precisions), finest.scores)
 
     @property
     def _caution(self) -> float:
         """What statistics are divided by before they are referred to the null.
 
-        The null's scale is estimated from the reference's patients. Its relative standard
-        error, of the order of 1 over the root of their number, is given away.
+        Members' scales are estimated from the null's patients, with a relative variance of
+        the order of 1 over their number; the combination picks out those that were
+        estimated too small.
         """
-        return 1.0 + 1.0 / float(np.sqrt(self.patients))
+        return 1.0 + _CAUTION / self.null.patients
 
     def _judge(
-        self, comparison: Comparison, weights: Floats, patients: int
+        self, statistics: Floats, weights: Floats, patients: int
     ) -> tuple[float, Floats]:
         """Return the portfolio's p-value and the members' log p-values [G]."""
         return self.null.p_values(
-            comparison.statistics / self._caution, patients=patients, weights=weights
+            statistics / self._caution, patients=patients, weights=weights
         )
+
+    def _week_p_value(
+        self, comparison: Comparison, weights: Floats, patients: int, share: float
+    ) -> float | None:
+        if self.weeks is None:
+            return None
+        statistics = comparison.weekly_statistics(
+            self.weeks, self.traces, Layout.of(self.members), share=share
+        )
+        return self._judge(statistics, weights, patients)[0]
+
+    def _ordinary(self, members: Sequence[Member], share: float) -> float | None:
+        """Return the shift of the mean that 19 of 20 ordinary weeks stay below."""
+        if self.weeks is None:
+            return None
+        g = [member.name for member in members].index(MEAN_SHIFT)
+        squared = self.weeks.ratios[g] * self.traces[g] * (share + self.weeks.shared - 1.0)
+        reach = chi2.ppf(1.0 - _ALPHA, members[g].size) / members[g].size
+        return float(np.sqrt(squared * reach))
 
     def _shift(self, comparison: Comparison, members: Sequence[Member], patients: int) -> Shift:
         g = [member.name for member in members].index(MEAN_SHIFT)

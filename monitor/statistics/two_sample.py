@@ -7,6 +7,8 @@ For features f with mean m in the reference and sums over pairs of *different* p
 unbiased for the squared shift, with n and N the effective numbers of scans (Gretton et al.
 2012, eq. 3, for a kernel <f, f'>; Székely & Rizzo 2013 for its normalisation). Under equal
 distributions T has mean zero and, from a few dozen patients on, one law for all n and N.
+A peaked member's features are indicators, and T is the largest growth of a share, in
+standard deviations of its indicator, over the root of 1/n + 1/N.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from monitor.statistics.embeddings import Floats, Integers, Singles
+from monitor.statistics.embeddings import Flags, Floats, Integers, Singles
 from monitor.statistics.member import Member
 from monitor.statistics.patients import Patients
 
@@ -27,15 +29,28 @@ class Layout:
 
     #: [G + 1] offsets
     edges: Integers
+    #: [G] members whose largest coordinate is tested, not their length
+    peaked: Flags
 
     @classmethod
     def of(cls, members: Sequence[Member]) -> Layout:
         """Lay the members' features side by side."""
-        return cls(edges=np.cumsum([0, *(member.size for member in members)], dtype=np.int64))
+        return cls(
+            edges=np.cumsum([0, *(member.size for member in members)], dtype=np.int64),
+            peaked=np.array([member.peaked for member in members]),
+        )
+
+    @property
+    def members(self) -> int:
+        return len(self.peaked)
 
     def part(self, member: int) -> slice:
         """Return the columns of a member."""
         return slice(int(self.edges[member]), int(self.edges[member + 1]))
+
+    def added(self, values: Floats) -> Floats:
+        """Return sums by member, [..., G], of values by feature [..., D]."""
+        return np.asarray(np.add.reduceat(values, self.edges[:-1], axis=-1))
 
     def squared(self, values: Singles | Floats) -> Floats:
         """Return squared lengths by member, [..., G], of features [..., D]."""
@@ -77,9 +92,13 @@ class PatientSums:
         """Sum the features [n, D] of scans by patient."""
         weights = patients.weights(dependence.pooled)
         masses = weights * patients.scans
+        sums = patients.sums(features)
         growth = 1.0 + (patients.scans[:, None] - 1.0) * dependence.correlations
         return cls(
-            sums=patients.sums(features) * weights[:, None].astype(np.float32),
+            # Scans that are patients of their own weigh one, and are not copied.
+            sums=sums
+            if patients.count == len(patients.codes)
+            else sums * weights[:, None].astype(np.float32),
             masses=masses,
             spreads=(masses**2 / patients.scans)[:, None] * growth,
         )
@@ -100,15 +119,16 @@ class PatientSums:
 
     def about(self, centre: Singles | Floats) -> PatientSums:
         """Return the sums of features about a centre [D]."""
-        shifted = self.sums - (self.masses[:, None] * centre).astype(np.float32)
+        masses, middle = self.masses.astype(np.float32), centre.astype(np.float32)
+        shifted = self.sums - masses[:, None] * middle
         return PatientSums(sums=shifted, masses=self.masses, spreads=self.spreads)
 
     def squared_shifts(self, layout: Layout) -> Floats:
         """Return |mean|^2 over pairs of different patients, by member, [G]."""
         total = self.sums.sum(axis=0, dtype=np.float64)
         pairs = self.masses.sum() ** 2 - np.square(self.masses).sum()
-        own = layout.squared(self.sums).sum(axis=0)
-        shifts: Floats = (layout.squared(total) - own) / pairs
+        own = np.einsum("ij,ij->j", self.sums, self.sums).astype(np.float64)
+        shifts: Floats = (layout.squared(total) - layout.added(own)) / pairs
         return shifts
 
 
@@ -142,3 +162,26 @@ def intraclass_correlations(features: Singles, patients: Patients, layout: Layou
     within = layout.squared(patients.sums(centred)).sum(axis=0) - own
     correlations: Floats = (within / pairs) / np.maximum(own / len(features), 1e-300)
     return np.clip(correlations, 0.0, 1.0)
+
+
+def growths(
+    shares: Floats, inverse_size: Floats | float, others: Floats, other_size: Floats | float
+) -> Floats:
+    """Return by how much shares grew, [..., k], from `others` to `shares`, [..., k] each.
+
+    In standard deviations of the share's indicator, and compared on the scale of the power
+    2/3, on which a Poisson count is closest to symmetric (Anscombe 1948, *Biometrika*
+    35:246-254): a window is smaller than the reference, so that a difference of plain
+    shares would be skewed, the more the rarer the cell.
+
+    Parameters
+    ----------
+    inverse_size, other_size : 1 / effective number of scans, [...]
+    """
+    own, other = np.asarray(inverse_size)[..., None], np.asarray(other_size)[..., None]
+    # A sixth of a scan more takes away the bias of the power.
+    grown, before = shares.clip(0.0, 1.0) + own / 6.0, others.clip(0.0, 1.0) + other / 6.0
+    pooled = (grown * other + before * own) / (own + other)
+    spread = pooled ** (1.0 / 6.0) * np.sqrt(np.maximum(1.0 - pooled, other))
+    growth: Floats = 1.5 * (grown ** (2.0 / 3.0) - before ** (2.0 / 3.0)) / spread
+    return growth

@@ -10,12 +10,13 @@ chapter 8). The U-statistic of their mean is a Hotelling statistic that needs no
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
+from monitor.statistics.coordinates import Coordinates
 from monitor.statistics.embeddings import Floats, Singles
 from monitor.statistics.patients import Patients
-from monitor.statistics.whitening import Coordinates
 
 _SHORTEST = np.float32(1e-12)
 
@@ -29,6 +30,8 @@ class WhitenedMean:
     variances: Floats
     weight: float
     directional: bool = True
+    split: ClassVar[bool] = False
+    peaked: ClassVar[bool] = False
 
     @property
     def size(self) -> int:
@@ -38,6 +41,10 @@ class WhitenedMean:
     def scale(self) -> float:
         """From shifts of unit vectors to standard deviations: their mean square is 1/p."""
         return float(np.sqrt(self.size)) if self.directional else 1.0
+
+    @property
+    def whitened(self) -> int:
+        return self.size
 
     def features(self, at: Coordinates) -> Singles:
         """Return [n, p]."""

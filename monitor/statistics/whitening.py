@@ -13,7 +13,7 @@ import numpy as np
 from scipy.linalg import eigh
 from scipy.optimize import isotonic_regression
 
-from monitor.statistics.embeddings import Floats, Integers, Singles
+from monitor.statistics.embeddings import Flags, Floats, Integers, Singles
 from registry.errors import EmbeddingsError
 
 # float32 squares overflow beyond 1.8e19; scans this many times as large as the reference's
@@ -25,16 +25,6 @@ _VARIANCE_FLOOR = 1e-7
 # Directions averaged to each side: few enough for the spectrum to be straight over them.
 _SMOOTHING_REACH = 5
 _SMOOTHING_SHARE = 64
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Coordinates:
-    """Scans as seen from a reference."""
-
-    #: [n, d] in units of the reference's size, about its mean
-    centred: Singles
-    #: [n, d] the same along the reference's principal directions
-    principal: Singles
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,13 +40,17 @@ class Eigenbasis:
     #: [d] sample variance along each, in squared units of length
     variances: Floats
 
-    def coordinates(self, embeddings: Singles) -> Coordinates:
-        """Return the coordinates of embeddings [n, d]."""
+    def centred(self, embeddings: Singles) -> Singles:
+        """Return embeddings [n, d] about the mean, in units of length."""
         centred: Singles = np.subtract(embeddings, self.mean, dtype=np.float32)
         np.divide(centred, np.float32(self.unit), out=centred)
         np.clip(centred, -_FARTHEST, _FARTHEST, out=centred)
+        return centred
+
+    def principal(self, centred: Singles) -> Singles:
+        """Return centred scans [n, d] along the principal directions."""
         principal: Singles = np.matmul(centred, self.directions, dtype=np.float32)
-        return Coordinates(centred=centred, principal=principal)
+        return principal
 
     def leading_components(self, embeddings: Singles, *, count: int) -> Singles:
         """Return the first components of embeddings [n, d], in embedding units, [n, count]."""
@@ -67,7 +61,7 @@ class Eigenbasis:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moments:
-    """Counts, sums and products of scans by fold; the moments without a fold follow."""
+    """Counts, sums and products of scans by group; those of any groups together follow."""
 
     #: [d] what was subtracted from every scan before summing
     origin: Floats
@@ -80,9 +74,9 @@ class Moments:
     products: Floats
 
     @classmethod
-    def of(cls, embeddings: Singles, fold: Integers, *, chunk: int = 8192) -> Moments:
-        """Sum over scans [N, d] of the folds 0 .. K - 1 in chunks of bounded memory."""
-        folds, dimension = int(fold.max()) + 1, embeddings.shape[1]
+    def of(cls, embeddings: Singles, group: Integers, *, chunk: int = 8192) -> Moments:
+        """Sum over scans [N, d] of the groups 0 .. K - 1 in chunks of bounded memory."""
+        groups, dimension = int(group.max()) + 1, embeddings.shape[1]
         origin = embeddings.mean(axis=0, dtype=np.float64)
         spread = float(
             np.sqrt(
@@ -95,10 +89,10 @@ class Moments:
         )
         if not spread > 0:
             raise EmbeddingsError("the reference's embeddings do not vary")
-        sums = np.zeros((folds, dimension))
-        products = np.zeros((folds, dimension, dimension))
-        for k in range(folds):
-            rows = np.flatnonzero(fold == k)
+        sums = np.zeros((groups, dimension))
+        products = np.zeros((groups, dimension, dimension))
+        for k in range(groups):
+            rows = np.flatnonzero(group == k)
             for i in range(0, len(rows), chunk):
                 # In float64: single products would drown the smallest directions.
                 part = (embeddings[rows[i : i + chunk]] - origin) / spread
@@ -107,27 +101,48 @@ class Moments:
         return cls(
             origin=origin,
             unit=spread,
-            counts=np.bincount(fold, minlength=folds).astype(np.int64),
+            counts=np.bincount(group, minlength=groups).astype(np.int64),
             sums=sums,
             products=products,
         )
 
-    def basis(self, *, without: int | None = None) -> Eigenbasis:
-        """Return the eigenbasis of all scans, or of all but one fold."""
-        kept = np.arange(len(self.counts)) != (-1 if without is None else without)
-        count = int(self.counts[kept].sum())
-        mean = self.sums[kept].sum(axis=0) / count
-        covariance = self.products[kept].sum(axis=0) / count - np.outer(mean, mean)
-        variances, directions = eigh(covariance, driver="evd")
-        # An eigenvector's sign is arbitrary; a projection that people look at is not.
-        peaks = np.take_along_axis(directions, np.abs(directions).argmax(axis=0)[None], axis=0)
-        directions = directions * np.where(peaks < 0, -1.0, 1.0)
+    def mean(self, groups: Flags) -> Floats:
+        """Return the mean [d] of the scans of some groups ([K]), from the origin."""
+        mean: Floats = self.sums[groups].sum(axis=0) / int(self.counts[groups].sum())
+        return mean
+
+    def covariance(self, groups: Flags) -> Floats:
+        """Return the covariance [d, d] of the scans of some groups ([K])."""
+        mean = self.mean(groups)
+        count = int(self.counts[groups].sum())
+        covariance: Floats = self.products[groups].sum(axis=0) / count - np.outer(mean, mean)
+        return covariance
+
+    def embedding(self, mean: Floats) -> Singles:
+        """Return a mean from the origin, [d], in embedding units."""
+        embedding: Singles = (self.origin + self.unit * mean).astype(np.float32)
+        return embedding
+
+    def basis(self, groups: Flags) -> Eigenbasis:
+        """Return the eigenbasis of the scans of some groups ([K])."""
+        variances, directions = eigh(self.covariance(groups), driver="evd")
+        directions = signed(directions)
         return Eigenbasis(
             unit=self.unit,
-            mean=(self.origin + self.unit * mean).astype(np.float32),
+            mean=self.embedding(self.mean(groups)),
             directions=np.ascontiguousarray(directions[:, ::-1], dtype=np.float32),
             variances=np.maximum(variances[::-1], 0.0),
         )
+
+
+def signed(directions: Floats) -> Floats:
+    """Return eigenvectors [d, q] whose largest component is positive.
+
+    An eigenvector's sign is arbitrary, and another processor may find the other one; a
+    projection that people look at, or that random frequencies meet, must not depend on it.
+    """
+    peaks = np.take_along_axis(directions, np.abs(directions).argmax(axis=0)[None], axis=0)
+    return directions * np.where(peaks < 0, -1.0, 1.0)
 
 
 def smooth_spectrum(held_out: Floats, *, rank: int) -> Floats:

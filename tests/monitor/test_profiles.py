@@ -64,10 +64,14 @@ def test_a_clear_shift_of_the_mean_is_found_measured_and_larger_than_the_smalles
     assert verdict.leading.startswith("whitened-mean")
 
 
-def test_a_change_of_spread_alone_is_found_by_the_distances(profile: ReferenceProfile) -> None:
+def test_a_change_of_spread_alone_is_found_by_distances_and_variances(
+    profile: ReferenceProfile,
+) -> None:
     verdict = profile.check(scans(150, seed=4, spread=1.3))
     assert verdict.p_value < 0.001
-    assert verdict.leading.startswith("log-mahalanobis")
+    found = {name for name, one in verdict.detectors.items() if one.p_value < 0.001}
+    assert {"log-mahalanobis-fine", "variances"} <= found
+    assert verdict.detectors["whitened-mean-all"].p_value > 0.05
 
 
 def test_a_larger_window_shows_smaller_shifts(profile: ReferenceProfile) -> None:
@@ -102,9 +106,17 @@ def test_a_verdict_names_every_detector_with_p_value_and_effect(
         "whitened-mean-all",
         "fourier-mmd-narrow",
         "fourier-mmd-wide",
+        "fourier-mmd-leading-narrow",
+        "fourier-mmd-leading-wide",
+        "fourier-mmd-whitened",
         "log-mahalanobis-fine",
         "log-mahalanobis-middle",
         "log-mahalanobis-coarse",
+        "residual",
+        "novelty",
+        "variances",
+        "occupancy",
+        "occupancy-peak",
     }
     assert all(0 < one.p_value <= 1 and one.effect >= 0 for one in detectors.values())
 
@@ -183,6 +195,188 @@ def test_ignoring_patients_alarms_and_respecting_them_does_not() -> None:
     assert aware.scans == 1200
 
 
+WEEKS, EACH = 16, 25
+#: of the variance of a scan along every axis
+BETWEEN_WEEKS = 0.03
+
+
+def moved_weeks(
+    weeks: int, each: int, *, seed: int, ratio: float = BETWEEN_WEEKS, shift: float = 0.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Scans of weeks, each moved by an offset of its own, and all along one axis."""
+    rng = np.random.default_rng(seed)
+    week = np.repeat(np.arange(weeks), each)
+    offsets = 1.094 * np.sqrt(ratio) * rng.normal(size=(weeks, DIMENSION))
+    offsets[:, 0] += shift
+    moved = scans(len(week), seed=seed + 10_000) + offsets[week] @ MIXING.T
+    return moved.astype(np.float32), week
+
+
+@pytest.fixture(scope="module")
+def weekly() -> ReferenceProfile:
+    reference, week = moved_weeks(WEEKS, EACH, seed=80)
+    return ReferenceProfile.fit(reference, weeks=week, seed=6, space="encoder-a")
+
+
+def test_the_weeks_own_part_of_the_variance_is_learnt(weekly: ReferenceProfile) -> None:
+    effects = weekly.portfolio.weeks
+    assert effects is not None
+    assert effects.weeks == WEEKS
+    names = [member.name for member in weekly.portfolio.members]
+    ratio = effects.ratios[names.index("whitened-mean-all")]
+    # With its standard error added; of 16 weeks and 24 directions about a tenth.
+    assert 0.7 * BETWEEN_WEEKS < ratio < 1.7 * BETWEEN_WEEKS
+    # What weeks do not move is not excused either.
+    assert effects.ratios[names.index("variances")] < 0.5 * BETWEEN_WEEKS
+
+
+def test_ordinary_weeks_are_a_shift_and_no_alarm(weekly: ReferenceProfile) -> None:
+    verdicts = [
+        weekly.check(moved_weeks(1, 100, seed=200 + k)[0], space="encoder-a") for k in range(30)
+    ]
+    assert np.mean([verdict.p_value <= 0.05 for verdict in verdicts]) > 0.8
+    # 0.05 and four binomial deviations.
+    assert np.mean([verdict.alarm_p_value <= 0.05 for verdict in verdicts]) <= 0.21
+
+
+def test_a_shift_of_several_bands_is_an_alarm_and_one_within_the_band_is_none(
+    weekly: ReferenceProfile,
+) -> None:
+    ordinary = weekly.check(moved_weeks(1, 100, seed=300)[0]).ordinary_effect
+    assert ordinary is not None
+
+    def alarms(bands: float) -> float:
+        # In deviations of a scan along the axis.
+        shift = 1.094 * bands * ordinary
+        return float(
+            np.mean(
+                [
+                    weekly.check(
+                        moved_weeks(1, 100, seed=310 + k, ratio=0.0, shift=shift)[0]
+                    ).alarm_p_value
+                    <= 0.01
+                    for k in range(10)
+                ]
+            )
+        )
+
+    assert alarms(3.0) == 1.0
+    assert alarms(0.3) == 0.0
+
+
+def test_the_differences_of_several_weeks_even_out(weekly: ReferenceProfile) -> None:
+    window, week = moved_weeks(5, 20, seed=400)
+    one, several = weekly.check(window), weekly.check(window, weeks=week)
+    assert one.ordinary_effect is not None
+    assert several.ordinary_effect is not None
+    # A window of five equal weeks holds a fifth of a week's variance, and the reference its own.
+    assert several.ordinary_effect / one.ordinary_effect == pytest.approx(
+        np.sqrt((1 / 5 + 1 / WEEKS) / (1 + 1 / WEEKS))
+    )
+    assert several.p_value == one.p_value
+    assert several.alarm_p_value < one.alarm_p_value
+
+
+def test_weeks_of_a_window_count_by_their_shares_of_scans(weekly: ReferenceProfile) -> None:
+    window, _ = moved_weeks(1, 100, seed=401)
+    ordinary = {
+        ends: weekly.check(
+            window, weeks=np.repeat(["w1", "w2"], [ends, 100 - ends])
+        ).ordinary_effect
+        for ends in (50, 90)
+    }
+    assert ordinary[90] / ordinary[50] == pytest.approx(
+        np.sqrt((0.82 + 1 / WEEKS) / (0.5 + 1 / WEEKS))
+    )
+    assert weekly.check(window, weeks=["w1"] * 100) == weekly.check(window)
+
+
+def test_without_weeks_a_verdict_says_nothing_of_them(profile: ReferenceProfile) -> None:
+    window = scans(60, seed=90)
+    verdict = profile.check(window)
+    assert verdict.week_p_value is None
+    assert verdict.ordinary_effect is None
+    assert verdict.alarm_p_value == verdict.p_value
+    assert profile.check(window, weeks=[1, 2] * 30) == verdict
+
+
+def test_patients_seen_in_two_weeks_belong_to_both() -> None:
+    rng = np.random.default_rng(7)
+    week = np.repeat(np.arange(12), 40)
+    # A third of the scans are second visits, of patients of the week before.
+    names = np.arange(480)
+    returning = np.flatnonzero((np.arange(480) % 40 < 13) & (week > 0))
+    names[returning] -= 27
+    x = scans(480, seed=91)
+    x[returning] = 0.7 * (x[returning - 27] - 7.0) + 0.7 * (x[returning] - 7.0) + 7.0
+    order = rng.permutation(480)
+    profile = ReferenceProfile.fit(x[order], names[order], weeks=week[order], seed=1)
+    effects = profile.portfolio.weeks
+    assert profile.patients == 480 - len(returning)
+    assert effects is not None
+    assert effects.weeks == 12
+    # No more than the standard errors of members that are seen on three fifths of the scans.
+    assert np.median(effects.ratios) < 0.01
+    assert effects.ratios.max() < 0.05
+    p_values = [profile.check(scans(80, seed=500 + k)).alarm_p_value for k in range(20)]
+    assert np.mean(np.array(p_values) <= 0.05) <= 0.2
+
+
+@pytest.mark.parametrize(
+    ("scans_of_week", "patients_of_week", "heard"),
+    [
+        ([58] * 7, [58] * 7, 7),
+        ([50] * 6 + [19] * 10, [50] * 6 + [19] * 10, 6),
+        # Twenty scans of four patients are a week of four patients.
+        ([20] * 30, [20] * 7 + [4] * 23, 7),
+    ],
+    ids=["few-weeks", "small-weeks", "few-patients"],
+)
+def test_a_reference_of_too_few_or_too_small_weeks_is_refused(
+    scans_of_week: list[int], patients_of_week: list[int], heard: int
+) -> None:
+    weeks = np.repeat(np.arange(len(scans_of_week)), scans_of_week)
+    names = np.concatenate(
+        [
+            1000 * k + np.arange(count) % patients
+            for k, (count, patients) in enumerate(
+                zip(scans_of_week, patients_of_week, strict=True)
+            )
+        ]
+    )
+    with pytest.raises(
+        InsufficientReferenceError,
+        match=f"weeks of at least 20 patients in the reference: need at least 8, got {heard}",
+    ):
+        ReferenceProfile.fit(scans(len(weeks), seed=1), names, weeks=weeks)
+
+
+@pytest.mark.parametrize("weeks", [[1, 2], [0.5] * 60, [["w"]] * 60])
+def test_weeks_that_do_not_fit_the_scans_are_refused_by_name(
+    weekly: ReferenceProfile, weeks: list[object]
+) -> None:
+    with pytest.raises(EmbeddingsError, match="week identifiers"):
+        weekly.check(scans(60, seed=3), weeks=weeks)  # type: ignore[arg-type]
+    with pytest.raises(EmbeddingsError, match="week identifiers"):
+        ReferenceProfile.fit(scans(400, seed=3), weeks=weeks)  # type: ignore[arg-type]
+
+
+def test_a_profile_that_knows_weeks_is_kept_whole(
+    weekly: ReferenceProfile, tmp_path: Path
+) -> None:
+    weekly.save(tmp_path / "one")
+    loaded = ReferenceProfile.load(tmp_path / "one")
+    loaded.save(tmp_path / "two")
+    for name in ("profile.json", "profile.safetensors"):
+        one, two = ((tmp_path / where / name).read_bytes() for where in ("one", "two"))
+        assert one == two
+    window, week = moved_weeks(2, 40, seed=402)
+    verdict = weekly.check(window, weeks=week)
+    assert verdict.week_p_value is not None
+    assert loaded.check(window, weeks=week) == verdict
+    assert loaded.check(window) == weekly.check(window)
+
+
 def test_saved_twice_gives_the_same_bytes_and_loaded_the_same_verdicts(
     profile: ReferenceProfile, tmp_path: Path
 ) -> None:
@@ -240,12 +434,13 @@ def test_the_bits_do_not_depend_on_the_threads_offered(tmp_path: Path) -> None:
         "from pathlib import Path\n"
         "from monitor.profiles import ReferenceProfile\n"
         "x = np.random.default_rng(0).normal(size=(500, 160)).astype(np.float32)\n"
-        "profile = ReferenceProfile.fit(x[:360], seed=3)\n"
+        "weeks = np.repeat(np.arange(9), 40)\n"
+        "profile = ReferenceProfile.fit(x[:360], weeks=weeks, seed=3)\n"
         "profile.save(Path(sys.argv[1]))\n"
         "print(repr(profile.check(x[360:])))\n"
     )
     verdicts = []
-    for threads in ("1", "2"):
+    for threads in ("1", "4"):
         environment = os.environ | dict.fromkeys(
             ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads
         )
@@ -259,7 +454,7 @@ def test_the_bits_do_not_depend_on_the_threads_offered(tmp_path: Path) -> None:
         )
         verdicts.append(done.stdout)
     assert verdicts[0] == verdicts[1]
-    saved = {(tmp_path / n / "profile.safetensors").read_bytes() for n in ("1", "2")}
+    saved = {(tmp_path / n / "profile.safetensors").read_bytes() for n in ("1", "4")}
     assert len(saved) == 1
 
 
@@ -336,6 +531,17 @@ def test_dead_and_duplicated_dimensions_do_no_harm() -> None:
     profile = ReferenceProfile.fit(with_dead(scans(300, seed=70)), seed=2)
     assert profile.check(with_dead(scans(80, seed=71))).p_value > 0.01
     assert profile.check(with_dead(scans(80, seed=72, shift=0.5))).p_value < 0.001
+
+
+def test_what_is_handed_in_stays_as_it_is() -> None:
+    reference, window, week = scans(300, seed=73), scans(60, seed=74), np.arange(300) // 30
+    before = [part.copy() for part in (reference, window, week)]
+    profile = ReferenceProfile.fit(reference, weeks=week, seed=1)
+    profile.check(window, np.arange(60) // 2)
+    profile.check(window)
+    profile.scan_weights(window)
+    for part, copy in zip((reference, window, week), before, strict=True):
+        assert np.array_equal(part, copy)
 
 
 def test_a_profile_does_not_change(profile: ReferenceProfile) -> None:

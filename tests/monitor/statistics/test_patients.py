@@ -24,6 +24,16 @@ def test_sums_agree_with_a_loop_over_identifiers(identifiers: list[str]) -> None
         assert row.tolist() == values[own].sum(axis=0).tolist()
 
 
+@pytest.mark.parametrize("order", [[0, 1, 2, 3], [2, 0, 3, 1]])
+def test_scans_that_are_patients_of_their_own_are_sums_in_the_order_of_identifiers(
+    order: list[int],
+) -> None:
+    values = np.arange(8, dtype=np.float32).reshape(4, 2)
+    names = [f"p{number}" for number in order]
+    sums = Patients.of(names, scans=4).sums(values)
+    assert sums.tolist() == values[np.argsort(order)].tolist()
+
+
 def test_weights_run_from_every_scan_to_one_scan_of_a_patient() -> None:
     patients = Patients.of(["a", "a", "a", "b"], scans=4)
     assert patients.weights(0.0).tolist() == [1.0, 1.0]

@@ -3,14 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from monitor.statistics.null import FoldGrams
+from monitor.statistics.null import FoldSums
 from monitor.statistics.patients import Patients
 from monitor.statistics.persistence import GROUPS, persistence_p_value, persistence_statistic
 from monitor.statistics.two_sample import Dependence, Layout, PatientSums
 from registry.errors import BadInputError, InsufficientDataError
 
 WEIGHTS = np.array([1.0, 1.0])
-LAYOUT = Layout(edges=np.array([0, 2, 5]))
+LAYOUT = Layout(edges=np.array([0, 2, 5]), peaked=np.array([False, False]))
 
 
 @pytest.fixture(scope="module")
@@ -18,8 +18,8 @@ def forms() -> np.ndarray:
     features = np.random.default_rng(0).normal(size=(400, 5)).astype(np.float32)
     patients = Patients.of(None, scans=400)
     sums = PatientSums.of(features, patients, Dependence.none(2))
-    grams = FoldGrams.of(sums, LAYOUT)
-    return grams.forms(groups=GROUPS, draws=5000, rng=np.random.default_rng(1))
+    fold = FoldSums.of(sums, LAYOUT)
+    return fold.forms(groups=GROUPS, draws=5000, rng=np.random.default_rng(1))
 
 
 def p_value(
@@ -71,3 +71,12 @@ def test_input_that_is_no_run_of_windows_is_refused(
 ) -> None:
     with pytest.raises(BadInputError):
         p_value(forms, p_values, sizes, 1200)
+
+
+def test_a_member_without_a_form_leaves_the_others_say_as_it_is(forms: np.ndarray) -> None:
+    peaked = np.concatenate([forms, np.zeros_like(forms[..., :1])], axis=-1)
+    p_values, sizes = [0.04, 0.03, 0.2], [100, 80, 120]
+    with_it = persistence_p_value(
+        p_values, sizes, reference_size=300, forms=peaked, weights=np.array([1.0, 1.0, 2.5])
+    )
+    assert with_it == pytest.approx(p_value(forms, p_values, sizes, 300), rel=1e-12)

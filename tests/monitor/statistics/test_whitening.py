@@ -3,8 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from monitor.statistics.whitening import Moments, smooth_spectrum
+from monitor.statistics.whitening import Eigenbasis, Moments, smooth_spectrum
 from registry.errors import EmbeddingsError
+
+GROUPS = [[True, True, True], [False, True, True], [True, False, True], [False, False, True]]
 
 
 def reference(rows: int = 90, dimension: int = 7) -> tuple[np.ndarray, np.ndarray]:
@@ -14,11 +16,16 @@ def reference(rows: int = 90, dimension: int = 7) -> tuple[np.ndarray, np.ndarra
     return x, rng.integers(0, 3, size=rows)
 
 
-@pytest.mark.parametrize("without", [None, 0, 2])
-def test_a_basis_without_a_fold_is_that_of_the_other_scans(without: int | None) -> None:
-    x, fold = reference()
-    basis = Moments.of(x, fold, chunk=16).basis(without=without)
-    kept = x if without is None else x[fold != without]
+def whole_basis() -> tuple[np.ndarray, Eigenbasis]:
+    x, group = reference()
+    return x, Moments.of(x, group).basis(np.ones(3, dtype=bool))
+
+
+@pytest.mark.parametrize("groups", GROUPS)
+def test_a_basis_of_some_groups_is_that_of_their_scans_alone(groups: list[bool]) -> None:
+    x, group = reference()
+    basis = Moments.of(x, group, chunk=16).basis(np.array(groups))
+    kept = x[np.array(groups)[group]]
     covariance = np.cov(kept.T.astype(np.float64), bias=True)
     rebuilt = (basis.directions * basis.variances) @ basis.directions.T * basis.unit**2
     assert basis.mean == pytest.approx(kept.mean(axis=0), rel=1e-6)
@@ -26,20 +33,50 @@ def test_a_basis_without_a_fold_is_that_of_the_other_scans(without: int | None) 
     assert np.all(np.diff(basis.variances) <= 0)
 
 
+@pytest.mark.parametrize("groups", GROUPS)
+def test_moments_of_groups_add_up_whatever_the_chunks(groups: list[bool]) -> None:
+    x, group = reference()
+    chosen = np.array(groups)
+    small, large = (Moments.of(x, group, chunk=chunk) for chunk in (7, 8192))
+    kept = x[chosen[group]].astype(np.float64)
+    for moments in (small, large):
+        assert moments.counts.tolist() == [int(np.sum(group == k)) for k in range(3)]
+        assert moments.unit == pytest.approx(
+            np.sqrt(np.square(x - x.mean(axis=0, dtype=np.float64)).sum(axis=1).mean())
+        )
+        assert moments.embedding(moments.mean(chosen)) == pytest.approx(
+            kept.mean(axis=0), rel=1e-6
+        )
+        assert moments.covariance(chosen) * moments.unit**2 == pytest.approx(
+            np.cov(kept.T, bias=True), abs=1e-9
+        )
+
+
+def test_the_unit_of_length_is_that_of_all_groups() -> None:
+    x, group = reference()
+    moments = Moments.of(x, group)
+    units = {moments.basis(np.array(groups)).unit for groups in GROUPS}
+    assert units == {moments.unit}
+
+
 def test_coordinates_are_uncorrelated_with_the_stated_variances() -> None:
-    x, fold = reference()
-    basis = Moments.of(x, fold).basis()
-    principal = basis.coordinates(x).principal.astype(np.float64)
+    x, basis = whole_basis()
+    principal = basis.principal(basis.centred(x)).astype(np.float64)
     assert principal.T @ principal / len(x) == pytest.approx(np.diag(basis.variances), abs=1e-6)
     components = basis.leading_components(x, count=2)
     assert components == pytest.approx(basis.unit * principal[:, :2], abs=1e-4)
 
 
+def test_a_direction_has_its_largest_part_positive() -> None:
+    _, basis = whole_basis()
+    largest = np.abs(basis.directions).argmax(axis=0)
+    assert basis.directions[largest, np.arange(7)].min() > 0
+
+
 def test_scans_beyond_the_range_of_float32_squares_stay_finite() -> None:
-    x, fold = reference()
+    _, basis = whole_basis()
     far = np.full((1, 7), 3e38, dtype=np.float32)
-    principal = Moments.of(x, fold).basis().coordinates(far).principal
-    assert np.isfinite(np.square(principal)).all()
+    assert np.isfinite(np.square(basis.principal(basis.centred(far)))).all()
 
 
 def test_a_reference_that_does_not_vary_is_refused() -> None:

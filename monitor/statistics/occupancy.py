@@ -1,0 +1,137 @@
+"""Occupancy of cells: which kinds of scans come more often, and which less.
+
+The shaping patients' scans are clustered along their leading directions (k-means, Lloyd
+1982, seeded by D^2 sampling with several trials, Arthur & Vassilvitskii 2007); every scan
+then falls into the cell of its nearest centre.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from monitor.statistics.coordinates import Coordinates
+from monitor.statistics.embeddings import Floats, Integers, Singles
+from monitor.statistics.novelty import squared_distances
+from monitor.statistics.patients import Patients
+
+_STARTS = 4
+_ROUNDS = 20
+# Points farther out than this, in typical lengths, are drawn in: else cells are spent on
+# single far scans.
+_REACH = np.float32(1.2)
+# Scans added to each cell before its share is estimated, so that none is empty.
+_PSEUDO_COUNT = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cells:
+    """Centres of cells, and the share of shaping scans in each."""
+
+    #: [k, p] along the leading directions
+    centres: Singles
+    #: [k] adding to one
+    shares: Floats
+
+    @classmethod
+    def of(cls, points: Singles, *, cells: int, rng: np.random.Generator) -> Cells:
+        """Cluster scans [n, p] given along the leading directions."""
+        near = _drawn_in(points)
+        centres = _k_means(near, cells, rng)
+        counts = np.bincount(_nearest(near, centres), minlength=len(centres)) + _PSEUDO_COUNT
+        return cls(centres=centres, shares=counts / counts.sum())
+
+    def one_hot(self, at: Coordinates) -> Singles:
+        """Return the cell of each scan as an indicator, [n, k]."""
+        cell = _nearest(_drawn_in(at.leading[:, : self.centres.shape[1]]), self.centres)
+        indicators = np.zeros((len(cell), len(self.centres)), dtype=np.float32)
+        indicators[np.arange(len(cell)), cell] = 1.0
+        return indicators
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Occupancy:
+    """Indicators of cells over the root of their shares: a chi-squared distance.
+
+    Peaked, bare indicators: the cell that grew most.
+    """
+
+    name: str
+    cells: Cells
+    weight: float
+    peaked: bool = False
+    split: ClassVar[bool] = True
+    whitened: ClassVar[int] = 0
+
+    @property
+    def size(self) -> int:
+        return len(self.cells.shares)
+
+    @property
+    def scale(self) -> float:
+        """Return 1: the effect is Pearson's phi, if peaked that of one cell."""
+        return 1.0
+
+    def features(self, at: Coordinates) -> Singles:
+        """Return [n, k]."""
+        indicators = self.cells.one_hot(at)
+        if not self.peaked:
+            indicators /= np.sqrt(self.cells.shares).astype(np.float32)
+        return indicators
+
+    def left_out_features(self, at: Coordinates, patients: Patients, scans: int) -> Singles:  # noqa: ARG002
+        """Not asked of a split member; return the features."""
+        return self.features(at)
+
+
+def _drawn_in(points: Singles) -> Singles:
+    lengths = np.sqrt(np.einsum("ij,ij->i", points, points))
+    farthest = _REACH * np.float32(np.sqrt(points.shape[1]))
+    drawn: Singles = points * np.minimum(1.0, farthest / np.maximum(lengths, 1e-12))[:, None]
+    return drawn
+
+
+def _nearest(points: Singles, centres: Singles) -> Integers:
+    nearest: Integers = squared_distances(points, centres).argmin(axis=1).astype(np.int64)
+    return nearest
+
+
+def _k_means(points: Singles, cells: int, rng: np.random.Generator) -> Singles:
+    best, least = points[:cells], np.inf
+    for _ in range(_STARTS):
+        centres = _seeds(points, cells, rng)
+        for _ in range(_ROUNDS):
+            cell = _nearest(points, centres)
+            members = np.zeros((len(centres), len(points)), dtype=np.float32)
+            members[cell, np.arange(len(points))] = 1.0
+            counts = members.sum(axis=1)
+            moved = centres.copy()
+            moved[counts > 0] = (members @ points)[counts > 0] / counts[counts > 0, None]
+            if np.array_equal(moved, centres):
+                break
+            centres = moved
+        cost = float(squared_distances(points, centres).min(axis=1).sum(dtype=np.float64))
+        if cost < least:
+            best, least = centres, cost
+    return best
+
+
+def _seeds(points: Singles, cells: int, rng: np.random.Generator) -> Singles:
+    """Draw centres one by one by D^2 sampling, each the best of several trials."""
+    trials = 2 + int(np.log(cells))
+    chosen = [int(rng.integers(len(points)))]
+    nearest = np.maximum(squared_distances(points, points[chosen])[:, 0], 0.0)
+    while len(chosen) < cells and float(nearest.sum()) > 0:
+        drawn = np.cumsum(nearest, dtype=np.float64)
+        tried = np.searchsorted(drawn, rng.random(trials) * drawn[-1], side="right")
+        tried = np.minimum(tried, len(points) - 1)
+        distances = np.maximum(squared_distances(points, points[tried]), 0.0)
+        left = np.minimum(nearest[:, None], distances)
+        best = int(left.sum(axis=0, dtype=np.float64).argmin())
+        chosen.append(int(tried[best]))
+        nearest = left[:, best]
+    # Fewer distinct scans than cells: the rest stay empty, so that all fits have as many.
+    chosen += [chosen[0]] * (cells - len(chosen))
+    return points[chosen]
