@@ -51,7 +51,7 @@ _FORMS = 2000
 _FOLD_PATIENTS = 600
 # Scans from which a distribution function, a variance or a cell is read.
 _SCANS = 8000
-_CHUNK = 8192
+_CHUNK = 2048
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,15 +124,9 @@ def fit_portfolio(
     weights = np.array([member.weight for member in members])
 
     parts = [_held_out(source, k, bases[k], design, rng=sample) for k in range(_FOLDS)]
-    dependence = Dependence(
-        correlations=np.mean(
-            [intraclass_correlations(part.features, part.patients, layout) for part in parts],
-            axis=0,
-        )
-    )
-    sums = [PatientSums.of(part.features, part.patients, dependence) for part in parts]
-    folds = [FoldSums.of(one, layout) for one in sums]
-    all_traces = np.mean([traces(one, layout) for one in sums], axis=0)
+    dependence, all_traces, folds = _summed(parts, layout)
+    # A fold's features are many, and what follows needs room of its own.
+    del parts
     mean = _reference_mean(source, frame, members, dependence, week)
     table = NullTable.draw(folds, weights=weights, draws=_DRAWS, rng=null)
     return Portfolio(
@@ -156,6 +150,24 @@ def fit_portfolio(
             leverages=np.array([member.whitened for member in members]) / patients.count,
             null=table,
         ),
+    )
+
+
+def _summed(
+    parts: Sequence[_HeldOut], layout: Layout
+) -> tuple[Dependence, Floats, list[FoldSums]]:
+    """Return what folds' features say: dependence, traces [G], and sums to draw from."""
+    dependence = Dependence(
+        correlations=np.mean(
+            [intraclass_correlations(part.features, part.patients, layout) for part in parts],
+            axis=0,
+        )
+    )
+    sums = [PatientSums.of(part.features, part.patients, dependence) for part in parts]
+    return (
+        dependence,
+        np.asarray(np.mean([traces(one, layout) for one in sums], axis=0)),
+        [FoldSums.of(one, layout) for one in sums],
     )
 
 

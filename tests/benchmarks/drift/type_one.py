@@ -56,9 +56,9 @@ def units(*, references: int, sizes: tuple[int, ...]) -> list[str]:
     return [
         Unit(world=world, scans=scans, mean_scans=mean, index=index).key
         for scans in sizes
+        for mean in PATIENTS
         for index in range(references)
         for world in worlds()
-        for mean in PATIENTS
     ]
 
 

@@ -53,7 +53,9 @@ def test_a_reference_of_copies_is_refused_and_a_few_are_not() -> None:
     scans[:50] = scans[950:]
     require_few_copies(scans, what="reference")
     scans[50] = scans[951]
-    with pytest.raises(EmbeddingsError, match="51 of the reference's 1000 embeddings are copies"):
+    with pytest.raises(
+        EmbeddingsError, match="51 of the reference's 1000 embeddings are copies"
+    ):
         require_few_copies(scans, what="reference")
     # A window of blank images is a shift that should be judged.
     require_few_copies(scans, what="window")
