@@ -291,10 +291,8 @@ def _reference_mean(
             own = grouped.subset(chunk)
             features = np.zeros((len(chunk), int(layout.edges[-1])), dtype=np.float32)
             for g in np.flatnonzero(counted).tolist():
-                features[:, layout.part(g)] = (
-                    members[g].features(at)
-                    if split[g]
-                    else members[g].left_out_features(at, own, len(source.embeddings))
+                features[:, layout.part(g)] = members[g].left_out_features(
+                    at, own, len(source.embeddings)
                 )
             sums = PatientSums.of(features, own, dependence)
             totals += sums.sums.sum(axis=0, dtype=np.float64)

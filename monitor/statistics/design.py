@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from monitor.statistics.coordinates import Coordinates, Frame
+from monitor.statistics.distances import median_distance
 from monitor.statistics.embeddings import Floats, Singles
-from monitor.statistics.fourier_mmd import FourierMMD, Space, median_distance
+from monitor.statistics.fourier_mmd import FourierMMD, Space
 from monitor.statistics.log_mahalanobis import LogMahalanobis, left_out_log_distances
 from monitor.statistics.member import Member
 from monitor.statistics.novelty import Novelty
@@ -179,25 +180,23 @@ class Design:
         ]
 
     def _fourier_members(self) -> list[Member]:
-        raw: list[Member] = [
+        plain: list[Member] = [
             FourierMMD(
-                name=(name := f"fourier-mmd-{label}"),
-                space=Space.RAW,
-                frequencies=self.frequencies,
-                bandwidth=self.distance,
+                name=(name := f"{prefix}-{label}"),
+                space=space,
+                frequencies=frequencies,
+                bandwidth=distance,
                 weight=_WEIGHTS[name],
                 doubled=doubled,
             )
-            for label, doubled in _BANDWIDTHS
-        ]
-        leading: list[Member] = [
-            FourierMMD(
-                name=(name := f"fourier-mmd-leading-{label}"),
-                space=Space.LEADING,
-                frequencies=self.leading_frequencies,
-                bandwidth=self.leading_distance,
-                weight=_WEIGHTS[name],
-                doubled=doubled,
+            for prefix, space, frequencies, distance in (
+                ("fourier-mmd", Space.RAW, self.frequencies, self.distance),
+                (
+                    "fourier-mmd-leading",
+                    Space.LEADING,
+                    self.leading_frequencies,
+                    self.leading_distance,
+                ),
             )
             for label, doubled in _BANDWIDTHS
         ]
@@ -211,7 +210,7 @@ class Design:
             precisions=(1.0 / np.sqrt(self.spectrum)).astype(np.float32),
             doubled=True,
         )
-        return [*raw, *leading, whitened]
+        return [*plain, whitened]
 
     def _distances(self, fit: Fit) -> list[Member]:
         variances = fit.frame.basis.variances

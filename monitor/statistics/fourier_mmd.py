@@ -10,14 +10,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar
 
 import numpy as np
-from scipy.spatial.distance import pdist
 
 from monitor.statistics.coordinates import Coordinates
 from monitor.statistics.embeddings import Singles
-from monitor.statistics.patients import Patients
+from monitor.statistics.member import Member
 
 
 class Space(StrEnum):
@@ -32,30 +30,26 @@ class Space(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FourierMMD:
-    """Cosines and sines of random projections."""
+class FourierMMD(Member):
+    """Cosines and sines of random projections; the effect is the MMD itself.
 
-    name: str
+    Reference scans keep their features: the frequencies are drawn, not fitted, and a
+    whitened scan keeps its direction when it leaves the fit (Sherman & Morrison 1950).
+    """
+
     space: Space
     #: [k, m] standard normal draws, k the dimension of the space; one set for each space
     frequencies: Singles
     #: the space's typical distance, in its units: sigma of the kernel
     bandwidth: float
-    weight: float
     #: half of that bandwidth, so phases of twice the size
     doubled: bool = False
     #: [d] inverse standard deviations along the principal directions, where whitened
     precisions: Singles | None = None
-    peaked: ClassVar[bool] = False
 
     @property
     def size(self) -> int:
         return 2 * int(self.frequencies.shape[1])
-
-    @property
-    def scale(self) -> float:
-        """Return 1: the effect is the MMD itself."""
-        return 1.0
 
     @property
     def split(self) -> bool:
@@ -88,14 +82,6 @@ class FourierMMD:
         features *= np.float32(1.0 / np.sqrt(half))
         return features
 
-    def left_out_features(self, at: Coordinates, patients: Patients, scans: int) -> Singles:  # noqa: ARG002
-        """Return the features as they are.
-
-        The frequencies are drawn, not fitted, and a whitened scan keeps its direction when
-        it leaves the fit (Sherman & Morrison 1950).
-        """
-        return self.features(at)
-
 
 def located(
     at: Coordinates, space: Space, dimension: int, precisions: Singles | None
@@ -111,10 +97,3 @@ def located(
         white * (np.float32(np.sqrt(dimension)) / np.maximum(lengths, 1e-12))[:, None]
     )
     return located
-
-
-def median_distance(points: Singles) -> float:
-    """Return the median distance between different points [n, k], the usual bandwidth."""
-    median = float(np.median(pdist(points.astype(np.float64))))
-    # More than half of the pairs are duplicates: any positive bandwidth is as good.
-    return median if median > 0 else 1.0

@@ -8,52 +8,38 @@ left out of mu and S; the distributions of ranks are then compared.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
 from monitor.statistics.coordinates import Coordinates
 from monitor.statistics.embeddings import Floats, Singles
 from monitor.statistics.patients import Patients
-from monitor.statistics.ranks import RANK_FEATURES, rank_features, ranks
+from monitor.statistics.ranks import RankedMember
 
 # A scan at the very centre has no logarithm.
 _LEAST_DISTANCE = 1e-30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LogMahalanobis:
-    """Legendre polynomials of the rank of the log-Mahalanobis score."""
+class LogMahalanobis(RankedMember):
+    """Rank of the log-Mahalanobis score.
 
-    name: str
+    `scores` are those of reference scans with their patient left out.
+    """
+
     #: [d] 1 / (sample variance + ridge) along each principal direction
     precisions: Floats
-    #: [m] scores of reference scans with their patient left out, rising
-    scores: Floats
-    weight: float
-    split: ClassVar[bool] = False
-    peaked: ClassVar[bool] = False
-    whitened: ClassVar[int] = 0
 
-    @property
-    def size(self) -> int:
-        return RANK_FEATURES
-
-    @property
-    def scale(self) -> float:
-        """Return 1: the effect is in standard deviations of the rank's normal score."""
-        return 1.0
-
-    def features(self, at: Coordinates) -> Singles:
-        """Return [n, 3]."""
-        return rank_features(ranks(log_distances(at.principal, self.precisions), self.scores))
+    def score(self, at: Coordinates) -> Floats:
+        """Return [n]."""
+        return log_distances(at.principal, self.precisions)
 
     def left_out_features(self, at: Coordinates, patients: Patients, scans: int) -> Singles:
         """Return [n, 3] of reference scans, each with its patient left out."""
         scores = left_out_log_distances(
             at.principal, self.precisions, patients=patients, scans=scans
         )
-        return rank_features(ranks(scores, self.scores))
+        return self.ranked(scores)
 
 
 def log_distances(principal: Singles, precisions: Floats) -> Floats:

@@ -8,14 +8,13 @@ then falls into the cell of its nearest centre.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
 from monitor.statistics.coordinates import Coordinates
+from monitor.statistics.distances import squared_distances
 from monitor.statistics.embeddings import Floats, Integers, Singles
-from monitor.statistics.novelty import squared_distances
-from monitor.statistics.patients import Patients
+from monitor.statistics.member import Member
 
 _STARTS = 4
 _ROUNDS = 20
@@ -52,27 +51,23 @@ class Cells:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Occupancy:
+class Occupancy(Member):
     """Indicators of cells over the root of their shares: a chi-squared distance.
 
-    Peaked, bare indicators: the cell that grew most.
+    Peaked, bare indicators: the cell that grew most. The effect is Pearson's phi, if peaked
+    that of one cell.
     """
 
-    name: str
     cells: Cells
-    weight: float
     peaked: bool = False
-    split: ClassVar[bool] = True
-    whitened: ClassVar[int] = 0
 
     @property
     def size(self) -> int:
         return len(self.cells.shares)
 
     @property
-    def scale(self) -> float:
-        """Return 1: the effect is Pearson's phi, if peaked that of one cell."""
-        return 1.0
+    def split(self) -> bool:
+        return True
 
     def features(self, at: Coordinates) -> Singles:
         """Return [n, k]."""
@@ -80,10 +75,6 @@ class Occupancy:
         if not self.peaked:
             indicators /= np.sqrt(self.cells.shares).astype(np.float32)
         return indicators
-
-    def left_out_features(self, at: Coordinates, patients: Patients, scans: int) -> Singles:  # noqa: ARG002
-        """Not asked of a split member; return the features."""
-        return self.features(at)
 
 
 def _drawn_in(points: Singles) -> Singles:

@@ -36,6 +36,10 @@ _CAUTION = 5.0
 class Comparison:
     """A window beside the reference, before any p-value."""
 
+    members: tuple[Member, ...]
+    layout: Layout
+    #: [n, D] of the scans
+    features: Singles
     #: patient sums about the reference's mean features
     sums: PatientSums
     #: [G] unbiased squared shifts of the mean feature
@@ -61,8 +65,13 @@ class Comparison:
             lengths[g] = max(float(growth.max()), 0.0)
         return lengths
 
+    @property
+    def weights(self) -> Floats:
+        """The members' say, [G]."""
+        return np.array([member.weight for member in self.members])
+
     def weekly_statistics(
-        self, effects: WeekEffects, traces: Floats, layout: Layout, *, share: float
+        self, effects: WeekEffects, traces: Floats, *, share: float
     ) -> Floats:
         """T by member beyond what ordinary weeks differ, [G].
 
@@ -71,11 +80,13 @@ class Comparison:
         traces : [G] variance of one scan's features
         share : sum of squares of the weeks' shares of the window: 1 for a window of one week
         """
-        added = share + effects.shared - 1.0
+        added = effects.variance(share)
         statistics = self.squared_shifts - effects.ratios * traces * added
         statistics /= (self.inverse_sizes + effects.ratios * added) * effects.inflations
         for g, growth in self.growths.items():
-            variances = self.inverse_sizes[g] + effects.feature_ratios[layout.part(g)] * added
+            variances = (
+                self.inverse_sizes[g] + effects.feature_ratios[self.layout.part(g)] * added
+            )
             statistics[g] = (growth / np.sqrt(variances)).max()
         return statistics
 
@@ -120,11 +131,14 @@ class Portfolio:
         # The reference's mean carries an error of its own, of this squared length.
         squared = sums.squared_shifts(layout) - self.traces * self.inverse_sizes
         return Comparison(
+            members=members,
+            layout=layout,
+            features=features,
             sums=sums,
             squared_shifts=squared,
             growths={
-                int(g): self._growths(sums, int(g), layout)
-                for g in np.flatnonzero(layout.peaked)
+                g: self._growths(sums, g, layout)
+                for g in np.flatnonzero(layout.peaked).tolist()
             },
             inverse_sizes=sums.inverse_sizes + self.inverse_sizes,
         )
@@ -151,16 +165,15 @@ class Portfolio:
 
         `week_share` is the sum of squares of the weeks' shares of the window.
         """
-        members = self.members
-        weights = np.array([member.weight for member in members])
         comparison = self.compare(window, patients)
-        p_value, log_p = self._judge(comparison.statistics, weights, patients.count)
-        singles = np.maximum(np.exp(log_p), self.null.least_p)
+        members, weights = comparison.members, comparison.weights
         statistics = comparison.statistics
+        p_value, log_p = self._judge(statistics, weights, patients.count)
+        singles = np.maximum(np.exp(log_p), self.null.least_p)
         lengths = comparison.lengths
         return Verdict(
             p_value=p_value,
-            week_p_value=self._week_p_value(comparison, weights, patients.count, week_share),
+            week_p_value=self._week_p_value(comparison, patients.count, week_share),
             detectors={
                 member.name: Detection(
                     p_value=float(singles[g]),
@@ -171,9 +184,9 @@ class Portfolio:
                 if member.weight > 0
             },
             leading=members[_leading(log_p, weights)].name,
-            effect=self._shift(comparison, members, patients.count),
+            effect=self._shift(comparison, patients.count),
             ordinary_effect=self._ordinary(members, week_share),
-            smallest_effect=self._smallest(comparison, members, weights, patients.count),
+            smallest_effect=self._smallest(comparison, patients.count),
             alpha=_ALPHA,
             scans=len(window),
             patients=patients.count,
@@ -187,22 +200,22 @@ class Portfolio:
         The parts add up to the unbiased squared distance between the window and the
         reference's mean feature; a scan that speaks against the shift counts negative.
         """
-        members = self.members
-        weights = np.array([member.weight for member in members])
         comparison = self.compare(window, patients)
+        weights = comparison.weights
         _, log_p = self._judge(comparison.statistics, weights, patients.count)
         leading = _leading(log_p, weights)
-        part = Layout.of(members).part(leading)
-        features = members[leading].features(self.fit.frame.coordinates(window))
+        part = comparison.layout.part(leading)
         if leading in comparison.growths:
-            cell = int(comparison.growths[leading].argmax())
-            features = features[:, cell : cell + 1]
-            part = slice(part.start + cell, part.start + cell + 1)
+            cell = part.start + int(comparison.growths[leading].argmax())
+            part = slice(cell, cell + 1)
         sums, masses = comparison.sums.sums[:, part], comparison.sums.masses
         others = sums.sum(axis=0, dtype=np.float64) - sums
         by_scan = patients.weights(self.dependence.pooled)[patients.codes]
         products = np.einsum(
-            "ij,ij->i", features - self.centre[part], others[patients.codes], dtype=np.float64
+            "ij,ij->i",
+            comparison.features[:, part] - self.centre[part],
+            others[patients.codes],
+            dtype=np.float64,
         )
         pairs = masses.sum() ** 2 - np.square(masses).sum()
         parts: Floats = by_scan * products / pairs
@@ -234,27 +247,25 @@ class Portfolio:
         )
 
     def _week_p_value(
-        self, comparison: Comparison, weights: Floats, patients: int, share: float
+        self, comparison: Comparison, patients: int, share: float
     ) -> float | None:
         if self.weeks is None:
             return None
-        statistics = comparison.weekly_statistics(
-            self.weeks, self.traces, Layout.of(self.members), share=share
-        )
-        return self._judge(statistics, weights, patients)[0]
+        statistics = comparison.weekly_statistics(self.weeks, self.traces, share=share)
+        return self._judge(statistics, comparison.weights, patients)[0]
 
     def _ordinary(self, members: Sequence[Member], share: float) -> float | None:
         """Return the shift of the mean that 19 of 20 ordinary weeks stay below."""
         if self.weeks is None:
             return None
-        g = [member.name for member in members].index(MEAN_SHIFT)
-        squared = self.weeks.ratios[g] * self.traces[g] * (share + self.weeks.shared - 1.0)
+        g = _described(members)
+        squared = self.weeks.ratios[g] * self.traces[g] * self.weeks.variance(share)
         reach = chi2.ppf(1.0 - _ALPHA, members[g].size) / members[g].size
         return float(np.sqrt(squared * reach))
 
-    def _shift(self, comparison: Comparison, members: Sequence[Member], patients: int) -> Shift:
-        g = [member.name for member in members].index(MEAN_SHIFT)
-        part = Layout.of(members).part(g)
+    def _shift(self, comparison: Comparison, patients: int) -> Shift:
+        g = _described(comparison.members)
+        part = comparison.layout.part(g)
         sums, masses = comparison.sums.sums[:, part], comparison.sums.masses
         difference = sums.sum(axis=0, dtype=np.float64) / masses.sum()
         # The window's own spread along the difference stands for the reference's, too.
@@ -271,15 +282,10 @@ class Portfolio:
             null_variance=float((null_deviation * comparison.inverse_sizes[g]) ** 2),
         )
 
-    def _smallest(
-        self,
-        comparison: Comparison,
-        members: Sequence[Member],
-        weights: Floats,
-        patients: int,
-    ) -> float:
+    def _smallest(self, comparison: Comparison, patients: int) -> float:
         # The portfolio rejects for certain when this member alone brings the evidence.
         g = self.design.directions.index(self.design.described)
+        weights = comparison.weights
         index = self.null.neighbours(patients)[0][0]
         draws = self.null.evidence[index]
         needed = float(draws[int(np.ceil((1.0 - _ALPHA) * len(draws))) - 1])
@@ -288,11 +294,16 @@ class Portfolio:
             alpha=float(weights[g] / weights.sum() * np.exp(-needed)),
             power=_POWER,
             inverse_size=float(comparison.inverse_sizes[g]),
-            directions=members[g].size,
+            directions=comparison.members[g].size,
             mean=float(tails.means[g]),
             deviation=float(tails.deviations[g]) * self._caution,
             skewness=float(tails.skewnesses[g]),
         )
+
+
+def _described(members: Sequence[Member]) -> int:
+    """Return the member that describes how far the mean moved."""
+    return [member.name for member in members].index(MEAN_SHIFT)
 
 
 def _leading(log_p: Floats, weights: Floats) -> int:

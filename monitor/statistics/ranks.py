@@ -7,15 +7,44 @@ asymmetry (the smooth test of Neyman 1937, *Skandinavisk Aktuarietidskrift* 20:1
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from dataclasses import dataclass
+
 import numpy as np
 from scipy.special import ndtri
 
+from monitor.statistics.coordinates import Coordinates
 from monitor.statistics.embeddings import Floats, Singles
+from monitor.statistics.member import Member
 
 # Falling weights: most of what changes a distance moves its location.
 _WEIGHTS = (1.0, 0.4, 0.2)
 #: features of each score
 RANK_FEATURES = len(_WEIGHTS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankedMember(Member):
+    """A member that compares the distribution of a score; effects are in normal scores."""
+
+    #: [m] the reference's own scores, rising
+    scores: Floats
+
+    @property
+    def size(self) -> int:
+        return RANK_FEATURES
+
+    @abstractmethod
+    def score(self, at: Coordinates) -> Floats:
+        """Return the score of scans that the map was not fitted on, [n]."""
+
+    def features(self, at: Coordinates) -> Singles:
+        """Return [n, 3]."""
+        return self.ranked(self.score(at))
+
+    def ranked(self, scores: Floats) -> Singles:
+        """Return the features of scores [n], [n, 3]."""
+        return rank_features(ranks(scores, self.scores))
 
 
 def ranks(scores: Floats, reference: Floats) -> Floats:

@@ -12,12 +12,10 @@ import numpy as np
 from scipy.linalg import eigh
 
 from monitor.statistics.embeddings import Flags, Singles
-from monitor.statistics.whitening import Moments, signed
+from monitor.statistics.whitening import VARIANCE_FLOOR, Moments, signed
 
 # What PCA-based drift detectors keep by default; the rest is what they reconstruct badly.
 _INSIDE_SHARE = 0.65
-# As in the whitening: float32 embeddings tell no smaller variance from rounding.
-_VARIANCE_FLOOR = 1e-7
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +41,7 @@ class Subspace:
         )
         variances, directions = variances[::-1], signed(directions)[:, ::-1]
         share = np.cumsum(variances) / np.trace(covariance)
-        floor = float(variances[0]) * _VARIANCE_FLOOR
+        floor = float(variances[0]) * VARIANCE_FLOOR
         return cls(
             mean=moments.embedding(moments.mean(groups)),
             directions=np.ascontiguousarray(directions, dtype=np.float32),

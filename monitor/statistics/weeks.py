@@ -43,10 +43,13 @@ class WeekEffects:
     #: [G] spread of past weeks' T over that of the null, at least 1
     inflations: Floats
 
-    @property
-    def shared(self) -> float:
-        """What the reference's own weeks add to a new week's variance."""
-        return 1.0 + 1.0 / self.weeks
+    def variance(self, share: float) -> float:
+        """Return the variance of a window against the reference, in variances of weeks.
+
+        The reference's own weeks add to the window's. `share` is the sum of squares of the
+        weeks' shares of the window: 1 for a window of one week.
+        """
+        return share + 1.0 / self.weeks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,28 +10,27 @@ chapter 8). The U-statistic of their mean is a Hotelling statistic that needs no
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
 from monitor.statistics.coordinates import Coordinates
 from monitor.statistics.embeddings import Floats, Singles
-from monitor.statistics.patients import Patients
+from monitor.statistics.member import Member
 
 _SHORTEST = np.float32(1e-12)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WhitenedMean:
-    """Whitened directions of scans, or (`directional=False`) whitened scans themselves."""
+class WhitenedMean(Member):
+    """Whitened directions of scans, or (`directional=False`) whitened scans themselves.
 
-    name: str
+    Reference scans keep their features: one that is taken out of the fit keeps its whitened
+    direction (Sherman & Morrison 1950), and only its length changes.
+    """
+
     #: [p] held-out variances of the first p principal directions
     variances: Floats
-    weight: float
     directional: bool = True
-    split: ClassVar[bool] = False
-    peaked: ClassVar[bool] = False
 
     @property
     def size(self) -> int:
@@ -55,11 +54,3 @@ class WhitenedMean:
         lengths = np.sqrt(np.einsum("ij,ij->i", white, white))
         white /= np.maximum(lengths, _SHORTEST)[:, None]
         return white
-
-    def left_out_features(self, at: Coordinates, patients: Patients, scans: int) -> Singles:  # noqa: ARG002
-        """Return the features as they are.
-
-        The mean needs no correction: a scan taken out of the fit keeps its whitened
-        direction (Sherman & Morrison 1950), and only its length changes.
-        """
-        return self.features(at)

@@ -19,9 +19,9 @@ from registry.errors import EmbeddingsError
 # float32 squares overflow beyond 1.8e19; scans this many times as large as the reference's
 # own are as far away as any statistic can tell.
 _FARTHEST = np.float32(1e6)
-# The least variance that is told from rounding, relative to the largest: float32 embeddings
-# carry 24 bits, so differences of two carry about 1e-7 of the variance.
-_VARIANCE_FLOOR = 1e-7
+#: The least variance that is told from rounding, relative to the largest: float32 embeddings
+#: carry 24 bits, so differences of two carry about 1e-7 of the variance.
+VARIANCE_FLOOR = 1e-7
 # Directions averaged to each side: few enough for the spectrum to be straight over them.
 _SMOOTHING_REACH = 5
 _SMOOTHING_SHARE = 64
@@ -166,4 +166,4 @@ def smooth_spectrum(held_out: Floats, *, rank: int) -> Floats:
     if rank < len(logs):
         smooth[rank:] = np.log(max(float(held_out[rank:].mean()), np.finfo(np.float64).tiny))
     falling: Floats = np.exp(isotonic_regression(smooth, increasing=False).x)
-    return falling.clip(min=falling[0] * _VARIANCE_FLOOR)
+    return falling.clip(min=falling[0] * VARIANCE_FLOOR)

@@ -85,6 +85,19 @@ def promoted(retraining: Retraining, run: int) -> VersionRow:
         return promote(session, runs.require_run(session, run), by=MEI, at=retraining.now)
 
 
+def restrict(retraining: Retraining) -> None:
+    with retraining.database.transaction() as session:
+        serving.withhold(
+            session,
+            model=MODEL,
+            kind=Withholding.RESTRICT,
+            subgroup=SUBGROUP,
+            reason="test",
+            actor="test",
+            at=retraining.now,
+        )
+
+
 def signed_run(retraining: Retraining) -> int:
     run = retraining.run_awaiting_approval()
     sign(retraining, run)
@@ -96,16 +109,7 @@ def test_a_promotion_moves_champion_run_episode_and_restriction_together(
 ) -> None:
     episode = retraining.open_episode(impact=Impact.MEASURED)
     run = retraining.run_awaiting_approval(episode=episode)
-    with retraining.database.transaction() as session:
-        serving.withhold(
-            session,
-            model=MODEL,
-            kind=Withholding.RESTRICT,
-            subgroup=SUBGROUP,
-            reason="test",
-            actor="test",
-            at=retraining.now,
-        )
+    restrict(retraining)
     sign(retraining, run)
     assert promoted(retraining, run).number == 2
     after = standing(retraining, run)
@@ -123,16 +127,7 @@ def test_a_rollback_puts_back_the_restriction_that_the_promotion_had_lifted(
 ) -> None:
     episode = retraining.open_episode(impact=Impact.MEASURED)
     run = retraining.run_awaiting_approval(episode=episode)
-    with retraining.database.transaction() as session:
-        serving.withhold(
-            session,
-            model=MODEL,
-            kind=Withholding.RESTRICT,
-            subgroup=SUBGROUP,
-            reason="test",
-            actor="test",
-            at=retraining.now,
-        )
+    restrict(retraining)
     sign(retraining, run)
     promoted(retraining, run)
     with retraining.database.transaction() as session:

@@ -8,6 +8,7 @@ p-value differ by more than three standard errors in 0.3 % of cases.
 from __future__ import annotations
 
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,4 @@ def _bandwidth(
 
 def run(*, inputs: int) -> None:
     """Measure every peer that lacks."""
-    results = Results("agreement")
-    for test in list(results.missing(PERMUTATIONS)):
-        results.add(test, **measure(test, inputs=inputs))
+    Results("agreement").measure(PERMUTATIONS, partial(measure, inputs=inputs))

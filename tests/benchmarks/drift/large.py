@@ -29,8 +29,9 @@ print(json.dumps({"seconds": seconds, "peak_gb": peak}))
 """
 
 
-def measure(scans: int) -> dict[str, float]:
-    """Fit once in a process of its own, the embeddings in a file."""
+def measure(key: str) -> dict[str, float]:
+    """Fit so many scans once in a process of its own, the embeddings in a file."""
+    scans = int(key)
     world = next(iter(worlds().values()))
     rng = np.random.default_rng(scans)
     with tempfile.TemporaryDirectory() as folder:
@@ -51,6 +52,4 @@ def measure(scans: int) -> dict[str, float]:
 
 def run() -> None:
     """Measure every size that lacks."""
-    results = Results("large")
-    for key in list(results.missing(map(str, SIZES))):
-        results.add(key, **measure(int(key)))
+    Results("large").measure(map(str, SIZES), measure)

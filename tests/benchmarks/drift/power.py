@@ -12,7 +12,6 @@ from __future__ import annotations
 import tempfile
 import zlib
 from collections.abc import Callable, Mapping
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -117,11 +116,7 @@ def measure(key: str) -> dict[str, Any]:
 
 def run(*, references: int, processes: int) -> None:
     """Measure every unit that lacks, several at once."""
-    results = Results("power")
-    keys = list(results.missing(units(references=references)))
-    with get_context("spawn").Pool(processes) as pool:
-        for key, facts in zip(keys, pool.imap(measure, keys), strict=True):
-            results.add(key, **facts)
+    Results("power").measure(units(references=references), measure, processes=processes)
 
 
 def _mmd(reference: Singles, window: Singles) -> float:

@@ -51,9 +51,7 @@ def measure(key: str) -> dict[str, Any]:
 
 def run(*, references: int, encoders: Sequence[str] = ENCODERS) -> None:
     """Measure every unit that lacks."""
-    results = Results("real")
-    for key in list(results.missing(units(references=references, encoders=encoders))):
-        results.add(key, **measure(key))
+    Results("real").measure(units(references=references, encoders=encoders), measure)
 
 
 def _children(real: RealEmbeddings, rng: np.random.Generator) -> dict[str, Any]:

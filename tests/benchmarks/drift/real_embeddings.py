@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -57,21 +58,19 @@ def real_embeddings(encoder: str, folder: Path) -> RealEmbeddings:
     order = np.random.default_rng(0).permutation(len(sample.children))
     children = [sample.children[i] for i in order]
     magnetic = [dcmread(path) for path in _magnetic_files()]
-    images = {
-        "children": [
+    # Rendered only where their embeddings are not kept yet.
+    images: dict[str, Callable[[], list[Singles]]] = {
+        "children": lambda: [
             OLD_SOFTWARE.render(_scaled(one.pixels), seed=one.index) for one in children
         ],
-        "touched": [
+        "touched": lambda: [
             TOUCHED_SOFTWARE.render(_scaled(one.pixels), seed=one.index)
             for one in children[:TOUCHED]
         ],
-        "adults": [one.pixels.astype(np.float32) / 255 for one in sample.adults],
-        "magnetic": [_windowed(ds.pixel_array) for ds in magnetic],
+        "adults": lambda: [one.pixels.astype(np.float32) / 255 for one in sample.adults],
+        "magnetic": lambda: [_windowed(ds.pixel_array) for ds in magnetic],
     }
-    parts = {
-        name: _embedded(encoder, name, [_sized(image) for image in many], folder)
-        for name, many in images.items()
-    }
+    parts = {name: _embedded(encoder, name, many, folder) for name, many in images.items()}
     return RealEmbeddings(
         **parts,
         pneumonia=np.array([one.pneumonia for one in children], dtype=bool),
@@ -104,11 +103,13 @@ def _sized(image: Singles) -> Singles:
     return np.clip(np.asarray(resized, dtype=np.float32), 0, 1)
 
 
-def _embedded(encoder: str, name: str, images: list[Singles], folder: Path) -> Singles:
+def _embedded(
+    encoder: str, name: str, images: Callable[[], list[Singles]], folder: Path
+) -> Singles:
     target = folder / f"{encoder}-{name}.npy"
     if not target.exists():
         source = folder / f"{encoder}-{name}-images.npy"
-        np.save(source, np.stack(images))
+        np.save(source, np.stack([_sized(image) for image in images()]))
         ours = encoder == "mobilenet"
         python = sys.executable if ours else ENVIRONMENTS / encoder / "bin" / "python"
         with as_file(files("api.demo") / "encoder") as weights:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from plots import plot
 from results import RESULTS, Results
 from speed import SIZES
 from worlds import SHIFTS, worlds
@@ -35,7 +36,7 @@ def write(*, folder: Path = RESULTS, readme: Path | None = README) -> str:
     figures = {name: facts for name, (_, facts) in sections.items()}
     document = json.dumps(figures, indent=1, sort_keys=True)
     (folder / "summary.json").write_text(document + "\n", encoding="utf-8")
-    _plot(figures, folder)
+    plot(figures, folder)
     if readme is not None:
         page = readme.read_text(encoding="utf-8")
         before, rest = page.split(_BEGIN)
@@ -422,45 +423,3 @@ def _real(rows: Sequence[Mapping[str, Any]]) -> tuple[str, dict[str, Any]]:
             "",
         ]
     return "\n".join(lines), facts
-
-
-def _plot(figures: Mapping[str, Any], folder: Path) -> None:
-    import matplotlib as mpl
-
-    mpl.use("svg")
-    # The same figures give the same bytes.
-    mpl.rcParams["svg.hashsalt"] = "driftward"
-    from matplotlib import pyplot as plt
-
-    cells = figures["type_one"]
-    if cells:
-        figure, axes = plt.subplots(figsize=(8, 3.2), layout="constrained")
-        rates = [cell["rate"] for cell in cells]
-        axes.errorbar(
-            range(len(cells)), rates, yerr=[2 * cell["error"] for cell in cells],
-            fmt="o", ms=3, lw=0.8, color="#1f5a7a",
-        )  # fmt: skip
-        axes.axhline(LEVEL, color="0.5", lw=0.8)
-        axes.axhline(0.065, color="#b3261e", lw=0.8, ls="--")
-        axes.set(ylim=(0, 0.1), ylabel="rejected at .05", xlabel="cells, in the table's order")
-        axes.set_title("False alarms, ± 2 standard errors; dashed: the limit", fontsize=9)
-        figure.savefig(folder / "type_one.svg", metadata={"Date": None})
-        plt.close(figure)
-    for world, facts in figures["power"].items():
-        figure, axes = plt.subplots(figsize=(8, 3.2), layout="constrained")
-        positions = np.arange(len(SHIFTS))
-        peers = {name: p for name, p in facts["peers"].items() if name != "clusters"}
-        axes.bar(
-            positions - 0.2, [facts["portfolio"][shift][0] for shift in SHIFTS],
-            width=0.38, label="portfolio", color="#1f5a7a",
-        )  # fmt: skip
-        axes.bar(
-            positions + 0.2, [max(p[shift] for p in peers.values()) for shift in SHIFTS],
-            width=0.38, label="best peer on this shift alone", color="#c9a227",
-        )  # fmt: skip
-        axes.set_xticks(positions, SHIFTS)
-        axes.set(ylim=(0, 1), ylabel="found at .05")
-        axes.set_title(f"World {world}: reference 2,000, window 200", fontsize=9)
-        axes.legend(frameon=False, fontsize=8)
-        figure.savefig(folder / f"power-{world}.svg", metadata={"Date": None})
-        plt.close(figure)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,23 @@ class Results:
         """Yield the keys that are not measured yet."""
         done = {row["key"] for row in self.rows()}
         return (key for key in keys if key not in done)
+
+    def measure(
+        self,
+        keys: Iterable[str],
+        measured: Callable[[str], Mapping[str, Any]],
+        *,
+        processes: int = 1,
+    ) -> None:
+        """Measure what is missing, several at once, and keep each as it comes."""
+        lacking = list(self.missing(keys))
+        if processes == 1:
+            for key in lacking:
+                self.add(key, **measured(key))
+            return
+        with get_context("spawn").Pool(processes) as pool:
+            for key, facts in zip(lacking, pool.imap(measured, lacking), strict=True):
+                self.add(key, **facts)
 
     def add(self, key: str, **facts: Any) -> None:
         """Keep what was measured of a unit."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +40,10 @@ TESTS = {
 }
 
 
-def measure(
-    reference: int, window: int, tests: Sequence[str], *, rounds: int
-) -> dict[str, Any]:
+def measure(key: str, *, rounds: int) -> dict[str, Any]:
     """Return each test's seconds of every round, of its fit, and its peak memory in GB."""
+    reference, window = map(int, key.split("/"))
+    tests = TESTS[reference, window]
     world = next(iter(worlds().values()))
     rng = np.random.default_rng(reference)
     scans = world.scans(reference, rng)
@@ -62,9 +63,5 @@ def measure(
 
 def run(*, rounds: int, sizes: Sequence[tuple[int, int]] = SIZES) -> None:
     """Measure every size that lacks."""
-    results = Results("speed")
     keys = [f"{reference}/{window}" for reference, window in sizes]
-    for key in list(results.missing(keys)):
-        reference, window = map(int, key.split("/"))
-        facts = measure(reference, window, TESTS[reference, window], rounds=rounds)
-        results.add(key, **facts)
+    Results("speed").measure(keys, partial(measure, rounds=rounds))

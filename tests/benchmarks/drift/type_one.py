@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
-from multiprocessing import get_context
 from time import process_time
 
 import numpy as np
@@ -93,8 +92,5 @@ def measure(key: str) -> dict[str, object]:
 
 def run(*, references: int, processes: int, sizes: tuple[int, ...] = tuple(SIZES)) -> None:
     """Measure every unit that lacks, several at once."""
-    results = Results("type_one")
-    keys = list(results.missing(units(references=references, sizes=sizes)))
-    with get_context("spawn").Pool(processes) as pool:
-        for key, facts in zip(keys, pool.imap(measure, keys), strict=True):
-            results.add(key, **facts)
+    keys = units(references=references, sizes=sizes)
+    Results("type_one").measure(keys, measure, processes=processes)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
-from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
@@ -89,8 +88,4 @@ def measure(key: str) -> dict[str, Any]:
 
 def run(*, references: int, processes: int) -> None:
     """Measure every unit that lacks, several at once."""
-    results = Results("week_effects")
-    keys = list(results.missing(units(references=references)))
-    with get_context("spawn").Pool(processes) as pool:
-        for key, facts in zip(keys, pool.imap(measure, keys), strict=True):
-            results.add(key, **facts)
+    Results("week_effects").measure(units(references=references), measure, processes=processes)

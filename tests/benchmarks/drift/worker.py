@@ -39,7 +39,13 @@ def _one_torch_thread():
     return torch
 
 
-class AlibiMMD:
+class _Alibi:
+    def check(self, window):
+        data = self.test.predict(window)["data"]
+        return {"p_value": float(data["p_val"]), "score": float(data["distance"])}
+
+
+class AlibiMMD(_Alibi):
     def fit(self, reference):
         _one_torch_thread()
         from alibi_detect.cd import MMDDrift
@@ -49,18 +55,13 @@ class AlibiMMD:
         )
 
     def check(self, window):
-        data = self.test.predict(window)["data"]
-        sigma = float(
-            np.sqrt(self.test._detector.kernel.sigma.detach().numpy() ** 2).ravel()[0]
-        )
-        return {
-            "p_value": float(data["p_val"]),
-            "score": float(data["distance"]),
-            "sigma": sigma,
-        }
+        answer = super().check(window)
+        # The bandwidth that it chose, so that others can take the same.
+        sigma = self.test._detector.kernel.sigma.detach().numpy()
+        return {**answer, "sigma": float(np.abs(sigma).ravel()[0])}
 
 
-class AlibiLSDD:
+class AlibiLSDD(_Alibi):
     def fit(self, reference):
         _one_torch_thread()
         from alibi_detect.cd import LSDDDrift
@@ -68,10 +69,6 @@ class AlibiLSDD:
         self.test = LSDDDrift(
             reference, backend="pytorch", n_permutations=PERMUTATIONS, device="cpu"
         )
-
-    def check(self, window):
-        data = self.test.predict(window)["data"]
-        return {"p_value": float(data["p_val"]), "score": float(data["distance"])}
 
 
 class AlibiKS:
@@ -89,7 +86,7 @@ class AlibiKS:
         }
 
 
-class AlibiClassifier:
+class AlibiClassifier(_Alibi):
     def fit(self, reference):
         from alibi_detect.cd import ClassifierDrift
         from sklearn.linear_model import LogisticRegression
@@ -102,10 +99,6 @@ class AlibiClassifier:
             n_folds=3,
             binarize_preds=False,
         )
-
-    def check(self, window):
-        data = self.test.predict(window)["data"]
-        return {"p_value": float(data["p_val"]), "score": float(data["distance"])}
 
 
 class TorchdriftMMD:

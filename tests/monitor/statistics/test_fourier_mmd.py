@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from monitor.statistics.coordinates import Coordinates
-from monitor.statistics.fourier_mmd import FourierMMD, Space, median_distance
+from monitor.statistics.distances import median_distance
+from monitor.statistics.fourier_mmd import FourierMMD, Space
 from monitor.statistics.patients import Patients
 
 PRECISIONS = np.array([1.0, 2.0, 5.0, 0.5], dtype=np.float32)

@@ -8,7 +8,8 @@ from scipy.spatial.distance import cdist
 from scipy.stats import norm
 
 from monitor.statistics.coordinates import Coordinates
-from monitor.statistics.novelty import Novelty, log_nearest, squared_distances
+from monitor.statistics.distances import squared_distances
+from monitor.statistics.novelty import Novelty, log_nearest
 from monitor.statistics.patients import Patients
 
 

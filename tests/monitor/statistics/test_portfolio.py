@@ -138,7 +138,7 @@ def test_weekly_statistics_take_ordinary_weeks_off_the_shift_and_add_them_to_its
         feature_ratios=np.linspace(0.0, 0.05, int(layout.edges[-1])),
         inflations=np.linspace(1.0, 1.5, members),
     )
-    weekly = comparison.weekly_statistics(effects, portfolio.traces, layout, share=share)
+    weekly = comparison.weekly_statistics(effects, portfolio.traces, share=share)
     (peaked,) = comparison.growths
     for g in range(members):
         added = share + 1 / 10
@@ -165,7 +165,7 @@ def test_weeks_that_do_not_differ_change_no_statistic(
         feature_ratios=np.zeros(int(layout.edges[-1])),
         inflations=np.ones(layout.members),
     )
-    weekly = comparison.weekly_statistics(still, portfolio.traces, layout, share=1.0)
+    weekly = comparison.weekly_statistics(still, portfolio.traces, share=1.0)
     assert weekly == pytest.approx(comparison.statistics)
 
 

@@ -132,7 +132,7 @@ def test_effects_are_those_of_double_sums_week_by_week(
     shifts, inverse, growth = (np.stack(part) for part in zip(*parts, strict=True))
     ratios = with_error(shifts / (TRACES * 1.25))
     assert effects.weeks == 5
-    assert effects.shared == 1.2
+    assert effects.variance(1.0) == 1.2
     assert effects.ratios[:2] == pytest.approx(ratios[:2], rel=1e-3)
     assert effects.ratios[2] == 0.0
     by_feature = with_error((growth**2 - inverse[:, 2:]) / 1.25)
