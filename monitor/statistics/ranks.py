@@ -64,8 +64,8 @@ def rank_features(ranks: Floats) -> Singles:
 
     Examples
     --------
-    >>> rank_features(np.array([0.5, 0.9])).round(2).tolist()
-    [[0.0, -0.45, -0.0], [1.28, 0.41, 0.04]]
+    >>> rank_features(np.array([0.5, 0.9])).astype(float).round(2).tolist()
+    [[0.0, -0.45, 0.0], [1.28, 0.41, 0.04]]
     """
     u = 2.0 * ranks - 1.0
     location, spread, asymmetry = _WEIGHTS
