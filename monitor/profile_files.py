@@ -21,7 +21,7 @@ from registry.errors import BadInputError, IntegrityError, NotFoundError
 
 _TENSORS = "profile.safetensors"
 _FACTS = "profile.json"
-_FORMAT = 2
+_FORMAT = 3
 
 
 def write_profile(directory: Path, portfolio: Portfolio, facts: Mapping[str, Any]) -> None:
@@ -46,6 +46,7 @@ def write_profile(directory: Path, portfolio: Portfolio, facts: Mapping[str, Any
             "fit.residuals": fit.residuals,
             "fit.landmarks": fit.landmarks,
             "fit.novelties": fit.novelties,
+            "cells.precisions": fit.cells.precisions,
             "cells.centres": fit.cells.centres,
             "cells.shares": fit.cells.shares,
             "dependence.correlations": portfolio.dependence.correlations,
@@ -79,6 +80,7 @@ def write_profile(directory: Path, portfolio: Portfolio, facts: Mapping[str, Any
         "distance": design.distance,
         "leading_distance": design.leading_distance,
         "leading": design.leading,
+        "cells": design.cells,
         "inside": subspace.inside,
         "patients": portfolio.patients,
         "null_patients": null.patients,
@@ -141,6 +143,7 @@ def read_profile(directory: Path) -> tuple[Portfolio, dict[str, Any]]:
                 leading_frequencies=tensors["design.leading_frequencies"],
                 leading_distance=float(facts["leading_distance"]),
                 leading=int(facts["leading"]),
+                cells=int(facts["cells"]),
             ),
             fit=_read_fit(facts, tensors),
             dependence=Dependence(correlations=tensors["dependence.correlations"]),
@@ -191,5 +194,9 @@ def _read_fit(facts: Mapping[str, Any], tensors: Mapping[str, Any]) -> Fit:
         residuals=tensors["fit.residuals"],
         landmarks=tensors["fit.landmarks"],
         novelties=tensors["fit.novelties"],
-        cells=Cells(centres=tensors["cells.centres"], shares=tensors["cells.shares"]),
+        cells=Cells(
+            precisions=tensors["cells.precisions"],
+            centres=tensors["cells.centres"],
+            shares=tensors["cells.shares"],
+        ),
     )

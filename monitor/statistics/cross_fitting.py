@@ -18,8 +18,6 @@ from monitor.statistics.design import (
     SHAPING_SHARE,
     Design,
     Fit,
-    cell_count,
-    cell_points,
     landmark_count,
     subspace_size,
 )
@@ -117,7 +115,9 @@ def fit_portfolio(
     frame = source.frame(source.basis())
     some = source.some_rows(np.arange(len(embeddings)), rng=sample)
     at = frame.coordinates(embeddings[some])
-    design = Design.of(frame.basis, spectrum, at, patients=patients.count, rng=choices)
+    design = Design.of(
+        frame.basis, spectrum, at, source.shaping[some], patients=patients.count, rng=choices
+    )
     fit = _fit(source, frame, some, at, design, fitted=len(embeddings), rng=choices)
     members = design.members(fit)
     layout = Layout.of(members)
@@ -224,7 +224,7 @@ def _fit(
         residuals=np.sort(log_residuals(at)[~shaping]),
         landmarks=landmarks,
         novelties=np.sort(log_nearest(at, landmarks)[~shaping]),
-        cells=Cells.of(cell_points(points), cells=cell_count(source.patients.count), rng=rng),
+        cells=Cells.of(at, design.cell_precisions, count=design.cells, rng=rng),
     )
 
 

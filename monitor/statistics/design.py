@@ -8,12 +8,12 @@ import numpy as np
 
 from monitor.statistics.coordinates import Coordinates, Frame
 from monitor.statistics.distances import median_distance
-from monitor.statistics.embeddings import Floats, Singles
+from monitor.statistics.embeddings import Flags, Floats, Singles
 from monitor.statistics.fourier_mmd import FourierMMD, Space
 from monitor.statistics.log_mahalanobis import LogMahalanobis, left_out_log_distances
 from monitor.statistics.member import Member
 from monitor.statistics.novelty import Novelty
-from monitor.statistics.occupancy import Cells, Occupancy
+from monitor.statistics.occupancy import Cells, Occupancy, count_cells
 from monitor.statistics.patients import Patients
 from monitor.statistics.residual import Residual
 from monitor.statistics.variances import Variances
@@ -30,16 +30,15 @@ _SCALES = ("fine", "middle", "coarse")
 SHAPING_SHARE = 0.4
 _LARGEST_SUBSPACE = 64
 _MOST_LANDMARKS = 512
-_MOST_CELLS = 16
 _CELL_DIRECTIONS = 32
 _SHAPING_PATIENTS_PER_CELL = 25
 # A member's share of the level. Four carry the portfolio, each the best that was found for
 # one kind of shift; the others overlap with them and pay off where the four are blind.
 _WEIGHTS = {
     "whitened-mean-16": 0.2,
-    "whitened-mean-64": 0.7,
+    "whitened-mean-64": 0.6,
     "whitened-mean-256": 0.2,
-    "whitened-mean-all": 3.0,
+    "whitened-mean-all": 3.5,
     "fourier-mmd-narrow": 0.15,
     "fourier-mmd-wide": 0.15,
     "fourier-mmd-leading-narrow": 0.15,
@@ -52,7 +51,7 @@ _WEIGHTS = {
     "novelty": 0.15,
     "variances": 0.15,
     "occupancy": 0.2,
-    "occupancy-peak": 2.5,
+    "occupancy-peak": 3.5,
 }
 #: the member that describes how far the mean moved, and has no say
 MEAN_SHIFT = "mean-shift"
@@ -94,8 +93,10 @@ class Design:
     leading_frequencies: Singles
     #: typical distance of two scans along these directions, in standard deviations
     leading_distance: float
-    #: leading directions along which cells, landmarks and variances are found
+    #: leading directions along which landmarks and variances are found
     leading: int
+    #: number of cells of occupancy
+    cells: int
 
     @classmethod
     def of(
@@ -103,6 +104,7 @@ class Design:
         basis: Eigenbasis,
         spectrum: Floats,
         sample: Coordinates,
+        shaping: Flags,
         *,
         patients: int,
         rng: np.random.Generator,
@@ -113,7 +115,8 @@ class Design:
         ----------
         basis : of the whole reference
         spectrum : [d] held-out variances
-        sample : some of the reference's scans, for the bandwidths
+        sample : some of the reference's scans, for bandwidths and the number of cells
+        shaping : [n] whether a scan of the sample is a shaping patient's
         patients : in the reference
         """
         dimension = len(spectrum)
@@ -123,6 +126,7 @@ class Design:
         frequencies = rng.standard_normal((dimension, _FREQUENCIES), dtype=np.float32)
         # What bends to its scans stays far smaller than their number.
         kernel = min(int(np.clip(patients // 40, 6, 48)), sample.leading.shape[1])
+        leading = min(int(np.clip(patients // 20, 8, 64)), sample.leading.shape[1])
         return cls(
             spectrum=spectrum,
             directions=directions,
@@ -132,8 +136,20 @@ class Design:
             distance=median_distance(sample.centred[some]),
             leading_frequencies=rng.standard_normal((kernel, _FREQUENCIES), dtype=np.float32),
             leading_distance=median_distance(sample.leading[some, :kernel]),
-            leading=min(int(np.clip(patients // 20, 8, 64)), sample.leading.shape[1]),
+            leading=leading,
+            cells=count_cells(
+                sample,
+                shaping,
+                _cell_precisions(spectrum, leading),
+                most=int(SHAPING_SHARE * patients) // _SHAPING_PATIENTS_PER_CELL,
+                rng=rng,
+            ),
         )
+
+    @property
+    def cell_precisions(self) -> Singles:
+        """1 / standard deviation along the directions in which cells are found, [p]."""
+        return _cell_precisions(self.spectrum, self.leading)
 
     def left_out_scores(
         self, principal: Singles, variances: Floats, *, patients: Patients, scans: int
@@ -245,15 +261,9 @@ def landmark_count(scans: int) -> int:
     return min(scans, _MOST_LANDMARKS)
 
 
-def cell_points(leading: Singles) -> Singles:
-    """Return the coordinates along which cells are found, of the leading ones [n, q]."""
-    return leading[:, :_CELL_DIRECTIONS]
-
-
-def cell_count(patients: int) -> int:
-    """Return into how many cells a reference of so many patients is divided."""
-    shaping = int(patients * SHAPING_SHARE)
-    return int(np.clip(shaping // _SHAPING_PATIENTS_PER_CELL, 4, _MOST_CELLS))
+def _cell_precisions(spectrum: Floats, leading: int) -> Singles:
+    count = min(leading, _CELL_DIRECTIONS)
+    return (1.0 / np.sqrt(spectrum[:count])).astype(np.float32)
 
 
 def _ridges(

@@ -1,8 +1,12 @@
 """Occupancy of cells: which kinds of scans come more often, and which less.
 
-The shaping patients' scans are clustered along their leading directions (k-means, Lloyd
-1982, seeded by D^2 sampling with several trials, Arthur & Vassilvitskii 2007); every scan
-then falls into the cell of its nearest centre.
+Scans are clustered along the first whitened directions (k-means, Lloyd 1982, seeded by D^2
+sampling with several trials, Arthur & Vassilvitskii 2007); every scan then falls into the
+cell of its nearest centre. How many cells there are is read from the silhouette (Rousseeuw
+1987, *J. Comput. Appl. Math.* 20:53-65) of scans of patients that did not shape them.
+
+A cell's borders bend to the scans that it was fitted on, but their number in it hardly
+does: the reference's shares are taken over all its scans (docs/decisions/0005).
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ import numpy as np
 
 from monitor.statistics.coordinates import Coordinates
 from monitor.statistics.distances import squared_distances
-from monitor.statistics.embeddings import Floats, Integers, Singles
+from monitor.statistics.embeddings import Flags, Floats, Integers, Singles
 from monitor.statistics.member import Member
 
 _STARTS = 4
@@ -21,30 +25,38 @@ _ROUNDS = 20
 # Points farther out than this, in typical lengths, are drawn in: else cells are spent on
 # single far scans.
 _REACH = np.float32(1.2)
+# Beyond as many cells a doubled one stands out less than the largest of the rest.
+_COUNTS = (4, 6, 8, 10, 12, 16, 20, 24)
+# Scans, shaping and others each, that the number of cells is read from.
+_SCANS = 2000
 # Scans added to each cell before its share is estimated, so that none is empty.
 _PSEUDO_COUNT = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cells:
-    """Centres of cells, and the share of shaping scans in each."""
+    """Centres of cells, and how many scans lie in each."""
 
-    #: [k, p] along the leading directions
+    #: [p] 1 / standard deviation along the first principal directions
+    precisions: Singles
+    #: [k, p] in standard deviations along them
     centres: Singles
-    #: [k] adding to one
+    #: [k] share of fitted scans in each, adding to one
     shares: Floats
 
     @classmethod
-    def of(cls, points: Singles, *, cells: int, rng: np.random.Generator) -> Cells:
-        """Cluster scans [n, p] given along the leading directions."""
-        near = _drawn_in(points)
-        centres = _k_means(near, cells, rng)
-        counts = np.bincount(_nearest(near, centres), minlength=len(centres)) + _PSEUDO_COUNT
-        return cls(centres=centres, shares=counts / counts.sum())
+    def of(
+        cls, at: Coordinates, precisions: Singles, *, count: int, rng: np.random.Generator
+    ) -> Cells:
+        """Cluster scans along as many directions as there are precisions [p]."""
+        points = _points(at.principal, precisions)
+        centres = _k_means(points, count, rng)
+        counts = np.bincount(_nearest(points, centres), minlength=count) + _PSEUDO_COUNT
+        return cls(precisions=precisions, centres=centres, shares=counts / counts.sum())
 
     def one_hot(self, at: Coordinates) -> Singles:
         """Return the cell of each scan as an indicator, [n, k]."""
-        cell = _nearest(_drawn_in(at.leading[:, : self.centres.shape[1]]), self.centres)
+        cell = _nearest(_points(at.principal, self.precisions), self.centres)
         indicators = np.zeros((len(cell), len(self.centres)), dtype=np.float32)
         indicators[np.arange(len(cell)), cell] = 1.0
         return indicators
@@ -65,10 +77,6 @@ class Occupancy(Member):
     def size(self) -> int:
         return len(self.cells.shares)
 
-    @property
-    def split(self) -> bool:
-        return True
-
     def features(self, at: Coordinates) -> Singles:
         """Return [n, k]."""
         indicators = self.cells.one_hot(at)
@@ -77,11 +85,45 @@ class Occupancy(Member):
         return indicators
 
 
-def _drawn_in(points: Singles) -> Singles:
+def count_cells(
+    at: Coordinates,
+    shaping: Flags,
+    precisions: Singles,
+    *,
+    most: int,
+    rng: np.random.Generator,
+) -> int:
+    """Return the number of cells, at most `most`, in which scans that shape none sit best.
+
+    Judged by how much nearer a scan is to its cell's centre than to the next one (the
+    silhouette with centres in place of members), on average.
+
+    Parameters
+    ----------
+    shaping : [n] which scans the cells are fitted on; the others judge
+    precisions : [p] as in `Cells`
+    """
+    points, judges = (
+        _points(at.principal[rng.permutation(np.flatnonzero(which))[:_SCANS]], precisions)
+        for which in (shaping, ~shaping)
+    )
+    counts = [count for count in _COUNTS if count <= most] or [_COUNTS[0]]
+    return max(counts, key=lambda count: _silhouette(judges, _k_means(points, count, rng)))
+
+
+def _silhouette(points: Singles, centres: Singles) -> float:
+    squared = np.maximum(squared_distances(points, centres), 0.0)
+    own, following = np.sqrt(np.partition(squared, 1, axis=1)[:, :2].T)
+    return float(np.mean(1.0 - own / np.maximum(following, 1e-12), dtype=np.float64))
+
+
+def _points(principal: Singles, precisions: Singles) -> Singles:
+    """Return scans along the first directions, far ones drawn in, [n, p]."""
+    points = principal[:, : len(precisions)] * precisions
     lengths = np.sqrt(np.einsum("ij,ij->i", points, points))
-    farthest = _REACH * np.float32(np.sqrt(points.shape[1]))
-    drawn: Singles = points * np.minimum(1.0, farthest / np.maximum(lengths, 1e-12))[:, None]
-    return drawn
+    farthest = _REACH * np.float32(np.sqrt(len(precisions)))
+    points *= np.minimum(1.0, farthest / np.maximum(lengths, 1e-12))[:, None]
+    return points
 
 
 def _nearest(points: Singles, centres: Singles) -> Integers:

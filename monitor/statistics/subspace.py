@@ -1,6 +1,6 @@
 """Leading principal directions of some of a reference's patients.
 
-Maps that bend to the scans they were fitted on (cells, landmarks, squared coordinates) are
+Maps that bend to the scans they were fitted on (landmarks, squared coordinates) are
 fitted on the *shaping* patients, and see scans along these patients' own directions.
 """
 

@@ -13,8 +13,6 @@ from monitor.statistics.cross_fitting import fit_portfolio
 from monitor.statistics.design import (
     MEAN_SHIFT,
     Design,
-    cell_count,
-    cell_points,
     landmark_count,
     subspace_size,
 )
@@ -207,7 +205,8 @@ def test_variances_are_cut_squares_along_the_leading_directions(seen: Seen) -> N
 def test_occupancy_is_the_nearest_centre_of_scans_within_reach(seen: Seen) -> None:
     cells = seen.portfolio.fit.cells
     p = cells.centres.shape[1]
-    points = seen.leading[:, :p]
+    assert p == min(32, seen.design.leading)
+    points = seen.principal[:, :p] / np.sqrt(seen.design.spectrum[:p])
     lengths = np.linalg.norm(points, axis=1)
     near = points * np.minimum(1.0, 1.2 * np.sqrt(p) / lengths)[:, None]
     one_hot = np.eye(len(cells.centres))[cdist(near, cells.centres).argmin(axis=1)]
@@ -260,7 +259,9 @@ def designed(*, dimension: int, patients: int) -> Design:
     )
     leading = few[:, : subspace_size(dimension, patients)]
     sample = Coordinates(centred=few, principal=few, leading=leading, outside=np.ones(60))
-    return Design.of(basis, np.ones(dimension), sample, patients=patients, rng=rng)
+    return Design.of(
+        basis, np.ones(dimension), sample, np.arange(60) < 24, patients=patients, rng=rng
+    )
 
 
 @pytest.mark.parametrize("dimension", [24, 160, 600])
@@ -278,8 +279,7 @@ def test_what_bends_to_its_scans_has_fewer_parts_than_a_tenth_of_the_shaping_pat
     patients: int,
 ) -> None:
     shaping = int(0.4 * patients)
-    assert 4 <= cell_count(patients) <= 16
-    assert shaping / cell_count(patients) >= 20
+    assert 4 <= designed(dimension=100, patients=patients).cells <= max(4, shaping // 25)
     assert subspace_size(1280, patients) <= shaping // 2
     assert designed(dimension=100, patients=patients).leading <= max(shaping // 8, 10)
 
@@ -288,8 +288,8 @@ def test_sizes_stay_within_the_dimension_and_the_scans() -> None:
     assert subspace_size(3, 5000) == 3
     assert landmark_count(80) == 80
     assert landmark_count(10**6) == 512
-    assert cell_points(np.zeros((5, 64), dtype=np.float32)).shape == (5, 32)
-    assert cell_points(np.zeros((5, 8), dtype=np.float32)).shape == (5, 8)
+    assert len(designed(dimension=100, patients=5000).cell_precisions) == 32
     small = designed(dimension=2, patients=200)
+    assert len(small.cell_precisions) == 2
     assert small.leading == 2
     assert small.leading_frequencies.shape[0] == 2

@@ -22,7 +22,11 @@ LAYOUT = Layout(edges=np.array([0, 2, 5]), peaked=np.array([False, False]))
 
 
 def test_a_layout_lays_members_side_by_side_and_knows_the_peaked_ones() -> None:
-    cells = Cells(centres=np.zeros((4, 2), dtype=np.float32), shares=np.full(4, 0.25))
+    cells = Cells(
+        precisions=np.ones(2, dtype=np.float32),
+        centres=np.zeros((4, 2), dtype=np.float32),
+        shares=np.full(4, 0.25),
+    )
     layout = Layout.of(
         [
             Variances(name="variances", directions=3, weight=1.0),
