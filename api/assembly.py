@@ -16,6 +16,7 @@ from monitor.intake.vault import Vault
 from monitor.label_intake import LabelIntake
 from monitor.references import ProfileStore
 from monitor.scans import ScanIntake
+from monitor.silence.watch import WATCH_ARRIVALS, SilenceWatcher
 from registry import identities, outbox
 from registry.bundle_store import BundleStore
 from registry.clock import Clock, SystemClock
@@ -149,6 +150,7 @@ class Driftward:
             EMBED: self.embedder.handle,
             EVALUATE: self.evaluator.handle,
             MEASURE: PerformanceMeter(self.database, self.clock).handle,
+            WATCH_ARRIVALS: SilenceWatcher(self.database, self.clock).handle,
             DECIDE: Decider(self.database, self.clock).handle,
             TRAIN: self.trainer.handle,
             VALIDATE: Validator(

@@ -20,7 +20,8 @@ from api.pages.ledger_page import VerificationDesk, entry_count
 from monitor.embedding import count_pending
 from monitor.episodes import EpisodeState
 from monitor.monitors import all_monitors
-from monitor.tables import EpisodeRow, RefusalRow, ScanRow, VerdictRow
+from monitor.silence.alarms import SilenceKind, SilenceState, newest_look
+from monitor.tables import EpisodeRow, RefusalRow, ScanRow, SilenceAlarmRow, VerdictRow
 from registry.jobs import Job
 from registry.outbox import OutboxItem
 from registry.serving import Champion, Restriction
@@ -229,4 +230,51 @@ def _serving(session: Session, _now: datetime) -> Iterator[Metric]:
     )
 
 
-READERS: tuple[Reader, ...] = (_scans, _work, _drift, _serving)
+def _silence(session: Session, now: datetime) -> Iterator[Metric]:
+    labels = ["monitor", "kind"]
+    opened = CounterMetricFamily(
+        "driftward_silence_alarms", "Silence alarms that were opened.", labels=labels
+    )
+    standing = GaugeMetricFamily(
+        "driftward_open_silence_alarms", "Silence alarms that are open.", labels=labels
+    )
+    counts: dict[tuple[str, str, bool], int] = {}
+    for name, kind, state, number in session.execute(
+        select(
+            SilenceAlarmRow.monitor,
+            SilenceAlarmRow.kind,
+            SilenceAlarmRow.state,
+            func.count(SilenceAlarmRow.id),
+        ).group_by(SilenceAlarmRow.monitor, SilenceAlarmRow.kind, SilenceAlarmRow.state)
+    ):
+        counts[name, kind, state == SilenceState.OPEN] = number
+    families = {
+        key: GaugeMetricFamily(f"driftward_{key}", documentation, labels=["monitor"])
+        for key, documentation in (
+            ("seconds_since_arrivals_seen", "Time since arrivals were last looked at."),
+            ("scans_last_day", "Scans of the last 24 hours before that look."),
+            ("scans_expected_last_day", "Scans that an ordinary day would have brought."),
+        )
+    }
+    for monitor in all_monitors(session):
+        if monitor.specification.silence is None:
+            continue
+        for kind in SilenceKind:
+            still = counts.get((monitor.name, kind, True), 0)
+            standing.add_metric([monitor.name, kind], still)
+            ended = counts.get((monitor.name, kind, False), 0)
+            opened.add_metric([monitor.name, kind], still + ended)
+        look = newest_look(session, monitor.name)
+        if look is None:
+            continue
+        seconds = (now - look.looked_at).total_seconds()
+        families["seconds_since_arrivals_seen"].add_metric([monitor.name], seconds)
+        for source in look.document.get("sources", [])[:1]:  # the first is all of them
+            families["scans_last_day"].add_metric([monitor.name], source["received"])
+            families["scans_expected_last_day"].add_metric([monitor.name], source["expected"])
+    yield opened
+    yield standing
+    yield from families.values()
+
+
+READERS: tuple[Reader, ...] = (_scans, _work, _drift, _silence, _serving)

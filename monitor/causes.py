@@ -2,8 +2,9 @@
 
 Causes follow Castro et al. (2020), "Causality matters in medical imaging",
 Nature Communications 11:3673. Pixels alone cannot tell an acquisition change
-from a fault in the pipeline; metadata can. So an acquisition change is named
-only where a new value of an equipment tag carries the shift.
+from a fault in the pipeline; metadata and the place can. So an acquisition change
+is named only where a new value of an equipment tag carries the shift, or one
+scanner alone; and a change in the pipeline only where a whole site moved alone.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from monitor.subgroups import ACQUISITION, Attribute, Subgroup
+from monitor.localising import Place, SubgroupVerdict
+from monitor.subgroups import ACQUISITION, HIERARCHY, Attribute, Subgroup
 from registry.canonical import Json
 
-#: A new tag value explains a shift if at least this share of the window has it.
+#: A new tag value explains a shift if at least this share of the shifted scans has it.
 EXPLAINING_SHARE = 0.5
 #: A value is new if at most this share of the reference has it.
 NEW_SHARE = 0.005
@@ -43,15 +45,14 @@ class Cause(StrEnum):
 class ShiftEvidence:
     """What is known of a shift when its cause is asked for."""
 
-    #: attribute -> value -> share of scans, in the reference and in the shifted windows
+    place: Place
+    #: every subgroup that was tested in the shifted window
+    tested: Sequence[SubgroupVerdict]
+    #: attribute -> value -> share of scans: in the reference, and where the shift is
     reference_shares: Mapping[Attribute, Mapping[str, float]]
-    window_shares: Mapping[Attribute, Mapping[str, float]]
-    #: p-values of the subgroups that were tested in the shifted windows
-    subgroup_p_values: Mapping[Subgroup, float]
-    #: share of scans beyond the reference's 95th percentile of outlier scores
+    place_shares: Mapping[Attribute, Mapping[str, float]]
+    #: share of the place's scans beyond the reference's 95th percentile of outlier scores
     displaced_share: float
-    #: level below which a subgroup counts as shifted
-    alpha: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,85 +74,89 @@ class Diagnosis:
 
 def diagnose(evidence: ShiftEvidence) -> Diagnosis:
     """Name the cause that the evidence allows, and the subgroup that carries the shift."""
+    place = evidence.place
     displaced = (
         f"{evidence.displaced_share:.0%} of scans lie beyond the reference's 95th percentile "
         "(5 % would be expected)"
     )
-    carrier = _new_equipment(evidence)
-    if carrier is not None:
-        share = evidence.window_shares[carrier.attribute][carrier.value]
+    new = _new_equipment(evidence)
+    if new is not None:
+        attribute, value = new.terms[-1]
         reasons = (
-            f"{_words(carrier)} is new: {share:.0%} of these scans have it, and none or almost "
-            "none of the reference",
-            _others(evidence, carrier),
+            f"{_words(new)} is new: {evidence.place_shares[attribute][value]:.0%} of these "
+            "scans have it, and none or almost none of the reference",
+            _sisters_words(evidence, new),
             displaced,
         )
-        return Diagnosis(cause=Cause.ACQUISITION, subgroup=carrier, reasons=reasons)
-    where = _lone_subgroup(evidence)
-    located = (
-        (f"only {_words(where)} moved among the values of its attribute",) if where else ()
-    )
-    if evidence.displaced_share >= DISPLACED_SHARE:
-        alike = "no equipment tag has a new value that would tell acquisition apart"
+        return Diagnosis(cause=Cause.ACQUISITION, subgroup=new, reasons=reasons)
+    nothing_new = "no equipment tag has a new value"
+    if evidence.displaced_share < DISPLACED_SHARE:
         return Diagnosis(
-            cause=Cause.TECHNICAL, subgroup=where, reasons=(displaced, alike, *located)
+            cause=Cause.UNKNOWN,
+            subgroup=place.subgroup,
+            reasons=(displaced, nothing_new, place.reason),
         )
-    unexplained = "no equipment tag has a new value"
+    cause, located = _technical(place)
     return Diagnosis(
-        cause=Cause.UNKNOWN, subgroup=where, reasons=(displaced, unexplained, *located)
+        cause=cause, subgroup=place.subgroup, reasons=(displaced, *located, nothing_new)
     )
+
+
+def _technical(place: Place) -> tuple[Cause, tuple[str, ...]]:
+    """Tell acquisition from pipeline by where a technical change sits."""
+    if place.subgroup is None:
+        everywhere = "pixels cannot tell acquisition from pipeline where no place stands out"
+        return Cause.TECHNICAL, (place.reason, everywhere)
+    innermost = place.subgroup.attributes[-1]
+    if innermost is Attribute.SITE:
+        shared = "what its scanners share is the pipeline"
+        return Cause.PIPELINE, (place.reason, shared)
+    if innermost in HIERARCHY:
+        alone = "the pipeline that it shares with them brings their scans as before"
+        return Cause.ACQUISITION, (place.reason, alone)
+    return Cause.TECHNICAL, (place.reason,)
 
 
 def _new_equipment(evidence: ShiftEvidence) -> Subgroup | None:
     """Return the new equipment value that carries the shift: the most specific attribute first."""
+    moved = {item.subgroup for item in evidence.tested if item.moved}
     for attribute in ACQUISITION:
         known = evidence.reference_shares.get(attribute, {})
         for value, share in sorted(
-            evidence.window_shares.get(attribute, {}).items(), key=lambda item: -item[1]
+            evidence.place_shares.get(attribute, {}).items(), key=lambda item: -item[1]
         ):
-            subgroup = Subgroup(attribute=attribute, value=value)
-            p_value = evidence.subgroup_p_values.get(subgroup)
-            if (
-                known.get(value, 0.0) <= NEW_SHARE
-                and share >= EXPLAINING_SHARE
-                and p_value is not None
-                and p_value <= evidence.alpha
-                and not _old_values_moved(evidence, subgroup)
+            if known.get(value, 0.0) > NEW_SHARE or share < EXPLAINING_SHARE:
+                continue
+            place = evidence.place.subgroup
+            if place is not None and (attribute, value) in place.terms:
+                return place
+            subgroup = Subgroup.of(attribute, value)
+            if subgroup in moved and not any(
+                item.moved for item in _sisters(evidence, subgroup)
             ):
                 return subgroup
     return None
 
 
-def _old_values_moved(evidence: ShiftEvidence, carrier: Subgroup) -> bool:
-    return any(
-        other.attribute is carrier.attribute and other != carrier and p_value <= evidence.alpha
-        for other, p_value in evidence.subgroup_p_values.items()
-    )
-
-
-def _others(evidence: ShiftEvidence, carrier: Subgroup) -> str:
-    others = [
-        f"{other.value} (p = {p_value:.2g})"
-        for other, p_value in evidence.subgroup_p_values.items()
-        if other.attribute is carrier.attribute and other != carrier
+def _sisters(evidence: ShiftEvidence, subgroup: Subgroup) -> list[SubgroupVerdict]:
+    """Return the other tested values of a subgroup's innermost attribute."""
+    return [
+        item
+        for item in evidence.tested
+        if item.subgroup.attributes == subgroup.attributes
+        and item.subgroup.terms[:-1] == subgroup.terms[:-1]
+        and item.subgroup != subgroup
     ]
-    if not others:
+
+
+def _sisters_words(evidence: ShiftEvidence, subgroup: Subgroup) -> str:
+    sisters = [
+        f"{item.subgroup.terms[-1][1]} (p = {item.adjusted_p_value:.2g})"
+        for item in _sisters(evidence, subgroup)
+    ]
+    if not sisters:
         return "no scans of an older value arrived to compare with"
-    return f"scans with an older value did not move: {', '.join(others)}"
-
-
-def _lone_subgroup(evidence: ShiftEvidence) -> Subgroup | None:
-    """Return the one subgroup that moved where its sisters did not, if there is exactly one."""
-    by_attribute: dict[Attribute, list[tuple[Subgroup, bool]]] = {}
-    for subgroup, p_value in evidence.subgroup_p_values.items():
-        by_attribute.setdefault(subgroup.attribute, []).append(
-            (subgroup, p_value <= evidence.alpha)
-        )
-    for tested in by_attribute.values():
-        moved = [subgroup for subgroup, shifted in tested if shifted]
-        if len(moved) == 1 and len(tested) > 1:
-            return moved[0]
-    return None
+    return f"scans with an older value did not move: {', '.join(sisters)}"
 
 
 def shares(values: Sequence[str | None]) -> dict[str, float]:
@@ -164,4 +169,7 @@ def shares(values: Sequence[str | None]) -> dict[str, float]:
 
 
 def _words(subgroup: Subgroup) -> str:
-    return f"{subgroup.attribute.value.replace('_', ' ')} {subgroup.value}"
+    return " at ".join(
+        f"{attribute.value.replace('_', ' ')} {value}"
+        for attribute, value in reversed(subgroup.terms)
+    )

@@ -6,25 +6,21 @@ from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 
-import numpy as np
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from monitor import embeddings
-from monitor.causes import Diagnosis, ShiftEvidence, diagnose, shares
-from monitor.datasets import members
-from monitor.evaluation import Evaluation, ReferenceVerdict, leading
+from monitor.causes import Cause
+from monitor.episode_evidence import gather
+from monitor.estimating import ImpactEstimate, estimate_impact
+from monitor.evaluation import Evaluation
+from monitor.recovery import recovery
 from monitor.references import EncoderRole, ProfileStore
-from monitor.subgroups import ACQUISITION, Attribute
-from monitor.tables import EpisodeRow, ScanRow
+from monitor.subgroups import Subgroup
+from monitor.tables import EpisodeRow
 from monitor.windows import Window
 from registry import ledger
 from registry.canonical import Json
 from registry.errors import ConflictError, NotFoundError
-
-#: How many of the heaviest scans an episode keeps to be shown.
-HEAVIEST = 12
-OUTLIER_QUANTILE = 0.95
 
 
 class EpisodeState(StrEnum):
@@ -55,13 +51,15 @@ def require_episode(session: Session, episode: int) -> EpisodeRow:
     return row
 
 
-def open_episode(session: Session, monitor: str) -> EpisodeRow | None:
-    """Return a monitor's open episode, if it has one."""
-    return session.scalars(
-        select(EpisodeRow).where(
-            EpisodeRow.monitor == monitor, EpisodeRow.state == EpisodeState.OPEN
+def open_episodes(session: Session, monitor: str) -> list[EpisodeRow]:
+    """Return a monitor's open episodes, oldest first."""
+    return list(
+        session.scalars(
+            select(EpisodeRow)
+            .where(EpisodeRow.monitor == monitor, EpisodeRow.state == EpisodeState.OPEN)
+            .order_by(EpisodeRow.id)
         )
-    ).first()
+    )
 
 
 def all_episodes(session: Session, monitor: str | None = None) -> list[EpisodeRow]:
@@ -75,13 +73,10 @@ def all_episodes(session: Session, monitor: str | None = None) -> list[EpisodeRo
 def record_alarm(
     session: Session, store: ProfileStore, evaluation: Evaluation, *, actor: str, at: datetime
 ) -> EpisodeRow:
-    """Open an episode for an alarm, or bring the open one up to date."""
-    item = leading(evaluation)
-    onset = item.onset
-    shifted = Window(start=onset, end=evaluation.window.end)
-    diagnosis, displaced = _diagnose(session, store, evaluation, item, shifted)
-    heaviest = _heaviest(session, store, item, shifted)
-    row = open_episode(session, evaluation.monitor.name)
+    """Open an episode for an alarm, or bring the one that it belongs to up to date."""
+    found = gather(session, store, evaluation)
+    diagnosis = found.diagnosis
+    row = _episode_of(open_episodes(session, evaluation.monitor.name), diagnosis.subgroup)
     kind = "episode.updated"
     if row is None:
         kind = "episode.opened"
@@ -89,24 +84,17 @@ def record_alarm(
             monitor=evaluation.monitor.name,
             state=EpisodeState.OPEN.value,
             opened_at=at,
-            onset=onset,
-            impact=_suspected(evaluation).value,
+            onset=found.onset,
+            subgroup=str(diagnosis.subgroup) if diagnosis.subgroup else None,
+            impact=Impact.NONE_SHOWN.value,
         )
         session.add(row)
     row.cause = diagnosis.cause.value
-    row.subgroup = str(diagnosis.subgroup) if diagnosis.subgroup else None
     row.p_value = evaluation.p_value if evaluation.p_value is not None else 1.0
-    row.effect = item.verdict.effect.value
-    row.heaviest = heaviest
-    row.evidence = {
-        **(row.evidence or {}),
-        "diagnosis": diagnosis.to_dict(),
-        "displaced_share": displaced,
-        "window": str(evaluation.window),
-        "encoder": item.reference.encoder,
-        "alpha": evaluation.alpha,
-        "smallest_effect": item.verdict.smallest_effect,
-    }
+    row.effect = found.verdict.effect.value
+    row.heaviest = list(found.heaviest)
+    row.evidence = {**(row.evidence or {}), **found.document}
+    _estimate(session, row, evaluation)
     session.flush()
     ledger.append(
         session,
@@ -125,6 +113,41 @@ def record_alarm(
         seals=[row],
     )
     return row
+
+
+def close_recovered(
+    session: Session, evaluation: Evaluation, *, actor: str, at: datetime
+) -> list[EpisodeRow]:
+    """Close the open episodes whose shift is gone, and say of the others why they stay."""
+    closed = []
+    for row in open_episodes(session, evaluation.monitor.name):
+        found = recovery(session, row, evaluation)
+        if found.recovered:
+            end(session, row, EpisodeState.CLOSED, reason=found.reason, actor=actor, at=at)
+            closed.append(row)
+    return closed
+
+
+def _episode_of(rows: Sequence[EpisodeRow], place: Subgroup | None) -> EpisodeRow | None:
+    """Return the open episode that an alarm at a place belongs to.
+
+    One whose place holds it, or is held by it; places apart from each other are two shifts.
+    """
+    for row in rows:
+        if row.subgroup is None or place is None:
+            return row
+        known = Subgroup.parse(row.subgroup)
+        if place.within(known) or known.within(place) or not _apart(known, place):
+            return row
+    return None
+
+
+def _apart(one: Subgroup, other: Subgroup) -> bool:
+    """Return whether no scan can belong to both: they differ in an attribute of both."""
+    values = dict(one.terms)
+    return any(
+        attribute in values and values[attribute] != value for attribute, value in other.terms
+    )
 
 
 def set_impact(
@@ -183,54 +206,25 @@ def _record(
     )
 
 
-def _suspected(evaluation: Evaluation) -> Impact:
-    """Suspect an impact where the champion's own space moved, too."""
+def _estimate(session: Session, row: EpisodeRow, evaluation: Evaluation) -> None:
+    """Estimate what a shift does to results; labels, once they are there, say it better."""
+    estimate = estimate_impact(
+        session,
+        evaluation.monitor,
+        cause=Cause(row.cause),
+        window=Window(start=row.onset, end=evaluation.window.end),
+        subgroup=Subgroup.parse(row.subgroup) if row.subgroup else None,
+        novel_share=row.evidence["displaced_share"],
+    )
+    row.evidence = {**row.evidence, "estimated": estimate.to_dict()}
+    if "impact" not in row.evidence and row.impact == Impact.NONE_SHOWN:
+        row.impact = _suspected(evaluation, estimate).value
+
+
+def _suspected(evaluation: Evaluation, estimate: ImpactEstimate) -> Impact:
+    """Suspect an impact where the champion's own space moved, too, or the estimate fell."""
     champion = [
         item for item in evaluation.deciding if item.reference.encoder == EncoderRole.CHAMPION
     ]
-    moved = any(item.persistence_p_value <= evaluation.alpha for item in champion)
-    return Impact.SUSPECTED if moved else Impact.NONE_SHOWN
-
-
-def _diagnose(
-    session: Session,
-    store: ProfileStore,
-    evaluation: Evaluation,
-    item: ReferenceVerdict,
-    shifted: Window,
-) -> tuple[Diagnosis, float]:
-    scans = embeddings.in_window(session, item.reference.version, shifted)
-    scores = store.load(item.reference.profile_digest).scan_scores(scans.vectors)
-    displaced = float(np.mean(scores > OUTLIER_QUANTILE))
-    attributes = (*ACQUISITION, *evaluation.monitor.specification.subgroup_attributes)
-    evidence = ShiftEvidence(
-        reference_shares=_shares(members(session, item.reference.dataset), attributes),
-        window_shares=_shares(scans.scans, attributes),
-        subgroup_p_values={part.subgroup: part.adjusted_p_value for part in item.subgroups},
-        displaced_share=displaced,
-        alpha=evaluation.alpha,
-    )
-    return diagnose(evidence), displaced
-
-
-def _shares(
-    scans: Sequence[ScanRow], attributes: Sequence[Attribute]
-) -> dict[Attribute, dict[str, float]]:
-    return {
-        attribute: shares([getattr(scan, attribute.value) for scan in scans])
-        for attribute in attributes
-    }
-
-
-def _heaviest(
-    session: Session, store: ProfileStore, item: ReferenceVerdict, shifted: Window
-) -> list[Json]:
-    """Return the scans that weigh most in the shift: [{scan, weight}], heaviest first."""
-    scans = embeddings.in_window(session, item.reference.version, shifted)
-    profile = store.load(item.reference.profile_digest)
-    weights = profile.scan_weights(scans.vectors, scans.patients)
-    order = np.argsort(-weights, kind="stable")[:HEAVIEST]
-    return [
-        {"scan": scans.scans[index].id, "weight": round(float(weights[index]), 6)}
-        for index in order
-    ]
+    moved = any(item.p_value <= evaluation.alpha for item in champion)
+    return Impact.SUSPECTED if moved or estimate.fallen else Impact.NONE_SHOWN

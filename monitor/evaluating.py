@@ -9,15 +9,16 @@ from typing import TypeAlias
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from monitor import episodes, performance, references
+from monitor import episodes, performance
 from monitor.embedding import Embedder
 from monitor.episodes import Impact
-from monitor.evaluation import Evaluation, evaluate, store_verdicts, unjudged_windows
+from monitor.evaluation import Evaluation, evaluate, store_verdicts
+from monitor.falls import falls, first_labels
 from monitor.monitors import Monitor, require_monitor
-from monitor.performance import Performance
-from monitor.references import EncoderRole, ProfileStore
+from monitor.references import ProfileStore
 from monitor.subgroups import Subgroup
 from monitor.tables import EpisodeRow, ResultRow, ScanRow
+from monitor.verdict_history import unjudged_windows
 from monitor.windows import Window
 from registry import serving
 from registry.canonical import Json
@@ -79,11 +80,17 @@ class Evaluator:
     def evaluate(
         self, monitor_name: str, window: Window, *, claim: Claim | None = None
     ) -> Evaluation:
-        """Judge one window; its verdicts, and the episode of its alarm, enter together."""
+        """Judge one window; its verdicts, and the episode of its alarm, enter together.
+
+        Of a window that is not one of the monitor's own nothing is kept: stored, it would
+        stand in the trend, and in the rule of two windows in a row.
+        """
         self._embedder.embed(monitor_name, window=window, claim=claim)
         with self._database.reading() as session:
             monitor = require_monitor(session, monitor_name)
             evaluation = evaluate(session, self._profiles, monitor, window)
+        if not evaluation.scheduled:
+            return evaluation
         now = self._clock.now()
         with self._database.transaction() as session:
             if claim is not None:
@@ -93,6 +100,8 @@ class Evaluator:
                 row = episodes.record_alarm(
                     session, self._profiles, evaluation, actor=SYSTEM.name, at=now
                 )
+                ask_for_decision(session, row)
+            for row in episodes.close_recovered(session, evaluation, actor=SYSTEM.name, at=now):
                 ask_for_decision(session, row)
         return evaluation
 
@@ -110,8 +119,7 @@ class PerformanceMeter:
             fence(session, claim)
             monitor = require_monitor(session, claim.payload["monitor"])
             self._measure_window(session, monitor, _window(claim))
-            row = episodes.open_episode(session, monitor.name)
-            if row is not None:
+            for row in episodes.open_episodes(session, monitor.name):
                 self._measure_impact(session, monitor, row)
 
     def _measure_window(self, session: Session, monitor: Monitor, window: Window) -> None:
@@ -139,9 +147,13 @@ class PerformanceMeter:
 
     def _measure_impact(self, session: Session, monitor: Monitor, row: EpisodeRow) -> None:
         champion = serving.require_champion(session, monitor.specification.model)
-        baseline = baseline_performance(session, monitor, champion.id)
         subgroup = Subgroup.parse(row.subgroup) if row.subgroup else None
         try:
+            baseline = performance.measure(
+                performance.reference_results(
+                    session, monitor, version=champion.id, subgroup=subgroup
+                )
+            )
             results = performance.labelled_results(
                 session,
                 version=champion.id,
@@ -155,52 +167,19 @@ class PerformanceMeter:
             after = performance.measure(results)
         except InsufficientDataError:
             return
-        if baseline is None:
-            return
-        fallen = performance.falls(baseline, after)
+        known_at = first_labels(session, results, task=monitor.specification.task)
+        fallen = falls(baseline, results, known_at=known_at)
         impact = Impact.MEASURED if fallen else Impact.NONE_SHOWN
         evidence: dict[str, Json] = {
             "before": baseline.to_dict(),
             "after": after.to_dict(),
             "scans": len(results.scans),
-            "falls": [
-                {
-                    "measure": fall.measure,
-                    "before": fall.before,
-                    "after": fall.after,
-                    "p_value": fall.p_value,
-                }
-                for fall in fallen
-            ],
+            "falls": [fall.to_dict() for fall in fallen],
         }
         episodes.set_impact(
             session, row, impact, evidence=evidence, actor=SYSTEM.name, at=self._clock.now()
         )
         ask_for_decision(session, row)
-
-
-def baseline_performance(
-    session: Session, monitor: Monitor, version: int
-) -> Performance | None:
-    """Return a version's performance on its reference, or None where labels lack."""
-    dataset = None
-    for row in references.deciding(session, monitor.name):
-        if row.encoder == EncoderRole.CHAMPION and row.version == version:
-            dataset = row.dataset
-    if dataset is None:
-        return None
-    try:
-        return performance.measure(
-            performance.labelled_results(
-                session,
-                version=version,
-                task=monitor.specification.task,
-                dataset=dataset,
-                without_ai=True,
-            )
-        )
-    except InsufficientDataError:
-        return None
 
 
 def ask_for_decision(session: Session, row: EpisodeRow) -> None:

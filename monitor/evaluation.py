@@ -5,35 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import pairwise
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from monitor import embeddings, references
+from monitor import embeddings, references, subgroup_references, verdict_history
 from monitor.embeddings import EmbeddedScans
-from monitor.monitors import Monitor, MonitorSpecification
-from monitor.profiles import ReferenceProfile, Verdict
+from monitor.localising import SubgroupVerdict
+from monitor.monitors import Monitor
+from monitor.profiles import LEAST_WINDOW_PATIENTS, ReferenceProfile, Verdict
 from monitor.references import ProfileStore
-from monitor.subgroups import Subgroup
+from monitor.subgroup_references import Yardstick
+from monitor.subgroups import Subgroup, subgroups_of
 from monitor.tables import ReferenceRow, VerdictRow
-from monitor.windows import Window, complete_windows
+from monitor.verdict_history import WINDOWS_PER_BLOCK
+from monitor.windows import Window
 from registry import ledger
 from registry.canonical import Json
 from registry.errors import NotFoundError
 
-#: An episode opens after two windows in a row, so the budget is kept by blocks of two.
-WINDOWS_PER_BLOCK = 2
 WEEK = timedelta(days=7)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SubgroupVerdict:
-    """A verdict on one subgroup, its p-value adjusted for how many were tested."""
-
-    subgroup: Subgroup
-    verdict: Verdict
-    adjusted_p_value: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +38,16 @@ class ReferenceVerdict:
     persistence_p_value: float
     #: start of the first of the windows that persisted
     onset: datetime
+    #: subgroups that were not tested, and why
+    notes: tuple[str, ...]
+
+    @property
+    def p_value(self) -> float:
+        """Of all scans and every subgroup: half of the budget for either."""
+        if not self.subgroups:
+            return self.persistence_p_value
+        smallest = min(item.adjusted_persistence_p_value for item in self.subgroups)
+        return min(1.0, 2.0 * min(self.persistence_p_value, smallest))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,15 +57,17 @@ class Evaluation:
     monitor: Monitor
     window: Window
     verdicts: tuple[ReferenceVerdict, ...]
-    #: references that are too large or windows that are too small to be judged
+    #: what was not judged, and why
     notes: tuple[str, ...]
-    #: over every deciding reference; None if none could judge
+    #: over every deciding reference, all scans and subgroups; None if none could judge
     p_value: float | None
     alpha: float
+    #: one of the monitor's own windows: others are judged, and nothing follows from it
+    scheduled: bool
 
     @property
     def alarm(self) -> bool:
-        return self.p_value is not None and self.p_value <= self.alpha
+        return self.scheduled and self.p_value is not None and self.p_value <= self.alpha
 
     @property
     def deciding(self) -> tuple[ReferenceVerdict, ...]:
@@ -75,12 +78,6 @@ def block_alpha(monitor: Monitor) -> float:
     """Return the alarm budget of one block of two windows, from the budget a week."""
     blocks_per_week = WEEK / (monitor.specification.window_length * WINDOWS_PER_BLOCK)
     return monitor.specification.alpha_per_week / blocks_per_week
-
-
-def position(monitor: Monitor, window: Window) -> int:
-    """Return how many windows lie between the monitor's anchor and this one."""
-    spec = monitor.specification
-    return round((window.start - spec.anchor) / spec.window_length)
 
 
 def evaluate(
@@ -112,69 +109,102 @@ def evaluate(
                 f"{monitor.specification.floor}; no verdict"
             )
             continue
-        found.append(
-            _judge(session, store.load(row.profile_digest), monitor, window, row, scans)
-        )
+        found.append(_judge(session, store, monitor, window, row, scans))
     deciding = [item for item in found if item.reference.decides]
-    smallest = min((item.persistence_p_value for item in deciding), default=None)
+    notes += [note for item in found for note in item.notes]
+    smallest = min((item.p_value for item in deciding), default=None)
     return Evaluation(
         monitor=monitor,
         window=window,
         verdicts=tuple(found),
-        notes=tuple(notes),
+        notes=tuple(dict.fromkeys(notes)),
         # Bonferroni over the encoders, whose verdicts are dependent in an unknown way.
         p_value=None if smallest is None else min(1.0, smallest * len(deciding)),
         alpha=block_alpha(monitor),
+        scheduled=verdict_history.is_scheduled(monitor.specification, window),
     )
 
 
 def _judge(
     session: Session,
-    profile: ReferenceProfile,
+    store: ProfileStore,
     monitor: Monitor,
     window: Window,
     row: ReferenceRow,
     scans: EmbeddedScans,
 ) -> ReferenceVerdict:
-    verdict = profile.check(
-        scans.vectors, scans.patients, weeks=scans.weeks(window.start), space=row.space
+    profile = store.load(row.profile_digest)
+    verdict = _check(profile, window, row, scans)
+    persistence, onset = verdict_history.persistence(
+        session, profile, monitor, window, row, verdict
     )
-    persistence, onset = _persistence(session, profile, monitor, window, row, verdict)
+    tested, notes = _subgroups(session, store, monitor, window, row, scans)
     return ReferenceVerdict(
         reference=row,
         verdict=verdict,
-        subgroups=tuple(_subgroups(profile, monitor, window, row, scans)),
+        subgroups=tuple(tested),
         persistence_p_value=persistence,
         onset=onset,
+        notes=tuple(notes),
+    )
+
+
+def _check(
+    profile: ReferenceProfile, window: Window, row: ReferenceRow, scans: EmbeddedScans
+) -> Verdict:
+    return profile.check(
+        scans.vectors, scans.patients, weeks=scans.weeks(window.start), space=row.space
     )
 
 
 def _subgroups(
-    profile: ReferenceProfile,
+    session: Session,
+    store: ProfileStore,
     monitor: Monitor,
     window: Window,
     row: ReferenceRow,
     scans: EmbeddedScans,
-) -> list[SubgroupVerdict]:
-    tested: list[tuple[Subgroup, Verdict]] = []
-    for attribute in monitor.specification.subgroup_attributes:
-        values = {getattr(scan, attribute.value) for scan in scans.scans} - {None}
-        for value in sorted(values):
-            subgroup = Subgroup(attribute=attribute, value=value)
-            part = scans.where([subgroup.holds(scan) for scan in scans.scans])
-            if len(part) >= monitor.specification.floor:
-                verdict = profile.check(
-                    part.vectors,
-                    part.patients,
-                    weeks=part.weeks(window.start),
-                    space=row.space,
-                )
-                tested.append((subgroup, verdict))
-    adjusted = benjamini_hochberg([verdict.alarm_p_value for _, verdict in tested])
+) -> tuple[list[SubgroupVerdict], list[str]]:
+    """Test every subgroup that is large enough, and say which could not be tested."""
+    spec = monitor.specification
+    known = subgroup_references.of_reference(session, row)
+    tested: list[tuple[Subgroup, EmbeddedScans, Yardstick, Verdict, float, datetime]] = []
+    notes: list[str] = []
+    for subgroup, belongs in subgroups_of(
+        scans.scans, spec.subgroup_attributes, at_least=spec.floor
+    ):
+        part = scans.where(belongs)
+        yardstick = subgroup_references.yardstick(row, known, subgroup)
+        if isinstance(yardstick, str):
+            notes.append(f"{subgroup}: {yardstick}")
+            continue
+        if len(set(part.patients)) < LEAST_WINDOW_PATIENTS:
+            notes.append(f"{subgroup}: fewer than {LEAST_WINDOW_PATIENTS} patients")
+            continue
+        profile = store.load(yardstick.profile_digest)
+        verdict = _check(profile, window, row, part)
+        persistence, onset = verdict_history.persistence(
+            session, profile, monitor, window, row, verdict, subgroup=str(subgroup)
+        )
+        tested.append((subgroup, part, yardstick, verdict, persistence, onset))
+    now = benjamini_hochberg([verdict.alarm_p_value for _, _, _, verdict, _, _ in tested])
+    lasting = benjamini_hochberg([persistence for *_, persistence, _ in tested])
     return [
-        SubgroupVerdict(subgroup=subgroup, verdict=verdict, adjusted_p_value=p_value)
-        for (subgroup, verdict), p_value in zip(tested, adjusted, strict=True)
-    ]
+        SubgroupVerdict(
+            subgroup=subgroup,
+            scans=frozenset(scan.id for scan in part.scans),
+            verdict=verdict,
+            profile_digest=yardstick.profile_digest,
+            compared_with=yardstick.subgroup,
+            adjusted_p_value=adjusted,
+            persistence_p_value=persistence,
+            adjusted_persistence_p_value=adjusted_persistence,
+            onset=onset,
+        )
+        for (subgroup, part, yardstick, verdict, persistence, onset), adjusted, (
+            adjusted_persistence
+        ) in zip(tested, now, lasting, strict=True)
+    ], notes
 
 
 def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
@@ -193,47 +223,17 @@ def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def _persistence(
-    session: Session,
-    profile: ReferenceProfile,
-    monitor: Monitor,
-    window: Window,
-    row: ReferenceRow,
-    verdict: Verdict,
-) -> tuple[float, datetime]:
-    """Return the p-value of two windows in a row, and when the run of them began.
+def leading(evaluation: Evaluation) -> ReferenceVerdict:
+    """Return the deciding verdict with the smallest p-value.
 
-    The rule is calibrated over a block of two windows and the one before it
-    (DESIGN: budget a week). A window that was not judged stands in as 1, and
-    so does the one that is still to come in mid-block: both only make the
-    rule stricter.
+    Raises
+    ------
+    NotFoundError
+        If no reference could judge the window.
     """
-    length = monitor.specification.window_length
-    earlier = 1 + position(monitor, window) % WINDOWS_PER_BLOCK
-    p_values: list[float] = []
-    sizes: list[int] = []
-    starts = [window.start - length * back for back in range(earlier, 0, -1)]
-    for start in starts:
-        before = session.scalars(
-            select(VerdictRow).where(
-                VerdictRow.reference == row.id,
-                VerdictRow.start == start,
-                VerdictRow.subgroup == "",
-            )
-        ).first()
-        p_values.append(before.alarm_p_value if before else 1.0)
-        sizes.append(before.patients if before else verdict.patients)
-    p_values.append(verdict.alarm_p_value)
-    sizes.append(verdict.patients)
-    while len(p_values) <= WINDOWS_PER_BLOCK:
-        p_values.append(1.0)
-        sizes.append(verdict.patients)
-    pairs = [max(pair) for pair in pairwise(p_values)]
-    first = min(range(len(pairs)), key=lambda index: pairs[index])
-    return (
-        profile.persistence_p_value(p_values, sizes),
-        (*starts, window.start)[first],
-    )
+    if not evaluation.deciding:
+        raise NotFoundError(f"no verdict on {evaluation.window}: {'; '.join(evaluation.notes)}")
+    return min(evaluation.deciding, key=lambda item: item.p_value)
 
 
 def store_verdicts(
@@ -252,11 +252,19 @@ def store_verdicts(
     }
     rows: list[VerdictRow] = []
     for item in evaluation.verdicts:
-        parts: list[tuple[str, Verdict, float | None, dict[str, Json]]] = [
+        parts: list[tuple[str, Verdict, float, dict[str, Json]]] = [
             ("", item.verdict, item.persistence_p_value, {})
         ]
         parts += [
-            (str(part.subgroup), part.verdict, None, {"adjusted": part.adjusted_p_value})
+            (
+                str(part.subgroup),
+                part.verdict,
+                part.persistence_p_value,
+                {
+                    "adjusted": part.adjusted_p_value,
+                    "compared_with": str(part.compared_with) if part.compared_with else None,
+                },
+            )
             for part in item.subgroups
         ]
         rows += [
@@ -290,7 +298,7 @@ def _row(
     reference: ReferenceRow,
     subgroup: str,
     verdict: Verdict,
-    persistence: float | None,
+    persistence: float,
     extra: Mapping[str, Json],
     at: datetime,
 ) -> VerdictRow:
@@ -325,58 +333,3 @@ def _row(
         },
         created_at=at,
     )
-
-
-def unjudged_windows(session: Session, monitor: Monitor, *, until: datetime) -> list[Window]:
-    """Return the windows that have ended and have no verdict of a deciding reference yet.
-
-    Windows that ended before the reference was accepted are left out.
-    """
-    rows = references.deciding(session, monitor.name)
-    if not rows:
-        return []
-    judged = set(
-        session.scalars(
-            select(VerdictRow.start).where(
-                VerdictRow.reference.in_([row.id for row in rows]), VerdictRow.subgroup == ""
-            )
-        )
-    )
-    since = max(row.accepted_at for row in rows)
-    spec = monitor.specification
-    return [
-        window
-        for window in complete_windows(spec.anchor, spec.window_length, until=until)
-        if window.start not in judged and window.end > since
-    ]
-
-
-def newest_window(specification: MonitorSpecification, *, until: datetime) -> Window:
-    """Return the newest window that has ended by `until`.
-
-    Raises
-    ------
-    NotFoundError
-        If the first one has not.
-    """
-    spec = specification
-    windows = list(complete_windows(spec.anchor, spec.window_length, until=until))
-    if not windows:
-        raise NotFoundError(
-            f"the first window of {spec.name} ends {spec.anchor + spec.window_length}: "
-            "name one with --since and --until"
-        )
-    return windows[-1]
-
-
-def leading(evaluation: Evaluation) -> ReferenceVerdict:
-    """Return the deciding verdict with the smallest persistence p-value.
-
-    Raises
-    ------
-    NotFoundError
-        If no reference could judge the window.
-    """
-    if not evaluation.deciding:
-        raise NotFoundError(f"no verdict on {evaluation.window}: {'; '.join(evaluation.notes)}")
-    return min(evaluation.deciding, key=lambda item: item.persistence_p_value)

@@ -11,6 +11,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from monitor.silence.settings import SilenceSettings
 from monitor.subgroups import Attribute
 from monitor.tables import MonitorRow
 from registry import ledger
@@ -37,6 +38,8 @@ class MonitorSpecification(BaseModel):
     subgroup_attributes: list[Attribute]
     #: fewest scans at which a window, or a subgroup of it, is tested
     floor: Annotated[int, Field(ge=20)]
+    #: how missing and surplus scans are watched for; None, and they are not
+    silence: SilenceSettings | None = Field(default_factory=SilenceSettings)
 
     @property
     def window_length(self) -> timedelta:

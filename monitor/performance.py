@@ -1,7 +1,8 @@
-"""Performance of a version on labelled scans: what it is, and whether it fell."""
+"""Performance of a version on labelled scans."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -10,10 +11,12 @@ import numpy.typing as npt
 from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
-from monitor import labels
+from monitor import labels, references
+from monitor.monitors import Monitor
+from monitor.references import EncoderRole
 from monitor.statistics.discrimination import Area, estimate_auc
-from monitor.statistics.independent_differences import independent_difference
 from monitor.statistics.proportions import OperatingPoint, operating_point
+from monitor.statistics.recalibration import LEAST_PATIENTS
 from monitor.subgroups import Subgroup
 from monitor.tables import DatasetMember, PerformanceRow, ResultRow, ScanRow
 from monitor.windows import Window
@@ -22,9 +25,6 @@ from registry.canonical import Json
 from registry.errors import InsufficientDataError
 
 LEVEL = 0.95
-#: Labels show an impact if a measure is lower than on the reference with this
-#: one-sided error, shared by the three measures.
-IMPACT_ALPHA = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +124,56 @@ def labelled_results(
     )
 
 
+def reference_results(
+    session: Session, monitor: Monitor, *, version: int, subgroup: Subgroup | None = None
+) -> LabelledResults:
+    """Return a version's results on its reference, without labels that an AI influenced.
+
+    Of a subgroup, those of its own past where that has enough labels, and else of all scans.
+
+    Raises
+    ------
+    InsufficientDataError
+        If the version has no reference, or that has no labels.
+    """
+    dataset = next(
+        (
+            row.dataset
+            for row in references.deciding(session, monitor.name)
+            if row.encoder == EncoderRole.CHAMPION and row.version == version
+        ),
+        None,
+    )
+    if dataset is None:
+        raise InsufficientDataError(what="references of the champion", needed=1, got=0)
+
+    def labelled(part: Subgroup | None) -> LabelledResults:
+        return labelled_results(
+            session,
+            version=version,
+            task=monitor.specification.task,
+            dataset=dataset,
+            subgroup=part,
+            without_ai=True,
+        )
+
+    if subgroup is not None:
+        try:
+            own_past = labelled(subgroup)
+        except InsufficientDataError:
+            return labelled(None)
+        if fewest_patients(own_past.patients, own_past.truth) >= LEAST_PATIENTS:
+            return own_past
+    return labelled(None)
+
+
+def fewest_patients(patients: Sequence[str], truth: npt.NDArray[np.bool_]) -> int:
+    """Return how many patients have scans of the class that fewer have."""
+    sick = {patient for patient, ill in zip(patients, truth, strict=True) if ill}
+    well = {patient for patient, ill in zip(patients, truth, strict=True) if not ill}
+    return min(len(sick), len(well))
+
+
 def measure(results: LabelledResults) -> Performance:
     """Measure performance.
 
@@ -143,35 +193,6 @@ def measure(results: LabelledResults) -> Performance:
             level=LEVEL,
         ),
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fall:
-    """A measure that is lower than on the reference."""
-
-    measure: str
-    before: float
-    after: float
-    #: one-sided, of no fall
-    p_value: float
-
-
-def falls(before: Performance, after: Performance) -> list[Fall]:
-    """Return the measures that fell, each tested one-sided at a third of `IMPACT_ALPHA`."""
-    found = [
-        Fall(
-            measure=name,
-            before=first.estimate,
-            after=second.estimate,
-            p_value=independent_difference(second, first, level=LEVEL).p_greater(0.0),
-        )
-        for name, first, second in (
-            ("AUC", before.area, after.area),
-            ("sensitivity", before.point.sensitivity, after.point.sensitivity),
-            ("specificity", before.point.specificity, after.point.specificity),
-        )
-    ]
-    return [fall for fall in found if fall.p_value <= IMPACT_ALPHA / len(found)]
 
 
 def store(

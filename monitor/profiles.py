@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from monitor.profile_files import read_profile, write_profile
+from monitor.statistics.change_point import ChangePoint, change_point
 from monitor.statistics.cross_fitting import fit_portfolio
 from monitor.statistics.embeddings import (
     Embeddings,
+    Flags,
     Floats,
     Integers,
     Singles,
@@ -176,6 +178,26 @@ class ReferenceProfile:
         grouped = self._enough(Patients.of(patients, scans=len(singles)), len(singles))
         with one_thread():
             return self.portfolio.contributions(singles, grouped)
+
+    def onset(
+        self, scans: Embeddings, patients: Identifiers | None, shifted: Flags
+    ) -> ChangePoint:
+        """Return when a shift began, as an index into scans in the order of arrival.
+
+        Parameters
+        ----------
+        scans : float32, shape [n, d], from before the shift to now
+        patients : [n] identifiers, or None as in `fit`
+        shifted : [n] those that an alarm was raised on; they say which way the shift goes
+
+        Raises as `check` does, for too few shifted scans too.
+        """
+        singles = checked_embeddings(scans, what="window", dimension=self.dimension)
+        grouped = Patients.of(patients, scans=len(singles))
+        rows = np.flatnonzero(shifted)
+        self._enough(grouped.subset(rows), len(rows))
+        with one_thread():
+            return change_point(self.portfolio.alignments(singles, grouped, shifted))
 
     def scan_scores(self, window: Embeddings) -> Floats:
         """Return how far out each scan lies, [n]: its rank among reference scans, (0, 1).

@@ -81,6 +81,7 @@ def build_references(
                 dataset=dataset.id,
                 encoder=role,
                 version=version,
+                attributes=monitor.specification.subgroup_attributes,
                 seed=seed,
             )
             for role, version in (

@@ -18,7 +18,9 @@ from monitor import embeddings
 from monitor.datasets import Purpose, freeze, members, patients_in
 from monitor.monitors import Monitor
 from monitor.profiles import ReferenceProfile, spans_weeks
-from monitor.tables import DatasetRow, ReferenceRow, ScanRow
+from monitor.subgroup_references import KnownSubgroup, known_subgroups
+from monitor.subgroups import Attribute
+from monitor.tables import DatasetRow, ReferenceRow, ScanRow, SubgroupReferenceRow
 from registry import ledger, lineage
 from registry.canonical import sha256
 from registry.errors import ConflictError, IntegrityError, NotFoundError
@@ -64,7 +66,8 @@ class ProfileStore:
         return _load(self._root, digest)
 
 
-@lru_cache(maxsize=8)
+# Room for a fleet's subgroups, which take turns.
+@lru_cache(maxsize=32)
 def _load(root: Path, digest: str) -> ReferenceProfile:
     directory = root / digest
     if not directory.is_dir():
@@ -86,6 +89,8 @@ class FittedReference:
     encoder: EncoderRole
     version: VersionRow
     profile_digest: str
+    #: each with the digest of the profile that its windows are compared with, if it has one
+    subgroups: tuple[tuple[KnownSubgroup, str | None], ...]
 
 
 def eligible(
@@ -120,9 +125,10 @@ def fit(
     dataset: int,
     encoder: EncoderRole,
     version: VersionRow,
+    attributes: Sequence[Attribute],
     seed: int,
 ) -> FittedReference:
-    """Fit and store the profile of a dataset in one version's space.
+    """Fit and store the profiles of a dataset and its subgroups in one version's space.
 
     Raises
     ------
@@ -138,14 +144,26 @@ def fit(
             f"{expected - len(embedded)} of {expected} reference scans are not embedded by "
             f"{ref(version)} yet: run `driftward work`, then try again"
         )
-    profile = ReferenceProfile.fit(
-        embedded.vectors,
-        embedded.patients,
-        weeks=_known_weeks(embedded),
-        seed=seed,
-        space=version.space,
+
+    def fitted(part: embeddings.EmbeddedScans, weeks: list[int] | None) -> str:
+        profile = ReferenceProfile.fit(
+            part.vectors, part.patients, weeks=weeks, seed=seed, space=version.space
+        )
+        return store.save(profile)
+
+    weeks = _known_weeks(embedded)
+    whole = fitted(embedded, weeks)
+    subgroups: list[tuple[KnownSubgroup, str | None]] = []
+    for known, part in known_subgroups(embedded, attributes):
+        digest = whole if known.nearly_all else None
+        own_weeks = _known_weeks(part)
+        # Where weeks are known to differ, a subgroup must know what its own differ by.
+        if known.large and (weeks is None or own_weeks is not None):
+            digest = fitted(part, own_weeks)
+        subgroups.append((known, digest))
+    return FittedReference(
+        encoder=encoder, version=version, profile_digest=whole, subgroups=tuple(subgroups)
     )
-    return FittedReference(encoder=encoder, version=version, profile_digest=store.save(profile))
 
 
 def _known_weeks(embedded: embeddings.EmbeddedScans) -> list[int] | None:
@@ -192,6 +210,19 @@ def accept(
     ]
     session.add_all(rows)
     session.flush()
+    parts = [
+        SubgroupReferenceRow(
+            reference=row.id,
+            subgroup=str(known.subgroup),
+            scans=known.scans,
+            patients=known.patients,
+            profile_digest=digest,
+        )
+        for row, item in zip(rows, fitted, strict=True)
+        for known, digest in item.subgroups
+    ]
+    session.add_all(parts)
+    session.flush()
     ledger.append(
         session,
         at=at,
@@ -204,7 +235,7 @@ def accept(
             "profiles": {row.encoder: row.profile_digest for row in rows},
             "reason": reason,
         },
-        seals=[*rows, *before],
+        seals=[*rows, *parts, *before],
     )
     return rows
 

@@ -1,12 +1,14 @@
-"""Subgroups: named subsets of scans, by one attribute each."""
+"""Subgroups: named subsets of scans, by one attribute or several at once."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
 
-from sqlalchemy import ColumnElement
+from sqlalchemy import ColumnElement, and_
 
 from monitor.tables import ScanRow
 from registry.errors import BadInputError
@@ -23,6 +25,7 @@ class Attribute(StrEnum):
     PROTOCOL = "protocol"
     VIEW = "view"
     SEX = "sex"
+    AGE_BAND = "age_band"
 
 
 #: Attributes of the equipment and how it was run: a new value of one speaks for acquisition.
@@ -33,43 +36,144 @@ ACQUISITION = (
     Attribute.STATION,
     Attribute.PROTOCOL,
 )
+#: From the fleet down: each stands inside the one before it.
+HIERARCHY = (
+    Attribute.SITE,
+    Attribute.MANUFACTURER,
+    Attribute.SCANNER_MODEL,
+    Attribute.STATION,
+    Attribute.SOFTWARE_VERSION,
+)
+#: Youngest and oldest age in years of each band; None has no bound.
+AGE_BANDS: dict[str, tuple[int, int | None]] = {
+    "0-17": (0, 17),
+    "18-39": (18, 39),
+    "40-64": (40, 64),
+    "65+": (65, None),
+}
+_AND = " & "
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Subgroup:
-    """The scans whose attribute has a value."""
+    """The scans whose attributes have these values, from the outermost attribute in."""
 
-    attribute: Attribute
-    value: str
+    terms: tuple[tuple[Attribute, str], ...]
+
+    @classmethod
+    def of(cls, attribute: Attribute, value: str) -> Self:
+        """Return the subgroup of one attribute."""
+        return cls(((attribute, value),))
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `attribute=value`.
+        """Read `attribute=value`, or several of them joined by ` & `.
 
         Raises
         ------
         BadInputError
             Naming the attributes that exist.
 
-        >>> str(Subgroup.parse("software_version=2.1"))
-        'software_version=2.1'
+        >>> str(Subgroup.parse("site=north & software_version=2.1"))
+        'site=north & software_version=2.1'
         """
-        name, separator, value = text.partition("=")
-        if not separator or not value or name not in set(Attribute):
-            raise BadInputError(
-                f"{text!r} is not a subgroup: write ATTRIBUTE=VALUE, with one of "
-                f"{', '.join(Attribute)}"
-            )
-        return cls(attribute=Attribute(name), value=value)
+        names = "|".join(Attribute)
+        terms = []
+        for part in re.split(rf"{_AND}(?=(?:{names})=)", text):
+            name, separator, value = part.partition("=")
+            if not separator or not value or name not in set(Attribute):
+                raise BadInputError(
+                    f"{text!r} is not a subgroup: write ATTRIBUTE=VALUE, or several joined by "
+                    f"{_AND!r}, with {', '.join(Attribute)}"
+                )
+            terms.append((Attribute(name), value))
+        return cls(tuple(terms))
 
     def __str__(self) -> str:
-        return f"{self.attribute.value}={self.value}"
+        return _AND.join(f"{attribute.value}={value}" for attribute, value in self.terms)
+
+    @property
+    def attributes(self) -> tuple[Attribute, ...]:
+        return tuple(attribute for attribute, _ in self.terms)
 
     def where(self) -> ColumnElement[bool]:
         """Return the condition on the scans table."""
-        column: ColumnElement[str] = getattr(ScanRow, self.attribute.value)
-        return column == self.value
+        return and_(*(_condition(attribute, value) for attribute, value in self.terms))
 
     def holds(self, scan: ScanRow) -> bool:
         """Return whether a scan belongs to it."""
-        return bool(getattr(scan, self.attribute.value) == self.value)
+        return all(value_of(scan, attribute) == value for attribute, value in self.terms)
+
+    def within(self, other: Subgroup) -> bool:
+        """Return whether every scan of it belongs to the other by name."""
+        return set(other.terms) <= set(self.terms)
+
+
+def value_of(scan: ScanRow, attribute: Attribute) -> str | None:
+    """Return a scan's value of an attribute, or None where its header had none."""
+    if attribute is Attribute.AGE_BAND:
+        return None if scan.age_years is None else _age_band(scan.age_years)
+    value: str | None = getattr(scan, attribute.value)
+    return value
+
+
+def subgroups_of(
+    scans: Sequence[ScanRow], attributes: Sequence[Attribute], *, at_least: int
+) -> list[tuple[Subgroup, list[bool]]]:
+    """Return the subgroups of scans, each with the scans that belong to it, largest first.
+
+    Every value of every attribute is one, and so is every branch of the equipment's
+    hierarchy (site, site and scanner, …). Of names for the same scans the shortest is kept.
+
+    Parameters
+    ----------
+    at_least : scans in a subgroup; smaller ones are left out
+    """
+    levels = [attribute for attribute in HIERARCHY if attribute in attributes]
+    keys: list[Callable[[ScanRow], Subgroup | None]] = [
+        _named((attribute,)) for attribute in dict.fromkeys(attributes)
+    ]
+    keys += [_named(tuple(levels[:depth])) for depth in range(2, len(levels) + 1)]
+    found: dict[tuple[bool, ...], Subgroup] = {}
+    for key in keys:
+        names = [key(scan) for scan in scans]
+        for name in sorted(set(names) - {None}, key=str):
+            belongs = tuple(one == name for one in names)
+            if name is not None and sum(belongs) >= at_least:
+                found.setdefault(belongs, name)
+    ordered = sorted(found.items(), key=lambda item: (-sum(item[0]), str(item[1])))
+    return [(name, list(belongs)) for belongs, name in ordered]
+
+
+def _named(attributes: Sequence[Attribute]) -> Callable[[ScanRow], Subgroup | None]:
+    """Return what names a scan's subgroup by some attributes, where it has all of them."""
+
+    def name(scan: ScanRow) -> Subgroup | None:
+        terms = []
+        for attribute in attributes:
+            value = value_of(scan, attribute)
+            if value is None:
+                return None
+            terms.append((attribute, value))
+        return Subgroup(tuple(terms))
+
+    return name
+
+
+def _age_band(years: int) -> str:
+    return next(
+        band
+        for band, (youngest, oldest) in AGE_BANDS.items()
+        if years >= youngest and (oldest is None or years <= oldest)
+    )
+
+
+def _condition(attribute: Attribute, value: str) -> ColumnElement[bool]:
+    if attribute is not Attribute.AGE_BAND:
+        column: ColumnElement[str] = getattr(ScanRow, attribute.value)
+        return column == value
+    if value not in AGE_BANDS:
+        raise BadInputError(f"there is no age band {value!r}: write {', '.join(AGE_BANDS)}")
+    youngest, oldest = AGE_BANDS[value]
+    above = ScanRow.age_years >= youngest
+    return above if oldest is None else and_(above, ScanRow.age_years <= oldest)

@@ -148,6 +148,22 @@ class ReferenceRow(Sealed, Base):
     retired_at: Mapped[datetime | None]
 
 
+class SubgroupReferenceRow(Sealed, Base):
+    """A subgroup of a reference, and the profile that its windows are compared with."""
+
+    __tablename__ = "subgroup_references"
+    __table_args__ = (UniqueConstraint("reference", "subgroup"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    reference: Mapped[int] = mapped_column(ForeignKey("monitor_references.id"), index=True)
+    #: "attribute=value", several joined by " & "
+    subgroup: Mapped[str]
+    scans: Mapped[int]
+    patients: Mapped[int]
+    #: None where it is too small to be judged by itself
+    profile_digest: Mapped[str | None]
+
+
 class VerdictRow(Sealed, Base):
     """What the detectors say of one window and subgroup against one reference."""
 
@@ -173,7 +189,7 @@ class VerdictRow(Sealed, Base):
     #: that 19 of 20 ordinary weeks stay below; None likewise
     ordinary_effect: Mapped[float | None]
     smallest_effect: Mapped[float]
-    #: of this window with those before it; None for a subgroup
+    #: of this window with those before it
     persistence_p_value: Mapped[float | None]
     #: members, kernel, seed
     detail: Mapped[dict[str, Any]]
@@ -228,6 +244,49 @@ class LabelRow(Sealed, Base):
     #: derived when it arrives: was the AI's result available before the reader signed
     ai_influenced: Mapped[bool]
     arrived_at: Mapped[datetime]
+
+
+class SilenceAlarmRow(Sealed, Base):
+    """A source of scans that sent too little, or too much, from opening to closing."""
+
+    __tablename__ = "silence_alarms"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    monitor: Mapped[str] = mapped_column(ForeignKey("monitors.name"), index=True)
+    #: "attribute=value", several joined by " & ", or "" for all scans
+    subgroup: Mapped[str]
+    #: missing, surplus, unstated
+    kind: Mapped[str]
+    #: open, closed
+    state: Mapped[str]
+    #: the last scan before a silence, or when counts began to differ
+    since: Mapped[datetime]
+    opened_at: Mapped[datetime]
+    #: from then until it was opened: studies where some are missing, scans where too many came
+    expected: Mapped[float]
+    received: Mapped[int]
+    p_value: Mapped[float]
+    #: what the p-value was held against
+    alpha: Mapped[float]
+    #: the leaves that it covers, what was asked, what the others sent, what to check first
+    evidence: Mapped[dict[str, Any]]
+    closed_at: Mapped[datetime | None]
+    closed_reason: Mapped[str | None]
+    #: a person closed it: what it found is ordinary from its beginning on
+    accepted: Mapped[bool]
+
+
+class ArrivalLookRow(Base):
+    """The newest look at a monitor's arrivals; each look replaces the one before."""
+
+    __tablename__ = "arrival_looks"
+
+    monitor: Mapped[str] = mapped_column(ForeignKey("monitors.name"), primary_key=True)
+    looked_at: Mapped[datetime]
+    #: the newest scan that it saw, by id
+    newest_scan: Mapped[int]
+    #: sources, counts by hour, notes
+    document: Mapped[dict[str, Any]]
 
 
 class PerformanceRow(Sealed, Base):

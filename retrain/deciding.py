@@ -38,11 +38,13 @@ class Decider:
         with self._database.transaction() as session:
             fence(session, claim)
             episode = episodes.require_episode(session, int(claim.payload["episode"]))
-            if episode.state != EpisodeState.OPEN:
-                return
             monitor = require_monitor(session, episode.monitor)
             model = monitor.specification.model
             plan = plans.in_force(session, model)
+            if episode.state == EpisodeState.CLOSED:
+                self._stand_down(session, episode, model, plan)
+            if episode.state != EpisodeState.OPEN:
+                return
             self._supersede_other_plans(session, episode, plan)
             made = decisions.decide(
                 session, episode, plan, actor=SYSTEM.name, at=self._clock.now()
@@ -52,6 +54,32 @@ class Decider:
                     self._carry_out(session, step, episode, model, plan)
             if plan is not None:
                 self._move_run(session, episode, plan, task=monitor.specification.task)
+
+    def _stand_down(
+        self, session: Session, episode: EpisodeRow, model: str, plan: AppliedPlan | None
+    ) -> None:
+        """End the wait for labels of a shift that is gone, and say what is still in force."""
+        now = self._clock.now()
+        for run in runs.under_way(session):
+            if run.episode == episode.id and run.state == RunState.AWAITING_LABELS:
+                note = f"episode {episode.id} is closed: {episode.closed_reason}"
+                runs.advance(
+                    session, run, RunState.SUPERSEDED, note=note, actor=SYSTEM.name, at=now
+                )
+        for restriction in serving.restrictions(session, model):
+            if (restriction.kind, restriction.subgroup) == (
+                Withholding.RESTRICT,
+                episode.subgroup,
+            ):
+                step = Step(
+                    action=Action.TICKET,
+                    reason=f"the episode is closed, and {model} is still out of use for "
+                    f"{episode.subgroup}: a person lifts it (`driftward lift {model} "
+                    f"--subgroup '{episode.subgroup}' --reason …`)",
+                )
+                known = decisions.of_episode(session, episode.id)
+                if step.reason not in {row.reason for row in known}:
+                    decisions.record(session, episode, plan, step, actor=SYSTEM.name, at=now)
 
     def _supersede_other_plans(
         self, session: Session, episode: EpisodeRow, plan: AppliedPlan | None

@@ -103,42 +103,54 @@ def decide(
             )
         )
     )
-    made: list[tuple[Step, DecisionRow]] = []
     steps = steps_for(
         cause=Cause(episode.cause),
         subgroup=episode.subgroup,
         impact=Impact(episode.impact),
         plan=plan,
     )
-    for step in steps:
-        if step.action.value in known:
-            continue
-        row = DecisionRow(
-            episode=episode.id,
-            plan=plan.id if plan else None,
-            action=step.action.value,
-            reason=step.reason,
-            carried_out=_by_itself(step.action, plan),
-            decided_at=at,
-        )
-        session.add(row)
-        session.flush()
-        ledger.append(
-            session,
-            at=at,
-            actor=actor,
-            kind="decision.made",
-            subject=f"episode {episode.id}",
-            facts={
-                "action": row.action,
-                "reason": row.reason,
-                "carried_out": row.carried_out,
-                "plan": plan.digest if plan else None,
-            },
-            seals=[row],
-        )
-        made.append((step, row))
-    return made
+    return [
+        (step, record(session, episode, plan, step, actor=actor, at=at))
+        for step in steps
+        if step.action.value not in known
+    ]
+
+
+def record(
+    session: Session,
+    episode: EpisodeRow,
+    plan: AppliedPlan | None,
+    step: Step,
+    *,
+    actor: str,
+    at: datetime,
+) -> DecisionRow:
+    """Record one step about an episode."""
+    row = DecisionRow(
+        episode=episode.id,
+        plan=plan.id if plan else None,
+        action=step.action.value,
+        reason=step.reason,
+        carried_out=_by_itself(step.action, plan),
+        decided_at=at,
+    )
+    session.add(row)
+    session.flush()
+    ledger.append(
+        session,
+        at=at,
+        actor=actor,
+        kind="decision.made",
+        subject=f"episode {episode.id}",
+        facts={
+            "action": row.action,
+            "reason": row.reason,
+            "carried_out": row.carried_out,
+            "plan": plan.digest if plan else None,
+        },
+        seals=[row],
+    )
+    return row
 
 
 def _by_itself(action: Action, plan: AppliedPlan | None) -> bool:

@@ -93,6 +93,7 @@ class ReferenceRenewer:
                     dataset=dataset.id,
                     encoder=role,
                     version=version,
+                    attributes=monitor.specification.subgroup_attributes,
                     seed=run.seed,
                 )
                 for role, version in (

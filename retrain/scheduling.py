@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from monitor.embedding import count_pending
 from monitor.evaluating import EVALUATE, window_payload
-from monitor.evaluation import unjudged_windows
 from monitor.monitors import all_monitors
+from monitor.silence.watch import WATCH_ARRIVALS, look_is_due
+from monitor.verdict_history import unjudged_windows
 from registry import outbox
 from registry.clock import Clock
 from registry.database import Database
@@ -45,6 +46,15 @@ def tick(database: Database, clock: Clock) -> int:
                     session,
                     kind=EMBED,
                     key=f"{EMBED}/{monitor.name}",
+                    payload={"monitor": monitor.name},
+                    again=True,
+                )
+                due += 1
+            if look_is_due(session, monitor, now=now):
+                enqueue(
+                    session,
+                    kind=WATCH_ARRIVALS,
+                    key=f"{WATCH_ARRIVALS}/{monitor.name}",
                     payload={"monitor": monitor.name},
                     again=True,
                 )

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from monitor import datasets, labels
 from monitor.datasets import Purpose
 from monitor.embedding import Embedder
-from monitor.subgroups import Attribute
+from monitor.subgroups import Attribute, value_of
 from monitor.tables import DatasetRow, EpisodeRow, ScanRow
 from registry import ledger
 from registry.bundle_store import BundleStore
@@ -151,7 +151,7 @@ class Validator:
             influence=locked.influence,
             subgroups={
                 attribute.value: np.array(
-                    [getattr(scan, attribute.value) or "" for scan in locked.scans]
+                    [value_of(scan, attribute) or "" for scan in locked.scans]
                 )
                 for attribute in Attribute
             },

@@ -11,6 +11,9 @@ from api.cli.options import HomeOption, JsonOption, ReasonOption, opened, show, 
 if TYPE_CHECKING:
     from monitor.tables import EpisodeRow
 
+#: Subgroups that `show` names.
+MOST_SUBGROUPS = 8
+
 app = typer.Typer(name="episode", help="See shifts, from opening to closing.")
 
 
@@ -61,14 +64,17 @@ def show_(episode: int, home: HomeOption = None, as_json: JsonOption = False) ->
         ],
     }
     lines = [
-        f"episode {row.id} of {row.monitor}: {row.state}",
-        f"cause   {row.cause}",
-        f"where   {row.subgroup or 'all scans'}",
-        f"since   {row.onset:%Y-%m-%d %H:%M} UTC, seen {row.opened_at:%Y-%m-%d %H:%M} UTC",
-        f"impact  {row.impact}{_impact_words(row)}",
-        f"effect  {row.effect:.2f}, p = {row.p_value:.2g}",
+        *_what(row),
+        "",
         "why",
         *[f"  - {reason}" for reason in row.evidence["diagnosis"]["reasons"]],
+        *_subgroup_lines(row.evidence["subgroups"]),
+        "",
+        "look first",
+        *[f"  - {step}" for step in document["first_steps"]],
+        f"  - scans that weigh most: {', '.join(str(one['scan']) for one in row.heaviest[:6])} "
+        "(`driftward scan show`)",
+        "",
         "done" if made else "nothing was decided yet",
         *[
             f"  - {decision.action}{'' if decision.carried_out else ' (proposed)'}: "
@@ -76,8 +82,6 @@ def show_(episode: int, home: HomeOption = None, as_json: JsonOption = False) ->
             for decision in made
         ],
     ]
-    if row.closed_reason:
-        lines.append(f"ended   {row.closed_at:%Y-%m-%d %H:%M} UTC: {row.closed_reason}")
     show(document, as_json=as_json, lines=lines)
 
 
@@ -107,8 +111,73 @@ def close(
     show(document, as_json=as_json, lines=[f"episode {episode} is closed: {reason}"])
 
 
+def _what(row: EpisodeRow) -> list[str]:
+    """Return what a tired person must know, one line each."""
+    evidence = row.evidence
+    low, high = (f"{moment[:10]} {moment[11:16]}" for moment in evidence["onset_interval"])
+    effect, least, most = evidence["effect"]
+    ordinary = evidence["ordinary_effect"]
+    beyond = f"; ordinary weeks reach {ordinary:.2f}" if ordinary is not None else ""
+    detectors = ", ".join(
+        f"{one['name']} ({one['p_value']:.2g})" for one in evidence["detectors"][:3]
+    )
+    lines = [
+        f"episode {row.id} of {row.monitor} is {row.state}: {row.cause} change"
+        if row.cause != "unknown"
+        else f"episode {row.id} of {row.monitor} is {row.state}: a change of unknown cause",
+        f"  where   {row.subgroup or 'all scans'}: {evidence['place']}",
+        f"  since   {row.onset:%Y-%m-%d %H:%M} UTC (95 %: {low} to {high}), alarm "
+        f"{row.opened_at:%Y-%m-%d %H:%M} UTC",
+        f"  sure    p = {row.p_value:.2g} where the budget allows {evidence['alpha']:.2g}",
+        f"  size    {effect:.2f} ({least:.2f}–{most:.2f}) standard deviations{beyond}; this "
+        f"window shows shifts from {evidence['smallest_effect']:.2f} on",
+        f"  matters {row.impact}{_impact_words(row)}",
+        *_estimate_line(row),
+        f"  led by  {detectors}, in the {evidence['encoder']} encoder's space",
+    ]
+    if row.closed_reason:
+        lines.append(f"  ended   {row.closed_at:%Y-%m-%d %H:%M} UTC: {row.closed_reason}")
+    return lines
+
+
+def _estimate_line(row: EpisodeRow) -> list[str]:
+    """Return what is estimated without labels, until labels say it better."""
+    from api.pages.estimated import estimate_in_words
+
+    words = estimate_in_words(row)
+    return [] if words is None else [f"  expect  {words}"]
+
+
+def _subgroup_lines(subgroups: list[dict[str, Any]]) -> list[str]:
+    """Return the subgroups that moved, and how many did not."""
+    moved = [one for one in subgroups if one["moved"]]
+    if not moved:
+        return []
+    rows = [
+        [
+            one["subgroup"],
+            one["scans"],
+            f"{one['adjusted_p_value']:.2g}",
+            f"{one['effect']:.2f}",
+            one["compared_with"] or "all scans",
+        ]
+        for one in moved[:MOST_SUBGROUPS]
+    ]
+    header = ["moved", "scans", "adjusted p", "effect", "against the past of"]
+    more = len(moved) - len(rows)
+    counted = f"{len(subgroups) - len(moved)} of {len(subgroups)} tested subgroups did not move"
+    return [
+        "",
+        *[f"  {line}" for line in table(rows, header=header)],
+        f"  {f'{more} more moved; ' if more > 0 else ''}{counted}",
+    ]
+
+
 def describe(row: EpisodeRow) -> dict[str, Any]:
     """Return an episode as JSON."""
+    from monitor.causes import Cause
+    from monitor.first_steps import first_steps
+
     return {
         "episode": row.id,
         "monitor": row.monitor,
@@ -124,6 +193,7 @@ def describe(row: EpisodeRow) -> dict[str, Any]:
         "effect": row.effect,
         "evidence": row.evidence,
         "heaviest_scans": row.heaviest,
+        "first_steps": list(first_steps(Cause(row.cause))),
     }
 
 

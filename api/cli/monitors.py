@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from api.cli.options import HomeOption, JsonOption, opened, show, table, text_of
+from api.cli.silence import alarm_lines, silence
 
 app = typer.Typer(name="monitor", help="Say what is watched, and how.")
 
@@ -34,28 +35,26 @@ def apply(
 def list_(home: HomeOption = None, as_json: JsonOption = False) -> None:
     """List the monitors and how they stand."""
     from monitor import references
-    from monitor.episodes import open_episode
+    from monitor.episodes import open_episodes
     from monitor.monitors import all_monitors
 
     driftward = opened(home)
     with driftward.database.reading() as session:
-        documents = []
-        for monitor in all_monitors(session):
-            episode = open_episode(session, monitor.name)
-            documents.append(
-                {
-                    "monitor": monitor.name,
-                    "model": monitor.specification.model,
-                    "reference": references.trend(session, monitor.name) is not None,
-                    "episode": episode.id if episode else None,
-                }
-            )
+        documents: list[dict[str, Any]] = [
+            {
+                "monitor": monitor.name,
+                "model": monitor.specification.model,
+                "reference": references.trend(session, monitor.name) is not None,
+                "episodes": [row.id for row in open_episodes(session, monitor.name)],
+            }
+            for monitor in all_monitors(session)
+        ]
     rows = [
         [
             document["monitor"],
             document["model"],
             "accepted" if document["reference"] else "none yet",
-            document["episode"] or "none",
+            ", ".join(str(one) for one in document["episodes"]) or "none",
         ]
         for document in documents
     ]
@@ -65,13 +64,20 @@ def list_(home: HomeOption = None, as_json: JsonOption = False) -> None:
 
 @app.command("show")
 def show_(name: str, home: HomeOption = None, as_json: JsonOption = False) -> None:
-    """Show a monitor's specification."""
+    """Show a monitor's specification, and which of its sources are silent."""
     import yaml
 
     from monitor.monitors import require_monitor
+    from monitor.silence.standing import describe_alarm, silence_standing
 
     driftward = opened(home)
     with driftward.database.reading() as session:
         monitor = require_monitor(session, name)
+        standing = silence_standing(session, monitor, now=driftward.clock.now())
     document = monitor.specification.model_dump(mode="json")
-    show(document, as_json=as_json, lines=[yaml.safe_dump(document, sort_keys=False).rstrip()])
+    text = yaml.safe_dump(document, sort_keys=False).rstrip()
+    document["silence_alarms"] = [describe_alarm(row) for row in standing.open]
+    show(document, as_json=as_json, lines=[text, "", *alarm_lines(standing)])
+
+
+app.command("silence")(silence)

@@ -20,7 +20,7 @@ from api.cli.options import (
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from monitor.evaluation import Evaluation
+    from monitor.evaluation import Evaluation, ReferenceVerdict
     from monitor.windows import Window
 
 app = typer.Typer(name="reference", help="Accept what windows are compared with.")
@@ -73,8 +73,8 @@ def check(
     as_json: JsonOption = False,
 ) -> None:
     """Judge one window of MONITOR: by default the newest that has ended."""
-    from monitor.evaluation import newest_window
     from monitor.monitors import require_monitor
+    from monitor.verdict_history import newest_window
 
     driftward = opened(home)
     with driftward.database.reading() as session:
@@ -107,6 +107,7 @@ def document_of(evaluation: Evaluation) -> dict[str, Any]:
         "p_value": evaluation.p_value,
         "alpha": evaluation.alpha,
         "alarm": evaluation.alarm,
+        "scheduled": evaluation.scheduled,
         "notes": list(evaluation.notes),
         "verdicts": [
             {
@@ -134,6 +135,10 @@ def document_of(evaluation: Evaluation) -> dict[str, Any]:
                         "scans": part.verdict.scans,
                         "p_value": part.verdict.p_value,
                         "adjusted_p_value": part.adjusted_p_value,
+                        "effect": part.verdict.effect.value,
+                        "smallest_effect": part.verdict.smallest_effect,
+                        "moved": part.moved,
+                        "compared_with": str(part.compared_with or "") or None,
                     }
                     for part in item.subgroups
                 ],
@@ -143,18 +148,26 @@ def document_of(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
+#: Subgroups that are printed; the others stand in the JSON document.
+_MOST_SUBGROUPS = 10
+
+
 def _lines(evaluation: Evaluation) -> list[str]:
     if evaluation.p_value is None:
         headline = "no verdict"
+    elif not evaluation.scheduled:
+        headline = "a window of your own: nothing is stored, and it raises no alarm"
     elif evaluation.alarm:
-        headline = f"ALARM: drift that persisted (p = {evaluation.p_value:.2g})"
+        headline = (
+            f"ALARM: a shift that persisted (p = {evaluation.p_value:.2g}, and the budget "
+            f"allows {evaluation.alpha:.2g} in two windows): `driftward episode list`"
+        )
     else:
-        headline = f"no alarm (p = {evaluation.p_value:.2g})"
-    lines = [
-        f"{evaluation.monitor.name}, {evaluation.window}",
-        f"{headline}; the budget is {evaluation.alpha:g} for two windows",
-        *evaluation.notes,
-    ]
+        headline = (
+            f"no alarm (p = {evaluation.p_value:.2g}; it takes {evaluation.alpha:.2g}, over "
+            "two windows in a row)"
+        )
+    lines = [f"{evaluation.monitor.name}, {evaluation.window}", headline]
     rows = [
         [
             item.reference.encoder + ("" if item.reference.decides else " (trend)"),
@@ -181,11 +194,36 @@ def _lines(evaluation: Evaluation) -> list[str]:
             "led by",
         ]
         lines += ["", *table(rows, header=header)]
-    parts = [
-        [str(part.subgroup), part.verdict.scans, f"{part.adjusted_p_value:.2g}"]
-        for item in evaluation.deciding[:1]
-        for part in item.subgroups
-    ]
-    if parts:
-        lines += ["", *table(parts, header=["subgroup", "scans", "adjusted p"])]
+    for item in evaluation.deciding[:1]:
+        lines += _subgroup_lines(item)
+    if evaluation.notes:
+        lines += ["", "not judged", *[f"  {note}" for note in evaluation.notes]]
     return lines
+
+
+def _subgroup_lines(item: ReferenceVerdict) -> list[str]:
+    """Return where the shift is, and what was said of the subgroups, the surest first."""
+    from monitor.localising import locate
+
+    if not item.subgroups:
+        return []
+    ordered = sorted(item.subgroups, key=lambda part: part.adjusted_p_value)
+    rows = [
+        [
+            str(part.subgroup),
+            part.verdict.scans,
+            f"{part.adjusted_p_value:.2g}",
+            f"{part.verdict.effect.value:.2f}",
+            f"{part.verdict.smallest_effect:.2f}",
+            "moved" if part.moved else "",
+        ]
+        for part in ordered[:_MOST_SUBGROUPS]
+    ]
+    header = ["subgroup", "scans", "adjusted p", "effect", "could have seen", ""]
+    more = len(ordered) - len(rows)
+    return [
+        "",
+        f"where: {locate(item.subgroups, scans=item.verdict.scans).reason}",
+        *table(rows, header=header),
+        *([f"and {more} more that moved less surely (--json has all)"] if more > 0 else []),
+    ]

@@ -1,4 +1,4 @@
-"""`driftward promote | rollback | suspend | restrict`: what is in use."""
+"""`driftward promote | rollback | suspend | restrict | lift`: what is in use."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ def add_to(app: typer.Typer) -> None:
     app.command("rollback")(rollback)
     app.command("suspend")(suspend)
     app.command("restrict")(restrict)
+    app.command("lift")(lift)
 
 
 def promote(
@@ -69,6 +70,48 @@ def restrict(
     from monitor.subgroups import Subgroup
 
     _withhold(name, str(Subgroup.parse(subgroup)), reason, home, as_json=as_json)
+
+
+def lift(
+    name: str,
+    reason: ReasonOption,
+    subgroup: Annotated[
+        str | None,
+        typer.Option(
+            help="ATTRIBUTE=VALUE whose restriction ends; without it, the suspension."
+        ),
+    ] = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take a model back into use, wholly or for a subgroup."""
+    from monitor.subgroups import Subgroup
+    from registry import serving
+    from registry.errors import NotFoundError
+    from registry.identities import Role
+    from registry.serving import Withholding
+    from registry.versions import require_model
+
+    driftward = opened(home)
+    by = driftward.whoever_runs_this()
+    by.require(Role.OPERATOR, "take a model back into use")
+    where = str(Subgroup.parse(subgroup)) if subgroup else None
+    kind = Withholding.SUSPEND if where is None else Withholding.RESTRICT
+    with driftward.database.transaction() as session:
+        require_model(session, name)
+        in_force = serving.restrictions(session, name)
+        found = [row for row in in_force if (row.kind, row.subgroup) == (kind, where)]
+        if not found:
+            have = ", ".join(f"{row.kind} {row.subgroup or 'everywhere'}" for row in in_force)
+            raise NotFoundError(
+                f"{name} is not out of use for {where or 'all scans'}: "
+                f"in force is {have or 'nothing'}"
+            )
+        for row in found:
+            serving.lift(session, row, reason=reason, actor=by.name, at=driftward.clock.now())
+    document = {"model": name, "kind": kind.value, "subgroup": where}
+    words = f" for {where}" if where else ""
+    show(document, as_json=as_json, lines=[f"{name} is in use again{words}: {reason}"])
 
 
 def _withhold(

@@ -22,6 +22,7 @@ from api.http import (
     problems,
     runs,
     scans,
+    silence,
 )
 from api.http.security import SecurityHeaders, allowed_hosts
 from api.pages.ledger_page import VerificationDesk
@@ -69,6 +70,7 @@ def create_app(driftward: Driftward, *, hosts: Sequence[str] = ()) -> FastAPI:
     for module in (
         models,
         monitors,
+        silence,
         episodes,
         runs,
         scans,

@@ -28,7 +28,7 @@ class MonitorInForce(BaseModel):
     specification: dict[str, Any]
     #: versions whose references can raise an alarm
     references: list[str]
-    open_episode: int | None
+    open_episodes: list[int]
 
 
 class Detector(BaseModel):
@@ -146,7 +146,6 @@ def list_performance(name: str, driftward: Installation) -> list[Performance]:
 
 
 def _monitor(session: Session, monitor: Monitor) -> MonitorInForce:
-    episode = episodes.open_episode(session, monitor.name)
     return MonitorInForce(
         name=monitor.name,
         model=monitor.specification.model,
@@ -156,7 +155,7 @@ def _monitor(session: Session, monitor: Monitor) -> MonitorInForce:
             str(ref(session.get_one(VersionRow, row.version)))
             for row in references.deciding(session, monitor.name)
         ],
-        open_episode=episode.id if episode else None,
+        open_episodes=[row.id for row in episodes.open_episodes(session, monitor.name)],
     )
 
 

@@ -5,13 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from api.pages import states, wording
+from api.pages.estimated import estimate_in_words
 from api.pages.judged import JudgedWindow
 from api.pages.states import State
+from monitor.causes import Cause
 from monitor.episodes import Impact
+from monitor.first_steps import first_steps
 from monitor.tables import EpisodeRow, VerdictRow
+
+#: Detectors that are shown; the API has all of them.
+_MOST_DETECTORS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,14 +52,23 @@ class Explanation:
     since: str
     opened: str
     ended: str | None
+    ended_why: str | None
     impact: str
+    #: of the champion on the shift's scans without labels, or why there is no figure
+    estimated: str | None
     reasons: tuple[str, ...]
+    #: how the place is known
+    place: str
+    #: bounds of the onset, in words
+    onset_interval: str
+    #: what to look at first
+    first_steps: tuple[str, ...]
     heaviest: tuple[HeavyScan, ...]
 
 
 def explain(row: EpisodeRow) -> Explanation:
     """Return why an episode was opened."""
-    diagnosis = row.evidence.get("diagnosis", {})
+    diagnosis = row.evidence["diagnosis"]
     heaviest = row.heaviest[0]["weight"] if row.heaviest else 0.0
     return Explanation(
         id=row.id,
@@ -62,8 +78,16 @@ def explain(row: EpisodeRow) -> Explanation:
         since=wording.moment(row.onset),
         opened=wording.moment(row.opened_at),
         ended=wording.moment(row.closed_at) if row.closed_at else None,
+        ended_why=row.closed_reason,
         impact=impact_in_words(row),
-        reasons=tuple(diagnosis.get("reasons", ())),
+        estimated=estimate_in_words(row),
+        reasons=tuple(diagnosis["reasons"]),
+        place=row.evidence["place"],
+        onset_interval=" to ".join(
+            wording.moment(datetime.fromisoformat(moment))
+            for moment in row.evidence["onset_interval"]
+        ),
+        first_steps=first_steps(Cause(row.cause)),
         heaviest=tuple(
             HeavyScan(
                 scan=item["scan"],
@@ -129,6 +153,7 @@ def _evidence(row: VerdictRow) -> tuple[Evidence, ...]:
     # The least that a p-value of so many draws can be; four powers of ten at least.
     least = min((part["p_value"] for part in detectors.values()), default=1.0)
     most = max(4.0, -math.log10(least))
+    strongest = sorted(detectors.items(), key=lambda item: item[1]["p_value"])
     return tuple(
         Evidence(
             detector=name.replace("-", " "),
@@ -136,5 +161,5 @@ def _evidence(row: VerdictRow) -> tuple[Evidence, ...]:
             effect=wording.effect(part["effect"]),
             strength=round(-100 * math.log10(part["p_value"]) / most),
         )
-        for name, part in sorted(detectors.items(), key=lambda item: item[1]["p_value"])
+        for name, part in strongest[:_MOST_DETECTORS]
     )

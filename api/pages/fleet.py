@@ -9,6 +9,7 @@ from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from api.pages import wording
+from api.pages.arrivals import silence_mark
 from api.pages.judged import judged_windows
 from api.pages.lately import Happening, lately
 from api.pages.sparklines import Sparkline, sparkline
@@ -16,6 +17,7 @@ from api.pages.standing import Standing, monitored_by, standing_of
 from api.pages.states import Tone
 from monitor import performance
 from monitor.monitors import Monitor
+from monitor.silence.alarms import open_alarms
 from monitor.tables import EpisodeRow, ScanRow
 from registry.versions import ModelRow, VersionRow
 from retrain.states import RunState
@@ -50,6 +52,8 @@ class FleetRow:
     #: of the newest labelled week, with its interval
     sensitivity: str | None
     positives: int | None
+    #: which of its sources are silent or send too much, in a few words
+    silence: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +64,7 @@ class Fleet:
     rows: tuple[FleetRow, ...]
     arrivals: Arrivals
     open_episodes: int
+    silence_alarms: int
     awaiting_approval: int
     lately: tuple[Happening, ...]
 
@@ -76,6 +81,7 @@ def fleet(session: Session, *, now: datetime) -> Fleet:
         rows=tuple(rows),
         arrivals=arrivals,
         open_episodes=_count(session, select(EpisodeRow.id).where(EpisodeRow.state == "open")),
+        silence_alarms=len(open_alarms(session)),
         awaiting_approval=_count(
             session, select(RunRow.id).where(RunRow.state == RunState.AWAITING_APPROVAL)
         ),
@@ -123,6 +129,7 @@ def _row(session: Session, model: ModelRow, monitor: Monitor | None, now: dateti
         window=f"to {wording.day(newest.window.end)}" if newest else None,
         sensitivity=wording.with_interval(last.measures["sensitivity"]) if last else None,
         positives=last.positives if last else None,
+        silence=silence_mark(session, monitor, now=now) if monitor else None,
     )
 
 
@@ -143,7 +150,9 @@ def _headline(rows: list[FleetRow], arrivals: Arrivals) -> str:
     needing = {
         row.standing.model
         for row in rows
-        if row.standing.next_step.urgent or row.standing.state.tone is Tone.ALERT
+        if row.standing.next_step.urgent
+        or row.standing.state.tone is Tone.ALERT
+        or row.silence is not None
     }
     if not needing:
         return f"{models}{where}. None needs you now."

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from api.pages import wording
 from api.pages.ledger_page import entry_of, link_of
+from monitor.silence.words import source_name
 from registry.ledger import Entry, LedgerEntry
 
 SHOWN = 10
@@ -26,6 +27,13 @@ _WORDS: dict[str, Words] = {
     "episode.impact": lambda subject, facts: f"{subject}: impact {facts['impact']}",
     "episode.accepted": lambda subject, facts: f"{subject} accepted: {facts['reason']}",
     "episode.closed": lambda subject, facts: f"{subject} closed: {facts['reason']}",
+    "silence.opened": lambda subject, facts: (
+        f"{subject}: silence alarm {facts['alarm']} opened, {facts['kind']} scans of "
+        f"{source_name(facts['subgroup'])}"
+    ),
+    "silence.closed": lambda subject, facts: (
+        f"{subject}: silence alarm {facts['alarm']} closed, {facts['reason']}"
+    ),
     "model.restricted": lambda subject, facts: (
         f"{subject} restricted for {wording.subgroup_name(facts['subgroup'])}"
     ),

@@ -148,7 +148,7 @@ def link_of(kind: str, subject: str) -> str | None:
             return f"/models/{subject.rpartition('@')[0]}"
         case "model" | "plan":
             return f"/models/{subject}"
-        case "monitor" | "window" | "reference" | "performance":
+        case "monitor" | "window" | "reference" | "performance" | "silence":
             return f"/monitors/{subject}"
     return None
 

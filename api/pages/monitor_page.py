@@ -9,6 +9,7 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from api.pages import states, wording
+from api.pages.arrivals import ArrivalsPanel, arrivals_panel
 from api.pages.course import Course, course
 from api.pages.drift import Drift, drift
 from api.pages.explanation import Evidence, Explanation, evidence_of, explain
@@ -60,6 +61,7 @@ class MonitorPage:
     action: NextStep | None
     figures: tuple[Figure, ...]
     drift: Drift | None
+    arrivals: ArrivalsPanel
     labelled: Labelled | None
     subgroups: SubgroupMap | None
     projection: Projection | None
@@ -104,6 +106,7 @@ def monitor_page(
         action=standing.next_step if standing.next_step.link else None,
         figures=_figures(standing, monitor, windows),
         drift=drift(session, model.name, windows, rows),
+        arrivals=arrivals_panel(session, monitor, now=now),
         labelled=labelled(session, weeks, rows),
         subgroups=subgroup_map(session, name),
         projection=projection(session, profiles, name, windows[-1] if windows else None, shown),

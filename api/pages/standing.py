@@ -11,9 +11,10 @@ from sqlalchemy.orm import Session
 from api.pages import states, wording
 from api.pages.states import State
 from monitor import episodes, references
-from monitor.evaluation import unjudged_windows
+from monitor.episodes import Impact
 from monitor.monitors import Monitor, all_monitors
 from monitor.tables import EpisodeRow
+from monitor.verdict_history import unjudged_windows
 from registry import serving
 from registry.serving import Reign, Restriction, Withholding
 from registry.versions import VersionRow, ref
@@ -69,7 +70,11 @@ def standing_of(
     """Return how a model stands."""
     champion = serving.champion(session, model)
     restrictions = tuple(serving.restrictions(session, model))
-    episode = episodes.open_episode(session, monitor.name) if monitor else None
+    open_now = episodes.open_episodes(session, monitor.name) if monitor else []
+    # Of several, one that is known to matter, and of these the oldest.
+    episode = min(
+        open_now, key=lambda row: (row.impact != Impact.MEASURED, row.id), default=None
+    )
     run = next(
         (row for row in runs.all_runs(session, model) if not has_ended(RunState(row.state))),
         None,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from monitor.causes import Cause
-from monitor.subgroups import Attribute
+from monitor.subgroups import Attribute, Subgroup
 
 #: How the scans of a subgroup are called, by the attribute that makes it.
 _SCANS_OF = {
@@ -18,6 +18,7 @@ _SCANS_OF = {
     Attribute.PROTOCOL: "of protocol {value}",
     Attribute.VIEW: "of view {value}",
     Attribute.SEX: "of sex {value}",
+    Attribute.AGE_BAND: "of patients aged {value}",
 }
 
 _CAUSES = {
@@ -197,8 +198,10 @@ def subgroup_name(subgroup: str | None) -> str:
     """
     if not subgroup:
         return "all scans"
-    attribute, _, value = subgroup.partition("=")
-    return f"{attribute.replace('_', ' ')} {value}"
+    return ", ".join(
+        f"{attribute.value.replace('_', ' ')} {value}"
+        for attribute, value in Subgroup.parse(subgroup).terms
+    )
 
 
 def scans_of(subgroup: str | None) -> str:
@@ -209,9 +212,11 @@ def scans_of(subgroup: str | None) -> str:
     """
     if not subgroup:
         return "scans"
-    attribute, _, value = subgroup.partition("=")
-    known = {item.value: words for item, words in _SCANS_OF.items()}
-    return f"scans {known[attribute].format(value=value)}"
+    words = [
+        _SCANS_OF[attribute].format(value=value)
+        for attribute, value in reversed(Subgroup.parse(subgroup).terms)
+    ]
+    return f"scans {' '.join(words)}"
 
 
 def cause_name(cause: str) -> str:

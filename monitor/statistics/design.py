@@ -51,7 +51,7 @@ _WEIGHTS = {
     "novelty": 0.15,
     "variances": 0.15,
     "occupancy": 0.2,
-    "occupancy-peak": 3.5,
+    "occupancy-peak": 5.5,
 }
 #: the member that describes how far the mean moved, and has no say
 MEAN_SHIFT = "mean-shift"

@@ -16,7 +16,7 @@ from scipy.stats import chi2
 from monitor.statistics.coordinates import Coordinates
 from monitor.statistics.design import MEAN_SHIFT, Design, Fit
 from monitor.statistics.effect import Shift, shift_length, smallest_shift
-from monitor.statistics.embeddings import Floats, Singles
+from monitor.statistics.embeddings import Flags, Floats, Singles
 from monitor.statistics.log_mahalanobis import LogMahalanobis, log_distances
 from monitor.statistics.member import Member
 from monitor.statistics.null import NullTable
@@ -201,25 +201,50 @@ class Portfolio:
         reference's mean feature; a scan that speaks against the shift counts negative.
         """
         comparison = self.compare(window, patients)
-        weights = comparison.weights
-        _, log_p = self._judge(comparison.statistics, weights, patients.count)
-        leading = _leading(log_p, weights)
-        part = comparison.layout.part(leading)
-        if leading in comparison.growths:
-            cell = part.start + int(comparison.growths[leading].argmax())
-            part = slice(cell, cell + 1)
-        sums, masses = comparison.sums.sums[:, part], comparison.sums.masses
-        others = sums.sum(axis=0, dtype=np.float64) - sums
+        masses = comparison.sums.masses
+        parts = self._alignments(comparison, patients, np.ones(len(window), dtype=bool))
         by_scan = patients.weights(self.dependence.pooled)[patients.codes]
-        products = np.einsum(
-            "ij,ij->i",
-            comparison.features[:, part] - self.centre[part],
-            others[patients.codes],
-            dtype=np.float64,
-        )
         pairs = masses.sum() ** 2 - np.square(masses).sum()
-        parts: Floats = by_scan * products / pairs
-        return parts
+        weighted: Floats = by_scan * parts / pairs
+        return weighted
+
+    def alignments(self, scans: Singles, patients: Patients, shifted: Flags) -> Floats:
+        """Return how far each scan [n] goes along with the shift of those marked, [n].
+
+        The inner product of its feature with the shifted scans' summed shift, its own
+        patient left out, as the detector sees it that leads among the shifted scans: of
+        mean zero where nothing shifted.
+        """
+        rows = np.flatnonzero(shifted)
+        comparison = self.compare(scans, patients)
+        leading = self.compare(scans[rows], patients.subset(rows))
+        return self._alignments(comparison, patients, shifted, leading=leading)
+
+    def _alignments(
+        self,
+        comparison: Comparison,
+        patients: Patients,
+        shifted: Flags,
+        *,
+        leading: Comparison | None = None,
+    ) -> Floats:
+        found = leading or comparison
+        weights = found.weights
+        _, log_p = self._judge(found.statistics, weights, len(found.sums.masses))
+        g = _leading(log_p, weights)
+        part = comparison.layout.part(g)
+        if g in found.growths:
+            cell = part.start + int(found.growths[g].argmax())
+            part = slice(cell, cell + 1)
+        by_scan = patients.weights(self.dependence.pooled)[patients.codes]
+        centred = comparison.features[:, part] - self.centre[part]
+        marked = (by_scan * shifted)[:, None].astype(np.float32) * centred
+        own = patients.sums(marked)
+        others = own.sum(axis=0, dtype=np.float64) - own
+        products: Floats = np.einsum(
+            "ij,ij->i", centred, others[patients.codes], dtype=np.float64
+        )
+        return products
 
     def outlier_scores(self, window: Singles) -> Floats:
         """Return each scan's log-Mahalanobis rank among held-out reference scans, [n]."""

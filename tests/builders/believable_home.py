@@ -381,6 +381,9 @@ class _Builder:
                     dataset=dataset.id,
                     encoder=role,
                     version=version,
+                    attributes=require_monitor(
+                        session, MONITOR
+                    ).specification.subgroup_attributes,
                     seed=0,
                 )
                 for role, version in zip(EncoderRole, versions, strict=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -89,6 +90,7 @@ class History:
         at: datetime,
         shift: float = 0.0,
         software_version: str = "1.0",
+        site: str = "site",
         truth: Sequence[int] | None = None,
         probabilities: Sequence[float] | None = None,
     ) -> list[int]:
@@ -96,7 +98,7 @@ class History:
         self._batch += 1
         vectors = self.rng.normal(shift, 1.0, size=(count, DIMENSION)).astype(np.float32)
         with self.database.transaction() as session:
-            scans = [self._scan(number, at, software_version) for number in range(count)]
+            scans = [self._scan(number, at, software_version, site) for number in range(count)]
             session.add_all(scans)
             session.flush()
             self._embed(session, scans, vectors)
@@ -125,9 +127,24 @@ class History:
             )
         return [scan.id for scan in scans]
 
-    def accept_reference(self, count: int = 400) -> list[ReferenceRow]:
-        """Add a reference before the anchor, and accept it for both encoders."""
-        self.add(count, at=self.anchor - timedelta(days=7))
+    def watch(self, *attributes: str) -> None:
+        """Let the monitor test the subgroups of other attributes."""
+        specification = self.monitor.specification.model_dump(mode="json")
+        specification["subgroup_attributes"] = attributes
+        with self.database.transaction() as session:
+            self.monitor = apply_monitor(
+                session,
+                MonitorSpecification.model_validate(specification),
+                actor="test",
+                at=self.anchor,
+            )
+
+    def accept_reference(
+        self, count: int = 400, *, shifts: Mapping[str, float] = MappingProxyType({"site": 0.0})
+    ) -> list[ReferenceRow]:
+        """Add a reference before the anchor, so many scans a site, for both encoders."""
+        for site, shift in shifts.items():
+            self.add(count, at=self.anchor - timedelta(days=7), site=site, shift=shift)
         with self.database.transaction() as session:
             scans = references.eligible(
                 session, session.scalars(select(ScanRow)).all(), [self.champion, self.encoder]
@@ -143,6 +160,7 @@ class History:
                     dataset=dataset.id,
                     encoder=role,
                     version=version,
+                    attributes=self.monitor.specification.subgroup_attributes,
                     seed=0,
                 )
                 for role, version in (
@@ -161,11 +179,11 @@ class History:
                 at=self.anchor,
             )
 
-    def _scan(self, number: int, at: datetime, software_version: str) -> ScanRow:
+    def _scan(self, number: int, at: datetime, software_version: str, site: str) -> ScanRow:
         name = f"{self._batch}-{number}"
         return ScanRow(
             batch=self._batch,
-            site="site",
+            site=site,
             patient=f"patient-{name}",
             study=f"study-{name}",
             series=f"series-{name}",

@@ -7,20 +7,23 @@ from monitored_history import History
 
 from monitor import episodes
 from monitor.causes import Cause
+from monitor.episode_evidence import HEAVIEST
 from monitor.episodes import EpisodeState
 from monitor.evaluation import (
     Evaluation,
     block_alpha,
     evaluate,
     store_verdicts,
-    unjudged_windows,
 )
 from monitor.tables import EpisodeRow
+from monitor.verdict_history import unjudged_windows
+from monitor.windows import Window
 from registry import ledger
 from registry.errors import ConflictError, NotFoundError
 
 
 def judge(history: History, number: int) -> Evaluation:
+    """Judge a window as the worker's job does."""
     window = history.window(number)
     with history.database.reading() as session:
         evaluation = evaluate(session, history.profiles, history.monitor, window)
@@ -30,6 +33,7 @@ def judge(history: History, number: int) -> Evaluation:
             episodes.record_alarm(
                 session, history.profiles, evaluation, actor="test", at=window.end
             )
+        episodes.close_recovered(session, evaluation, actor="test", at=window.end)
     return evaluation
 
 
@@ -69,9 +73,10 @@ def test_one_shifted_window_is_no_alarm_and_two_in_a_row_are(history: History) -
     assert not first.alarm
     assert second.alarm
     episode = only_episode(history)
-    assert episode.onset == history.window(1).start
+    # Scan by scan, not window by window.
+    assert episode.onset == history.window(1).start + timedelta(hours=1)
     assert (episode.cause, episode.subgroup) == (Cause.ACQUISITION, "software_version=2.1")
-    assert len(episode.heaviest) == episodes.HEAVIEST
+    assert len(episode.heaviest) == HEAVIEST
 
 
 def test_a_shift_without_new_equipment_is_not_called_acquisition(history: History) -> None:
@@ -147,3 +152,58 @@ def test_the_ledger_vouches_for_verdicts_and_episodes(history: History) -> None:
         fault = ledger.verify(session).fault
     assert fault is not None
     assert "episodes/1 was changed" in fault.problem
+
+
+def test_an_episode_closes_by_itself_after_two_windows_that_would_have_shown_it(
+    history: History,
+) -> None:
+    for number in (0, 1):
+        fill(history, number, shift=0.8, version="2.1")
+        judge(history, number)
+    assert only_episode(history).subgroup == "software_version=2.1"
+    # The restored version is what scans come from now; none of the other kind arrive.
+    for number in (2, 3):
+        fill(history, number)
+        judge(history, number)
+    # A subgroup that sends nothing has not recovered.
+    assert only_episode(history).state == EpisodeState.OPEN
+    for number, still_open in ((4, True), (5, False)):
+        fill(history, number, version="2.1")
+        judge(history, number)
+        assert (only_episode(history).state == EpisodeState.OPEN) is still_open
+    episode = only_episode(history)
+    assert episode.closed_at == history.window(5).end
+    assert episode.closed_reason is not None
+    assert episode.closed_reason.startswith("recovered: in 2 windows in a row")
+
+
+def test_windows_too_small_to_show_the_shift_close_nothing(history: History) -> None:
+    for number in (0, 1):
+        fill(history, number, shift=0.25)
+        judge(history, number)
+    for number in (2, 3, 4):
+        history.add(22, at=history.window(number).start + timedelta(hours=1))
+        judge(history, number)
+    assert only_episode(history).state == EpisodeState.OPEN
+
+
+def test_a_shift_that_comes_back_after_recovery_is_a_new_episode(history: History) -> None:
+    for number in range(6):
+        fill(history, number, shift=0.8 if number in (0, 1, 4, 5) else 0.0)
+        judge(history, number)
+    with history.database.reading() as session:
+        newest, oldest = episodes.all_episodes(session)
+    assert (oldest.state, newest.state) == (EpisodeState.CLOSED, EpisodeState.OPEN)
+    assert newest.onset > history.window(4).start
+
+
+def test_a_window_of_ones_own_raises_no_alarm(history: History) -> None:
+    for number in (0, 1):
+        fill(history, number, shift=0.8)
+        judge(history, number)
+    own = Window(start=history.window(0).start, end=history.window(1).end)
+    with history.database.reading() as session:
+        evaluation = evaluate(session, history.profiles, history.monitor, own)
+    assert evaluation.verdicts[0].verdict.p_value < 0.001
+    assert not evaluation.scheduled
+    assert not evaluation.alarm

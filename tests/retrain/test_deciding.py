@@ -234,3 +234,33 @@ def test_whatever_the_cause_a_run_is_queued_only_by_a_measured_impact_that_the_p
         episodes.end(
             session, row, EpisodeState.CLOSED, reason="next", actor="test", at=retraining.now
         )
+
+
+def test_a_shift_that_is_gone_ends_the_wait_for_labels_and_asks_a_person_to_lift(
+    retraining: Retraining,
+) -> None:
+    episode = retraining.open_episode()
+    retraining.decide(episode)
+    assert state_of(retraining, episode) == RunState.AWAITING_LABELS
+    with retraining.database.transaction() as session:
+        episodes.end(
+            session,
+            episodes.require_episode(session, episode),
+            EpisodeState.CLOSED,
+            reason="recovered",
+            actor="test",
+            at=ANCHOR + 4 * HALF_WEEK,
+        )
+    for _ in range(2):
+        retraining.decide(episode)
+    assert state_of(retraining, episode) == RunState.SUPERSEDED
+    # What took the model out of use is lifted by a person.
+    assert restricted(retraining) == [SUBGROUP]
+    with retraining.database.reading() as session:
+        last = decisions.of_episode(session, episode)[-1]
+        tickets = [
+            row for row in decisions.of_episode(session, episode) if row.action == Action.TICKET
+        ]
+    assert f"driftward lift {MODEL} --subgroup '{SUBGROUP}'" in last.reason
+    assert len(tickets) == 1
+    assert ledger_is_valid(retraining.database)

@@ -157,8 +157,9 @@ def life(tmp_path_factory: pytest.TempPathFactory, empty_mlflow: Path) -> Life:
     lived.window(1, SHIFTED, BROKEN)
     lived.window(2, SHIFTED, BROKEN)
     with lived.database.reading() as session:
-        opened = episodes.open_episode(session, "chest")
-        assert opened is not None, made.failed_jobs()
+        found = episodes.open_episodes(session, "chest")
+        assert len(found) == 1, made.failed_jobs()
+        opened = found[0]
         assert serving.restrictions(session, MODEL), opened.evidence
         run = runs.all_runs(session, MODEL)[0]
         assert run.state == RunState.AWAITING_LABELS
@@ -198,7 +199,8 @@ def test_the_episode_names_the_update_and_what_labels_say_of_it(life: Life) -> N
     assert row.cause == Cause.ACQUISITION
     assert row.subgroup == UPDATED
     assert row.impact == Impact.MEASURED
-    assert row.onset == ANCHOR + HALF_WEEK
+    # The first scans of that window arrive an hour later.
+    assert row.onset == ANCHOR + HALF_WEEK + timedelta(hours=1)
     assert row.evidence["impact"]["falls"]
     assert row.state == EpisodeState.ACCEPTED
     assert [step.action for step in made] == [

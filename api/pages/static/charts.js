@@ -1,9 +1,15 @@
 // Draws every chart of a page from the JSON beside it, and anew when the theme changes.
+import { arrivalsChart } from "./arrivals_chart.js";
 import { driftChart } from "./drift_chart.js";
 import { labelledChart } from "./labelled_chart.js";
 import { projectionChart } from "./projection_chart.js";
 
-const CHARTS = { drift: driftChart, labelled: labelledChart, projection: projectionChart };
+const CHARTS = {
+  arrivals: arrivalsChart,
+  drift: driftChart,
+  labelled: labelledChart,
+  projection: projectionChart,
+};
 const COLOURS = [
   "text", "muted", "faint", "line", "card", "blue", "green", "amber", "red",
   "band", "alert-band", "past-band", "ribbon", "reference",

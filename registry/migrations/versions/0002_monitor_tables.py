@@ -185,6 +185,30 @@ def upgrade() -> None:
         op.f("ix_monitor_references_monitor"), "monitor_references", ["monitor"], unique=False
     )
     op.create_table(
+        "subgroup_references",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("reference", sa.Integer(), nullable=False),
+        sa.Column("subgroup", sa.String(), nullable=False),
+        sa.Column("scans", sa.Integer(), nullable=False),
+        sa.Column("patients", sa.Integer(), nullable=False),
+        sa.Column("profile_digest", sa.String(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["reference"],
+            ["monitor_references.id"],
+            name=op.f("fk_subgroup_references_reference_monitor_references"),
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_subgroup_references")),
+        sa.UniqueConstraint(
+            "reference", "subgroup", name=op.f("uq_subgroup_references_reference_subgroup")
+        ),
+    )
+    op.create_index(
+        op.f("ix_subgroup_references_reference"),
+        "subgroup_references",
+        ["reference"],
+        unique=False,
+    )
+    op.create_table(
         "performance",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("monitor", sa.String(), nullable=False),
@@ -206,6 +230,42 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_performance_end"), "performance", ["end"], unique=False)
     op.create_index(op.f("ix_performance_monitor"), "performance", ["monitor"], unique=False)
+    op.create_table(
+        "silence_alarms",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("monitor", sa.String(), nullable=False),
+        sa.Column("subgroup", sa.String(), nullable=False),
+        sa.Column("kind", sa.String(), nullable=False),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("since", UtcDateTime(), nullable=False),
+        sa.Column("opened_at", UtcDateTime(), nullable=False),
+        sa.Column("expected", sa.Double(), nullable=False),
+        sa.Column("received", sa.Integer(), nullable=False),
+        sa.Column("p_value", sa.Double(), nullable=False),
+        sa.Column("alpha", sa.Double(), nullable=False),
+        sa.Column("evidence", sa.JSON(), nullable=False),
+        sa.Column("closed_at", UtcDateTime(), nullable=True),
+        sa.Column("closed_reason", sa.String(), nullable=True),
+        sa.Column("accepted", sa.Boolean(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["monitor"], ["monitors.name"], name=op.f("fk_silence_alarms_monitor_monitors")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_silence_alarms")),
+    )
+    op.create_index(
+        op.f("ix_silence_alarms_monitor"), "silence_alarms", ["monitor"], unique=False
+    )
+    op.create_table(
+        "arrival_looks",
+        sa.Column("monitor", sa.String(), nullable=False),
+        sa.Column("looked_at", UtcDateTime(), nullable=False),
+        sa.Column("newest_scan", sa.Integer(), nullable=False),
+        sa.Column("document", sa.JSON(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["monitor"], ["monitors.name"], name=op.f("fk_arrival_looks_monitor_monitors")
+        ),
+        sa.PrimaryKeyConstraint("monitor", name=op.f("pk_arrival_looks")),
+    )
     op.create_table(
         "results",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -277,6 +337,9 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_verdicts_monitor"), table_name="verdicts")
     op.drop_index(op.f("ix_verdicts_end"), table_name="verdicts")
     op.drop_table("verdicts")
+    op.drop_table("arrival_looks")
+    op.drop_index(op.f("ix_silence_alarms_monitor"), table_name="silence_alarms")
+    op.drop_table("silence_alarms")
     op.drop_index(op.f("ix_results_version"), table_name="results")
     op.drop_index(op.f("ix_results_scan"), table_name="results")
     op.drop_index(op.f("ix_results_batch"), table_name="results")
@@ -284,6 +347,8 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_performance_monitor"), table_name="performance")
     op.drop_index(op.f("ix_performance_end"), table_name="performance")
     op.drop_table("performance")
+    op.drop_index(op.f("ix_subgroup_references_reference"), table_name="subgroup_references")
+    op.drop_table("subgroup_references")
     op.drop_index(op.f("ix_monitor_references_monitor"), table_name="monitor_references")
     op.drop_table("monitor_references")
     op.drop_index(op.f("ix_episodes_monitor"), table_name="episodes")

@@ -69,7 +69,7 @@ def _measure(table: str, *, quick: bool, processes: int) -> None:
         if quick:
             real.run(references=1, encoders=real.ENCODERS[:1])
         else:
-            real.run(references=50)
+            real.run(references=13)
     elif not quick:
         large.run()
 

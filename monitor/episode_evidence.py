@@ -1,0 +1,166 @@
+"""What an episode carries: where the shift is, since when, its cause, and what shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+from sqlalchemy.orm import Session
+
+from monitor import embeddings
+from monitor.causes import Diagnosis, ShiftEvidence, diagnose, shares
+from monitor.datasets import members
+from monitor.embeddings import EmbeddedScans
+from monitor.evaluation import Evaluation, ReferenceVerdict, leading
+from monitor.localising import Place, SubgroupVerdict, locate
+from monitor.profiles import ReferenceProfile, Verdict
+from monitor.references import ProfileStore
+from monitor.subgroups import ACQUISITION, Attribute, value_of
+from monitor.tables import ScanRow
+from monitor.windows import Window
+from registry.canonical import Json
+
+#: How many of the heaviest scans an episode keeps to be shown.
+HEAVIEST = 12
+#: How many detectors and subgroups it names.
+NAMED = 6
+OUTLIER_QUANTILE = 0.95
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlarmEvidence:
+    """What was found when an alarm was raised."""
+
+    diagnosis: Diagnosis
+    onset: datetime
+    verdict: Verdict
+    #: [{scan, weight}], heaviest first
+    heaviest: tuple[Json, ...]
+    #: everything, as the episode keeps it
+    document: dict[str, Json]
+
+
+def gather(session: Session, store: ProfileStore, evaluation: Evaluation) -> AlarmEvidence:
+    """Find out what an alarm is about.
+
+    Raises
+    ------
+    NotFoundError
+        If no reference could judge the window.
+    """
+    item = leading(evaluation)
+    window = evaluation.window
+    place = locate(item.subgroups, scans=item.verdict.scans)
+    carrier = place.carrier
+    verdict = carrier.verdict if carrier else item.verdict
+    profile = store.load(carrier.profile_digest if carrier else item.reference.profile_digest)
+    began = carrier.onset if carrier else item.onset
+    length = evaluation.monitor.specification.window_length
+    around = _placed(
+        embeddings.in_window(
+            session, item.reference.version, Window(start=began - length, end=window.end)
+        ),
+        place,
+    )
+    onset, interval = _onset(profile, around, began)
+    shifted = around.where([scan.arrived_at >= began for scan in around.scans])
+    displaced = float(np.mean(profile.scan_scores(shifted.vectors) > OUTLIER_QUANTILE))
+    attributes = (*ACQUISITION, *evaluation.monitor.specification.subgroup_attributes)
+    diagnosis = diagnose(
+        ShiftEvidence(
+            place=place,
+            tested=item.subgroups,
+            reference_shares=_shares(members(session, item.reference.dataset), attributes),
+            place_shares=_shares(shifted.scans, attributes),
+            displaced_share=displaced,
+        )
+    )
+    return AlarmEvidence(
+        diagnosis=diagnosis,
+        onset=onset,
+        verdict=verdict,
+        heaviest=_heaviest(profile, shifted),
+        document={
+            "diagnosis": diagnosis.to_dict(),
+            "place": place.reason,
+            "onset_interval": interval,
+            "displaced_share": displaced,
+            "window": str(window),
+            "encoder": item.reference.encoder,
+            "alpha": evaluation.alpha,
+            "effect": [verdict.effect.value, verdict.effect.low, verdict.effect.high],
+            "ordinary_effect": verdict.ordinary_effect,
+            "smallest_effect": verdict.smallest_effect,
+            "detectors": _detectors(verdict),
+            "subgroups": _subgroups(item),
+            "not_judged": list(evaluation.notes),
+        },
+    )
+
+
+def _placed(scans: EmbeddedScans, place: Place) -> EmbeddedScans:
+    """Return the scans of the place, in the order of arrival."""
+    kept = scans.where(
+        [place.subgroup is None or place.subgroup.holds(scan) for scan in scans.scans]
+    )
+    order = sorted(range(len(kept)), key=lambda index: (kept.scans[index].arrived_at, index))
+    return EmbeddedScans(
+        scans=tuple(kept.scans[index] for index in order), vectors=kept.vectors[order]
+    )
+
+
+def _onset(
+    profile: ReferenceProfile, around: EmbeddedScans, began: datetime
+) -> tuple[datetime, list[Json]]:
+    """Return when the shift began, scan by scan, and the 95 % interval of it."""
+    shifted = np.array([scan.arrived_at >= began for scan in around.scans])
+    found = profile.onset(around.vectors, around.patients, shifted)
+    times = [scan.arrived_at for scan in around.scans]
+    return times[found.index], [times[found.low].isoformat(), times[found.high].isoformat()]
+
+
+def _shares(
+    scans: Sequence[ScanRow], attributes: Sequence[Attribute]
+) -> dict[Attribute, dict[str, float]]:
+    return {
+        attribute: shares([value_of(scan, attribute) for scan in scans])
+        for attribute in attributes
+    }
+
+
+def _heaviest(profile: ReferenceProfile, shifted: EmbeddedScans) -> tuple[Json, ...]:
+    weights = profile.scan_weights(shifted.vectors, shifted.patients)
+    order = np.argsort(-weights, kind="stable")[:HEAVIEST]
+    return tuple(
+        {"scan": shifted.scans[index].id, "weight": round(float(weights[index]), 6)}
+        for index in order
+    )
+
+
+def _detectors(verdict: Verdict) -> list[Json]:
+    """Return the detectors that drove the verdict, the strongest first."""
+    ordered = sorted(verdict.detectors.items(), key=lambda pair: pair[1].p_value)
+    return [
+        {"name": name, "p_value": found.p_value, "effect": found.effect}
+        for name, found in ordered[:NAMED]
+    ]
+
+
+def _subgroups(item: ReferenceVerdict) -> list[Json]:
+    """Return what was said of every subgroup, those that moved first."""
+    ordered = sorted(item.subgroups, key=lambda part: (part.adjusted_p_value, -len(part.scans)))
+    return [_subgroup(part) for part in ordered]
+
+
+def _subgroup(part: SubgroupVerdict) -> Json:
+    return {
+        "subgroup": str(part.subgroup),
+        "scans": len(part.scans),
+        "adjusted_p_value": part.adjusted_p_value,
+        "effect": part.verdict.effect.value,
+        "smallest_effect": part.verdict.smallest_effect,
+        "moved": part.moved,
+        "compared_with": str(part.compared_with) if part.compared_with else None,
+    }

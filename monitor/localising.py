@@ -1,0 +1,115 @@
+"""Where a shift is: the smallest subgroup that carries it, if one does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from monitor.profiles import Verdict
+from monitor.subgroups import Subgroup
+
+#: False-discovery rate at which subgroups count as moved in one window.
+MOVED_LEVEL = 0.01
+#: Above this adjusted p-value a subgroup that could have shown the shift stood still.
+STILL_LEVEL = 0.05
+#: Share of the scans outside a subgroup that must have stood still for it to carry the shift.
+STILL_SHARE = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubgroupVerdict:
+    """A verdict on one subgroup, its p-values adjusted for how many were tested."""
+
+    subgroup: Subgroup
+    #: ids of its scans
+    scans: frozenset[int]
+    verdict: Verdict
+    profile_digest: str
+    #: whose reference scans it was compared with; None for all
+    compared_with: Subgroup | None
+    #: of this window alone
+    adjusted_p_value: float
+    #: of this window with those before it
+    persistence_p_value: float
+    adjusted_persistence_p_value: float
+    #: start of the first of the windows that persisted
+    onset: datetime
+
+    @property
+    def moved(self) -> bool:
+        return self.adjusted_p_value <= MOVED_LEVEL
+
+    def would_have_shown(self, other: Verdict) -> bool:
+        """Return whether it had enough scans to show what another verdict shows.
+
+        It had if it could show the other's effect, or was as sensitive as the other was: not
+        every shift has an effect on the mean, in which sensitivity is measured.
+        """
+        return self.verdict.smallest_effect <= max(other.effect.value, other.smallest_effect)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a shift is, and how that is known."""
+
+    #: None where no subgroup alone carries it
+    carrier: SubgroupVerdict | None
+    reason: str
+
+    @property
+    def subgroup(self) -> Subgroup | None:
+        return self.carrier.subgroup if self.carrier else None
+
+
+def locate(tested: Sequence[SubgroupVerdict], *, scans: int) -> Place:
+    """Return the smallest subgroup that moved while those apart from it stood still.
+
+    Standing still takes more than no significance: a subgroup counts only if it had enough
+    scans to show an effect of the same size, and such subgroups must make up most of the
+    scans outside.
+
+    Parameters
+    ----------
+    tested : every subgroup of one window that was tested
+    scans : in the window
+    """
+    if not tested:
+        return Place(carrier=None, reason="no subgroup had enough scans to be tested")
+    moved = sorted(
+        (item for item in tested if item.moved),
+        key=lambda item: (len(item.scans), len(item.subgroup.terms)),
+    )
+    for item in moved:
+        apart = [other for other in tested if not other.scans & item.scans]
+        able = [other for other in apart if other.would_have_shown(item.verdict)]
+        heard = frozenset[int]().union(*(other.scans for other in able))
+        outside = scans - len(item.scans)
+        if (
+            outside > 0
+            and all(other.adjusted_p_value > STILL_LEVEL for other in able)
+            and not any(other.moved for other in apart)
+            and len(heard) >= STILL_SHARE * outside
+        ):
+            return Place(
+                carrier=item,
+                reason=f"only {item.subgroup} moved (adjusted p = "
+                f"{item.adjusted_p_value:.2g}); {_listed(able)}, with enough scans to show "
+                "such a shift, did not",
+            )
+    if not moved:
+        return Place(carrier=None, reason=f"none of {len(tested)} subgroups moved by itself")
+    if all(item.moved for item in tested):
+        return Place(carrier=None, reason=f"all of {len(tested)} tested subgroups moved")
+    return Place(
+        carrier=None,
+        reason=f"{len(moved)} of {len(tested)} tested subgroups moved, and no single one of "
+        f"them carries it: {_listed(moved)}",
+    )
+
+
+def _listed(items: Sequence[SubgroupVerdict], *, most: int = 4) -> str:
+    names = [str(item.subgroup) for item in items[:most]]
+    if len(items) > most:
+        names.append(f"{len(items) - most} more")
+    return ", ".join(names)

@@ -1,0 +1,78 @@
+"""Recovery: when an open episode closes by itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from monitor.evaluation import Evaluation
+from monitor.tables import EpisodeRow, VerdictRow
+
+#: Windows in a row, this one included, that must show nothing.
+QUIET_WINDOWS = 2
+#: An alarm needs a far smaller p-value than this: between the two an episode stays as it is.
+QUIET_LEVEL = 0.05
+#: Windows vary in size: one that is this much less sensitive than the alarm's still counts.
+LEAST_SENSITIVITY = 1.25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recovery:
+    """Whether an episode's shift is gone, and how that is known."""
+
+    recovered: bool
+    reason: str
+
+
+def recovery(session: Session, row: EpisodeRow, evaluation: Evaluation) -> Recovery:
+    """Judge whether the shift of an open episode is gone.
+
+    It is when in two windows in a row, for every deciding reference, the scans of its
+    subgroup show nothing at .05, and were enough to show the episode's effect at 80 % power,
+    or nearly as many as raised the alarm. So a shift that lasts is seldom taken for gone, and
+    a scanner that sends nothing has not recovered.
+    """
+    place = row.subgroup or ""
+    length = evaluation.monitor.specification.window_length
+    starts = [evaluation.window.start - length * back for back in range(QUIET_WINDOWS)]
+    for start in starts:
+        for item in evaluation.deciding:
+            verdict = session.scalars(
+                select(VerdictRow).where(
+                    VerdictRow.reference == item.reference.id,
+                    VerdictRow.start == start,
+                    VerdictRow.end == start + length,
+                    VerdictRow.subgroup == place,
+                )
+            ).first()
+            lacking = _lacking(verdict, row)
+            if lacking:
+                return Recovery(recovered=False, reason=lacking)
+    if not evaluation.deciding:
+        return Recovery(recovered=False, reason="no reference could judge the window")
+    return Recovery(
+        recovered=True,
+        reason=f"recovered: in {QUIET_WINDOWS} windows in a row, until "
+        f"{evaluation.window.end:%Y-%m-%d %H:%M} UTC, {place or 'the scans'} showed no shift, "
+        "with enough scans to show it",
+    )
+
+
+def _lacking(verdict: VerdictRow | None, row: EpisodeRow) -> str | None:
+    """Return what keeps one window from speaking for recovery, or None."""
+    where = row.subgroup or "the scans"
+    if verdict is None:
+        return f"{where}: too few in a window to tell whether the shift is gone"
+    if verdict.start < row.onset:
+        return "the shift began less than two windows ago"
+    if verdict.alarm_p_value <= QUIET_LEVEL:
+        return f"{where}: the shift still shows (p = {verdict.alarm_p_value:.2g})"
+    needed = max(row.effect, LEAST_SENSITIVITY * row.evidence["smallest_effect"])
+    if verdict.smallest_effect > needed:
+        return (
+            f"{where}: so few that shifts show from {verdict.smallest_effect:.2f} on, and "
+            f"{needed:.2f} is needed to tell whether this one is gone"
+        )
+    return None

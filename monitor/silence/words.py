@@ -1,0 +1,132 @@
+"""What a silence alarm says, and what to check first, for whoever was woken by it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from monitor.silence.alarms import SilenceKind
+from monitor.subgroups import Subgroup
+from monitor.tables import SilenceAlarmRow
+from registry.canonical import Json
+
+
+def source_name(subgroup: str) -> str:
+    """Return a source in words.
+
+    >>> source_name("site=north & scanner_model=DRX 1"), source_name("")
+    ('site north, scanner model DRX 1', 'all sources')
+    """
+    if not subgroup:
+        return "all sources"
+    return ", ".join(
+        f"{attribute.value.replace('_', ' ')} {value}"
+        for attribute, value in Subgroup.parse(subgroup).terms
+    )
+
+
+def sentence(row: SilenceAlarmRow) -> str:
+    """Return what an alarm found, in one sentence."""
+    name, since, seen = source_name(row.subgroup), minute(row.since), minute(row.opened_at)
+    match SilenceKind(row.kind):
+        case SilenceKind.SURPLUS:
+            return (
+                f"{name}: {row.received} scans from {since} to {seen} UTC, where "
+                f"{counted(row.expected)} were expected"
+            )
+        case SilenceKind.UNSTATED:
+            return (
+                f"{name}: since {since} UTC scans come that no longer say which source they "
+                "are from"
+            )
+        case SilenceKind.MISSING if row.received:
+            return (
+                f"{name}: only {row.received} studies from {since} to {seen} UTC, where "
+                f"{counted(row.expected)} were expected"
+            )
+        case _:
+            return (
+                f"{name}: nothing since {since} UTC; {counted(row.expected)} studies were "
+                f"expected by {seen}"
+            )
+
+
+def others_sentence(expected: float, received: float) -> str:
+    """Return what the sources beside one sent meanwhile."""
+    if expected < 1:
+        return "there is nothing beside it to compare with"
+    return f"what is beside it sent {received:.0f} of {counted(expected)} expected"
+
+
+def first_checks(
+    kind: SilenceKind,
+    *,
+    subgroup: str,
+    leaves: int,
+    others_expected: float,
+    others_received: float,
+    appeared: int,
+) -> list[Json]:
+    """Return what to check first, the likeliest first.
+
+    Parameters
+    ----------
+    leaves : sources that the alarm covers
+    appeared : new sources at the same site since it began
+    """
+    if kind is SilenceKind.UNSTATED:
+        return [
+            "ask PACS whether a router or an anonymiser now strips the header that tells "
+            "these sources apart",
+            "until it is back, silence is watched for them together only",
+        ]
+    if kind is SilenceKind.SURPLUS:
+        return [
+            "ask PACS whether old studies are being resent or migrated, or a route was "
+            "pointed here by mistake",
+            "look at the newest scans with `driftward scan list`: are they of one source, "
+            "and inside the intended use",
+        ]
+    if not subgroup:
+        return [
+            "check that this installation still receives: `driftward doctor`, its disk and "
+            "its network",
+            "then the link and the router that all sites share",
+        ]
+    found: list[Json] = []
+    if appeared:
+        found.append(
+            f"{appeared} new {'source' if appeared == 1 else 'sources'} at the same site began "
+            "since: was it replaced or renamed"
+        )
+    if leaves > 1:
+        found += [
+            f"all {leaves} sources there are silent: check their common router or line first",
+            "then the rule in PACS that forwards from there",
+        ]
+    else:
+        found += [
+            "check that the scanner is in use today, and its DICOM send queue",
+            "then the router between it and this installation",
+        ]
+    if others_expected >= 1 and others_received >= others_expected / 2:
+        found.append("what is beside it still sends, so the common line and this side work")
+    return found
+
+
+def counted(expected: float) -> str:
+    """Return an expected number as it reads.
+
+    >>> counted(13.24), counted(0.4)
+    ('13', '0.4')
+    """
+    return f"{expected:.0f}" if expected >= 10 else f"{expected:.1f}"
+
+
+def minute(at: datetime) -> str:
+    """Return a time with its day of the week.
+
+    >>> minute(datetime(2026, 9, 22, 1, 10, tzinfo=UTC))
+    'Tue 22 Sep 01:10'
+    """
+    at = at.astimezone(UTC)
+    return f"{at:%a} {at.day} {at:%b %H:%M}"

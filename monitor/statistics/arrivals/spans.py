@@ -1,0 +1,165 @@
+"""Spans of time: what was expected of a source and of the others in them, and what came."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from monitor.statistics.arrivals.days import Tally
+from monitor.statistics.arrivals.model import ArrivalModel, Arrivals, Booleans
+from monitor.statistics.embeddings import Floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """Some leaves taken together."""
+
+    leaves: Booleans
+    burst: float
+    spread: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expectation:
+    """Arrivals beside what a model expects of them.
+
+    Hours that are not watched count on neither side.
+    """
+
+    model: ArrivalModel
+    arrivals: Arrivals
+
+    @cached_property
+    def _expected(self) -> Floats:
+        return self._summed(self.model.hourly(self.arrivals.calendar))
+
+    @cached_property
+    def _at_rest(self) -> Floats:
+        return self._summed(self.model.hourly(self.arrivals.calendar, at_rest=True))
+
+    def _summed(self, hourly: Floats) -> Floats:
+        """Return expected arrivals before each hour, [H + 1, L]."""
+        return np.concatenate(
+            [np.zeros((1, hourly.shape[1])), np.cumsum(hourly * self.arrivals.watched, axis=0)]
+        )
+
+    @cached_property
+    def _counted(self) -> Booleans:
+        """Which arrivals fell into a watched hour, [n]."""
+        found: Booleans = self.arrivals.watched[
+            self.arrivals.times.astype(np.int64), self.arrivals.leaf
+        ]
+        return found
+
+    def side(self, source: int, *, without: Booleans | None = None) -> Side:
+        """Return a source, `without` some leaves."""
+        members = self.model.sources.members[source]
+        leaves = members if without is None else members & ~without
+        whole = bool(np.array_equal(leaves, members))
+        return self.together(leaves, source if whole else None)
+
+    def others(self, source: int, *, without: Booleans | None = None) -> Side:
+        """Return what a source is held against, `without` some leaves."""
+        beside = self.model.sources.others[source]
+        return self.together(beside if without is None else beside & ~without)
+
+    def together(self, leaves: Booleans, source: int | None = None) -> Side:
+        """Return leaves as one side; `source` if they are exactly one's."""
+        if not leaves.any():
+            return Side(leaves=leaves, burst=1.0, spread=0.0)
+        return Side(
+            leaves=leaves,
+            burst=self.model.burst(leaves, source),
+            spread=self.model.spread(leaves, source),
+        )
+
+    def times(self, leaves: Booleans) -> Floats:
+        """Return when leaves sent something in a watched hour, rising."""
+        key = leaves.tobytes()
+        if key not in self._times:
+            counted = leaves[self.arrivals.leaf] & self._counted
+            self._times[key] = self.arrivals.times[counted]
+        return self._times[key]
+
+    @cached_property
+    def _times(self) -> dict[bytes, Floats]:
+        """What `times` found already."""
+        return {}
+
+    def expected(self, leaves: Booleans, start: npt.ArrayLike, end: npt.ArrayLike) -> Floats:
+        """Return arrivals that ordinary days would bring between times in hours."""
+        return self._between(self._expected, leaves, start, end)
+
+    def received(self, leaves: Booleans, start: npt.ArrayLike, end: npt.ArrayLike) -> Floats:
+        """Return arrivals between times in hours, half-open."""
+        times = self.times(leaves)
+        found = np.searchsorted(times, end) - np.searchsorted(times, start)
+        return np.asarray(found, dtype=np.float64)
+
+    def within(self, own: Side, others: Side, start: Floats, end: Floats) -> Tally:
+        """Return the tally of spans of a day or less, [n], each taken as one day."""
+        days = (start[:, None], end[:, None])
+        return Tally(
+            received=self.received(own.leaves, start, end),
+            expected=self.expected(own.leaves, *days),
+            at_rest=self._between(self._at_rest, own.leaves, *days),
+            others_received=self.received(others.leaves, *days),
+            others_expected=self.expected(others.leaves, *days),
+            others_at_rest=self._between(self._at_rest, others.leaves, *days),
+            burst=own.burst,
+            spread=own.spread,
+            others_burst=others.burst,
+            others_spread=others.spread,
+        )
+
+    def silence(self, own: Side, others: Side, start: Floats, end: Floats) -> Tally:
+        """Return the tally of spans, [n], in which a source sent nothing, day by day.
+
+        Where there are no others, what the source itself sent on the first day before it
+        fell silent stands in for them: that day is no holiday.
+        """
+        starts, ends = self.by_day(start, end)
+        if others.leaves.any():
+            beside, since, until = others, starts, ends
+        else:
+            beside = own
+            midnights = self.arrivals.calendar.midnights
+            since, until = starts.copy(), starts.copy()
+            since[:, 0] = midnights[self.arrivals.calendar.day_of(start)]
+        return Tally(
+            received=np.zeros(len(start)),
+            expected=self.expected(own.leaves, starts, ends),
+            at_rest=self._between(self._at_rest, own.leaves, starts, ends),
+            others_received=self.received(beside.leaves, since, until),
+            others_expected=self.expected(beside.leaves, since, until),
+            others_at_rest=self._between(self._at_rest, beside.leaves, since, until),
+            burst=own.burst,
+            spread=own.spread,
+            others_burst=beside.burst,
+            others_spread=beside.spread,
+        )
+
+    def by_day(self, start: Floats, end: Floats) -> tuple[Floats, Floats]:
+        """Return each span cut at local midnights, [n, D]; days after its end are empty."""
+        calendar = self.arrivals.calendar
+        first = calendar.day_of(start)
+        longest = int((calendar.day_of(end) - first).max()) + 1 if len(start) else 1
+        day = np.minimum(first[:, None] + np.arange(longest + 1), len(calendar.midnights) - 1)
+        edges = np.clip(calendar.midnights[day], start[:, None], end[:, None])
+        return edges[:, :-1], edges[:, 1:]
+
+    @staticmethod
+    def _between(
+        summed: Floats, leaves: Booleans, start: npt.ArrayLike, end: npt.ArrayLike
+    ) -> Floats:
+        line = summed[:, leaves].sum(axis=1)
+        hours = np.arange(len(line), dtype=np.float64)
+        before, after = (
+            np.asarray(np.interp(np.asarray(edge, dtype=np.float64), hours, line))
+            for edge in (start, end)
+        )
+        found: Floats = np.maximum(after - before, 0.0)
+        return found

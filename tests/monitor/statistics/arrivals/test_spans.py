@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from arrival_worlds import arrivals_of
+
+from monitor.statistics.arrivals.days import SharedDays
+from monitor.statistics.arrivals.model import ArrivalModel, Calendar, Sources
+from monitor.statistics.arrivals.spans import Expectation
+
+WEEKS = 2
+CALENDAR = Calendar(cell=np.tile(np.arange(168), WEEKS), day=np.repeat(np.arange(14), 24))
+ONE, OTHER = np.array([True, False]), np.array([False, True])
+
+
+@pytest.fixture
+def expectation() -> Expectation:
+    rng = np.random.default_rng(5)
+    rates = rng.uniform(0.1, 3.0, size=(168, 2))
+    times = rng.uniform(0, 336, 900)
+    return Expectation(
+        model=ArrivalModel(
+            sources=Sources(
+                members=np.array([[1, 1], [1, 0], [0, 1]], dtype=bool),
+                parents=np.array([-1, 0, 0]),
+            ),
+            rates=rates,
+            rest_day=6,
+            bursts=np.ones(3),
+            spreads=np.zeros(3),
+            weeks=np.array([8.0, 8.0]),
+            shared=SharedDays(spread=0.01, exceptional_share=0.04),
+        ),
+        arrivals=arrivals_of(CALENDAR, times, rng.integers(0, 2, 900), 2),
+    )
+
+
+def integral(expectation: Expectation, leaf: int, start: float, end: float) -> float:
+    """Return the expected arrivals, minute by minute."""
+    minutes = start + (np.arange(round((end - start) * 60)) + 0.5) / 60
+    return float(expectation.model.rates[minutes.astype(int) % 168, leaf].sum() / 60)
+
+
+def test_expected_arrivals_are_the_integral_of_the_rates(expectation: Expectation) -> None:
+    for start, end in ((3.25, 3.75), (10.5, 33.25), (100.0, 260.5)):
+        found = expectation.expected(ONE, start, end)
+        assert found == pytest.approx(integral(expectation, 0, start, end), rel=1e-9)
+
+
+def test_received_arrivals_are_those_of_a_plain_count(expectation: Expectation) -> None:
+    times = expectation.arrivals.times[expectation.arrivals.leaf == 1]
+    found = expectation.received(OTHER, 20.5, 77.0)
+    assert found == ((times >= 20.5) & (times < 77.0)).sum()
+
+
+def test_hours_that_are_not_watched_count_on_neither_side(expectation: Expectation) -> None:
+    watched = expectation.arrivals.watched.copy()
+    watched[50:60, 0] = False
+    partly = Expectation(
+        model=expectation.model, arrivals=replace(expectation.arrivals, watched=watched)
+    )
+    gone = expectation.expected(ONE, 50, 60), expectation.received(ONE, 50, 60)
+    assert partly.expected(ONE, 40, 70) == pytest.approx(
+        expectation.expected(ONE, 40, 70) - gone[0]
+    )
+    assert partly.received(ONE, 40, 70) == expectation.received(ONE, 40, 70) - gone[1]
+    assert partly.expected(OTHER, 40, 70) == expectation.expected(OTHER, 40, 70)
+
+
+def test_a_silence_is_cut_at_local_midnights(expectation: Expectation) -> None:
+    own, others = expectation.side(1), expectation.others(1)
+    tally = expectation.silence(own, others, np.array([20.0, 30.0]), np.array([75.5, 31.0]))
+    assert tally.expected.shape == (2, 4)
+    cuts = [(20, 24), (24, 48), (48, 72), (72, 75.5)]
+    for day, (start, end) in enumerate(cuts):
+        assert tally.expected[0, day] == pytest.approx(integral(expectation, 0, start, end))
+        assert tally.others_received[0, day] == expectation.received(OTHER, start, end)
+    assert tally.expected[1, 1:].tolist() == [0.0, 0.0, 0.0]
+
+
+def test_without_others_a_source_s_own_morning_says_that_the_day_is_ordinary(
+    expectation: Expectation,
+) -> None:
+    everything = expectation.side(0)
+    nobody = expectation.others(0)
+    tally = expectation.silence(everything, nobody, np.array([34.0]), np.array([50.0]))
+    assert tally.others_received[0, 0] == expectation.received(everything.leaves, 24, 34)
+    assert tally.others_received[0, 1:].tolist() == [0.0]
+    assert tally.others_expected[0, 1:].tolist() == [0.0]
+
+
+def test_leaves_in_an_alarm_are_left_out_of_both_sides(expectation: Expectation) -> None:
+    assert expectation.side(0, without=ONE).leaves.tolist() == [False, True]
+    assert expectation.others(2, without=ONE).leaves.tolist() == [False, False]

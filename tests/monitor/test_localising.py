@@ -1,0 +1,127 @@
+"""Where a shift is: each row of the table is one way in which subgroups can move."""
+
+from __future__ import annotations
+
+import pytest
+from believable_verdicts import subgroup_verdict
+
+from monitor.localising import SubgroupVerdict, locate
+
+MOVED, STILL, BETWEEN = 0.0001, 0.6, 0.03
+NORTH, SOUTH = range(100), range(100, 200)
+ONE, TWO = range(50), range(50, 100)
+
+
+@pytest.mark.parametrize(
+    ("tested", "carrier", "reason"),
+    [
+        pytest.param([], None, "no subgroup had enough scans", id="nothing was tested"),
+        pytest.param(
+            [
+                subgroup_verdict("site=north", NORTH, MOVED),
+                subgroup_verdict("site=south", SOUTH, STILL),
+            ],
+            "site=north",
+            "only site=north moved",
+            id="one of two sites moved",
+        ),
+        pytest.param(
+            [
+                subgroup_verdict("site=north", NORTH, MOVED),
+                subgroup_verdict("site=south", SOUTH, STILL),
+                subgroup_verdict("site=north & station=1", ONE, MOVED),
+                subgroup_verdict("site=north & station=2", TWO, STILL),
+            ],
+            "site=north & station=1",
+            "only site=north & station=1 moved",
+            id="one scanner of a site moved, and the site with it",
+        ),
+        pytest.param(
+            [
+                subgroup_verdict("site=north", NORTH, MOVED),
+                subgroup_verdict("site=south", SOUTH, STILL),
+                subgroup_verdict("site=north & station=1", ONE, MOVED),
+                subgroup_verdict("site=north & station=2", TWO, MOVED),
+            ],
+            "site=north",
+            "only site=north moved",
+            id="every scanner of one site moved",
+        ),
+        pytest.param(
+            [
+                subgroup_verdict("site=north", NORTH, MOVED),
+                subgroup_verdict("site=south", SOUTH, MOVED),
+            ],
+            None,
+            "all of 2 tested subgroups moved",
+            id="both sites moved",
+        ),
+        pytest.param(
+            [
+                subgroup_verdict("site=north", NORTH, STILL),
+                subgroup_verdict("site=south", SOUTH, STILL),
+            ],
+            None,
+            "none of 2 subgroups moved by itself",
+            id="no site moved by itself",
+        ),
+        pytest.param(
+            [
+                subgroup_verdict("site=north", NORTH, MOVED),
+                subgroup_verdict("site=south", SOUTH, BETWEEN),
+            ],
+            None,
+            "no single one",
+            id="the other site may have moved",
+        ),
+        pytest.param(
+            [
+                subgroup_verdict("site=north", NORTH, MOVED, smallest_effect=0.3),
+                subgroup_verdict("site=south", SOUTH, STILL, smallest_effect=0.9),
+            ],
+            None,
+            "no single one",
+            id="the other site has too few patients to show it",
+        ),
+        pytest.param(
+            [
+                subgroup_verdict("site=north", NORTH, MOVED, effect=0.05, smallest_effect=0.3),
+                subgroup_verdict("site=south", SOUTH, STILL, smallest_effect=0.3),
+            ],
+            "site=north",
+            "only site=north moved",
+            id="a shift without effect on the mean, and a site as sensitive",
+        ),
+        pytest.param(
+            [
+                subgroup_verdict("site=north", NORTH, MOVED),
+                subgroup_verdict("site=south", range(100, 130), STILL),
+            ],
+            None,
+            "no single one",
+            id="most scans outside were not heard",
+        ),
+        pytest.param(
+            [
+                subgroup_verdict("site=north", NORTH, MOVED),
+                subgroup_verdict("site=south", SOUTH, STILL),
+                subgroup_verdict("view=AP", range(50, 150), STILL),
+            ],
+            "site=north",
+            "only site=north moved",
+            id="an attribute that cuts across says nothing",
+        ),
+    ],
+)
+def test_a_place_is_the_smallest_subgroup_that_moved_alone(
+    tested: list[SubgroupVerdict], carrier: str | None, reason: str
+) -> None:
+    place = locate(tested, scans=200)
+    assert (None if place.subgroup is None else str(place.subgroup)) == carrier
+    assert reason in place.reason
+
+
+def test_all_scans_are_no_subgroup_of_themselves() -> None:
+    assert (
+        locate([subgroup_verdict("site=north", range(200), MOVED)], scans=200).carrier is None
+    )
