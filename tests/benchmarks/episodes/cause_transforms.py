@@ -1,0 +1,189 @@
+"""What can happen to an image between the patient and the encoder, in families and strengths.
+
+Each family is a function of an image in [0, 1], float32 [h, w], and a strength. Families are
+divided between training, calibration and test, so that what is tested was never trained on.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from scipy.ndimage import gaussian_filter, median_filter, rotate
+
+from api.demo.acquisition import Processing
+
+Singles = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """One family at one strength."""
+
+    family: str
+    strength: float
+
+    @property
+    def name(self) -> str:
+        return f"{self.family}-{self.strength:g}" if self.family != "plain" else "plain"
+
+    def render(self, image: Singles, *, seed: int) -> Singles:
+        """Return the image as this chain sends it."""
+        if self.family == "plain":
+            return image
+        return np.clip(_FAMILIES[self.family](image, self.strength, seed), 0, 1).astype(
+            np.float32
+        )
+
+
+def _resized(image: Singles, side: int, how: Image.Resampling) -> Singles:
+    picture = Image.fromarray(np.ascontiguousarray(image, dtype=np.float32))
+    return np.asarray(picture.resize((side, side), how), dtype=np.float32)
+
+
+def _processing(**settings: float) -> Callable[[Singles, int], Singles]:
+    software = Processing(version="benchmark", **settings)
+    return lambda image, seed: software.render(image, seed=seed)
+
+
+def _jpeg(image: Singles, quality: float, _: int) -> Singles:
+    stored = io.BytesIO()
+    Image.fromarray(np.rint(image * 255).astype(np.uint8)).save(
+        stored, "JPEG", quality=int(quality)
+    )
+    return np.asarray(Image.open(stored), dtype=np.float32) / 255
+
+
+def _low_resolution(image: Singles, factor: float, _: int) -> Singles:
+    small = _resized(image, round(len(image) * factor), Image.Resampling.BICUBIC)
+    return _resized(small, len(image), Image.Resampling.BICUBIC)
+
+
+def _pixelated(image: Singles, factor: float, _: int) -> Singles:
+    small = _resized(image, round(len(image) * factor), Image.Resampling.NEAREST)
+    return _resized(small, len(image), Image.Resampling.NEAREST)
+
+
+def _zoom(image: Singles, margin: float, _: int) -> Singles:
+    cut = round(margin * len(image))
+    return _resized(image[cut : len(image) - cut, cut : len(image) - cut], len(image), _CUBIC)
+
+
+def _shading(image: Singles, amount: float, _: int) -> Singles:
+    return image * (1 - amount * np.linspace(0, 1, len(image), dtype=np.float32)[:, None])
+
+
+def _translated(image: Singles, share: float, _: int) -> Singles:
+    return np.roll(image, round(share * len(image)), axis=0)
+
+
+def _grid(image: Singles, amount: float, _: int) -> Singles:
+    lines = np.sin(2 * np.pi * np.arange(len(image)) / 5.0).astype(np.float32)
+    return image + amount * lines[:, None]
+
+
+def _collimated(image: Singles, share: float, _: int) -> Singles:
+    cut = round(share * len(image))
+    framed = np.zeros_like(image)
+    inner = slice(cut, len(image) - cut)
+    framed[inner, inner] = image[inner, inner]
+    return framed
+
+
+def _equalised(image: Singles, amount: float, _: int) -> Singles:
+    ranks = np.searchsorted(np.sort(image, axis=None), image) / image.size
+    return (1 - amount) * image + amount * ranks.astype(np.float32)
+
+
+def _marked(image: Singles, share: float, _: int) -> Singles:
+    marked = image.copy()
+    height, width = round(share * len(image)), round(2.5 * share * len(image))
+    marked[4 : 4 + height, 4 : 4 + width] = 1.0
+    return marked
+
+
+_CUBIC = Image.Resampling.BICUBIC
+_FAMILIES: dict[str, Callable[[Singles, float, int], Singles]] = {
+    "noise": lambda image, s, seed: _processing(noise=s)(image, seed),
+    "edges": lambda image, s, seed: _processing(edge_amount=s)(image, seed),
+    "tone": lambda image, s, seed: _processing(contrast=s)(image, seed),
+    "blur": lambda image, s, _: gaussian_filter(image, s),
+    "jpeg": _jpeg,
+    "low-resolution": _low_resolution,
+    "window": lambda image, s, _: (image - s) / (1 - 2 * s),
+    "zoom": _zoom,
+    "rotation": lambda image, s, _: rotate(image, s, reshape=False, order=1, mode="nearest"),
+    "quantised": lambda image, s, _: np.round(image * (s - 1)) / np.float32(s - 1),
+    "gamma": lambda image, s, _: image**s,
+    "shading": _shading,
+    "scatter": lambda image, s, _: (1 - s) * image + s * gaussian_filter(image, 14),
+    "translated": _translated,
+    "grid": _grid,
+    "collimated": _collimated,
+    "equalised": _equalised,
+    "mirrored": lambda image, _s, _: image[:, ::-1],
+    "pixelated": _pixelated,
+    "denoised": lambda image, s, _: median_filter(image, int(s)),
+    "inverted": lambda image, _s, _: 1 - image,
+    "marked": _marked,
+}
+
+PLAIN = Variant(family="plain", strength=0)
+
+
+def _variants(**strengths: tuple[float, ...]) -> tuple[Variant, ...]:
+    return tuple(
+        Variant(family=family.replace("_", "-"), strength=strength)
+        for family, several in strengths.items()
+        for strength in several
+    )
+
+
+#: families and strengths that are trained on
+TRAINED = _variants(
+    noise=(0.008, 0.02, 0.05),
+    edges=(0.3, 0.7, 1.5),
+    tone=(1.5, 3.0, 6.0),
+    blur=(1.5, 2.2, 3.2),
+    jpeg=(45, 20, 8),
+    low_resolution=(0.22, 0.16, 0.12),
+    window=(0.04, 0.08, 0.15),
+    zoom=(0.02, 0.05, 0.09),
+    rotation=(3, 6, 10),
+    quantised=(16, 8, 5),
+)
+#: other strengths of the same families, seen at calibration and test only
+OTHER_STRENGTHS = _variants(
+    noise=(0.013,),
+    edges=(1.1,),
+    tone=(4.5,),
+    blur=(1.8,),
+    jpeg=(30,),
+    low_resolution=(0.19,),
+    window=(0.11,),
+    zoom=(0.07,),
+    rotation=(-8,),
+    quantised=(12,),
+)
+#: families that only calibration sees
+CALIBRATED = _variants(
+    gamma=(1.3, 0.6),
+    shading=(0.3, 0.5),
+    scatter=(0.3, 0.5),
+    translated=(0.06, 0.1),
+)
+#: families that only the test sees
+TESTED = _variants(
+    grid=(0.03, 0.08),
+    collimated=(0.03, 0.06),
+    equalised=(0.35, 0.8),
+    mirrored=(1,),
+    pixelated=(0.45, 0.3),
+    denoised=(7,),
+    inverted=(1,),
+    marked=(0.07, 0.11),
+)
