@@ -7,7 +7,7 @@ figure, and a sentence says why.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from monitor import performance
+from monitor import embeddings, labels, performance
 from monitor.causes import Cause
 from monitor.falls import IMPACT_ALPHA, MARGINS
 from monitor.monitors import Monitor
@@ -38,7 +38,7 @@ from monitor.statistics.estimated_performance import (
 from monitor.statistics.label_shift import LEAST_WINDOW_PATIENTS
 from monitor.statistics.recalibration import CalibratedReference
 from monitor.subgroups import Subgroup
-from monitor.tables import ResultRow, ScanRow
+from monitor.tables import EmbeddingRow, ResultRow, ScanRow
 from monitor.windows import Window
 from registry import serving
 from registry.canonical import Json
@@ -72,7 +72,7 @@ _BROKEN: Mapping[Cause, str] = {
 }
 #: What an estimate rests on, in words that go on from "if ".
 RESTS_ON: Mapping[Assumption, str] = {
-    Assumption.COVARIATE_SHIFT: "a score means what it meant on the reference",
+    Assumption.COVARIATE_SHIFT: "a score means what it meant on such scans of the reference",
     Assumption.LABEL_SHIFT: "only the frequency of the finding changed",
 }
 _NAMES = {"auc": "AUC", "sensitivity": "sensitivity", "specificity": "specificity"}
@@ -133,6 +133,8 @@ def _figures(measure: Estimate | None) -> Json:
 class ChampionResults:
     """What a champion said of a window's scans."""
 
+    #: [n]
+    scans: tuple[int, ...]
     #: probability of the positive class, [n]
     scores: npt.NDArray[np.float64]
     patients: tuple[str, ...]
@@ -179,32 +181,18 @@ def estimate_impact(
         refusal = _refusal(found, cause=cause, novel_share=novel_share)
         if refusal is not None:
             return _nothing(refusal, called=called, labelled=labelled)
-        reference = CalibratedReference.fit(
-            labelled.scores, labelled.truth, list(labelled.patients), seed=SEED
+        estimated, second_opinions = _estimated(
+            session, found, labelled, version=champion.id, assumption=ASSUMPTIONS[cause]
         )
     except InsufficientDataError as error:
         return _nothing(f"the reference has too few labels ({error})", called=called)
-    assumption = ASSUMPTIONS[cause]
-    estimate = (
-        estimate_under_label_shift
-        if assumption is Assumption.LABEL_SHIFT
-        else estimate_under_covariate_shift
-    )
-    estimated = estimate(
-        reference,
-        found.scores,
-        found.patients,
-        threshold=found.threshold,
-        level=LEVEL,
-        seed=SEED,
-    )
     if isinstance(estimated, NoEstimate):
         return _nothing(estimated.reason, called=called, labelled=labelled)
     return ImpactEstimate(
         performance=estimated,
         called_positive=called,
         called_positive_before=_called_before(labelled),
-        second_opinions=_second_opinions(reference, found, assumption),
+        second_opinions=second_opinions,
         fallen=tuple(
             _NAMES[name]
             for name in OF_THE_MODEL
@@ -224,7 +212,13 @@ def champion_results(
 ) -> ChampionResults | None:
     """Return what a version said of the scans of a window, or None if it read none."""
     query = (
-        select(ScanRow.site, ScanRow.patient, ResultRow.probabilities, ResultRow.threshold)
+        select(
+            ScanRow.id,
+            ScanRow.site,
+            ScanRow.patient,
+            ResultRow.probabilities,
+            ResultRow.threshold,
+        )
         .join(ResultRow, ResultRow.scan == ScanRow.id)
         .where(
             ResultRow.version == version,
@@ -240,6 +234,7 @@ def champion_results(
     if not rows:
         return None
     return ChampionResults(
+        scans=tuple(row.id for row in rows),
         scores=np.array([row.probabilities[-1] for row in rows]),
         patients=tuple(f"{row.site}/{row.patient}" for row in rows),
         threshold=rows[0].threshold,
@@ -261,16 +256,77 @@ def _refusal(found: ChampionResults, *, cause: Cause, novel_share: float) -> str
     return None
 
 
-def _second_opinions(
-    reference: CalibratedReference, found: ChampionResults, assumption: Assumption
-) -> dict[str, SecondOpinion]:
-    """Return what differences of confidences say, where a score means what it meant."""
+def _estimated(
+    session: Session,
+    found: ChampionResults,
+    labelled: LabelledResults,
+    *,
+    version: int,
+    assumption: Assumption,
+) -> tuple[EstimatedPerformance | NoEstimate, dict[str, SecondOpinion]]:
+    patients = list(labelled.patients)
     if assumption is Assumption.LABEL_SHIFT:
-        return {}
+        reference = CalibratedReference.fit(
+            labelled.scores, labelled.truth, patients, seed=SEED
+        )
+        under_label_shift = estimate_under_label_shift(
+            reference,
+            found.scores,
+            found.patients,
+            threshold=found.threshold,
+            level=LEVEL,
+            seed=SEED,
+        )
+        return under_label_shift, {}
+    before = _vectors(session, version, [scan.id for scan in labelled.scans])
+    now = _vectors(session, version, found.scans)
+    if before is None or now is None:
+        before = now = None
+    reference = CalibratedReference.fit(
+        labelled.scores, labelled.truth, patients, vectors=before, seed=SEED
+    )
+    under_covariate_shift = estimate_under_covariate_shift(
+        reference,
+        found.scores,
+        found.patients,
+        vectors=now,
+        threshold=found.threshold,
+        level=LEVEL,
+        seed=SEED,
+    )
+    return under_covariate_shift, _second_opinions(reference, found, now)
+
+
+def _vectors(
+    session: Session, version: int, scans: Sequence[int]
+) -> npt.NDArray[np.float32] | None:
+    """Return the embeddings of scans by a version, [n, d]; None where one lacks its own."""
+    found: dict[int, bytes] = {}
+    for start in range(0, len(scans), labels.PARAMETERS):
+        part = scans[start : start + labels.PARAMETERS]
+        rows = session.execute(
+            select(EmbeddingRow.scan, EmbeddingRow.vector).where(
+                EmbeddingRow.version == version, EmbeddingRow.scan.in_(part)
+            )
+        )
+        found.update((scan, vector) for scan, vector in rows)
+    if len(found) < len(scans):
+        return None
+    return np.array(
+        [np.frombuffer(found[scan], dtype=embeddings.STORED) for scan in scans],
+        dtype=np.float32,
+    )
+
+
+def _second_opinions(
+    reference: CalibratedReference,
+    found: ChampionResults,
+    vectors: npt.NDArray[np.float32] | None,
+) -> dict[str, SecondOpinion]:
     try:
         return {
             "difference of confidences": by_difference_of_confidences(
-                reference, found.scores, threshold=found.threshold
+                reference, found.scores, vectors=vectors, threshold=found.threshold
             ),
             "thresholded confidence": by_thresholded_confidence(
                 reference, found.scores, threshold=found.threshold

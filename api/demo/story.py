@@ -226,7 +226,9 @@ class Story:
         self._work()
 
     def _specification(self) -> MonitorSpecification:
-        text = f"{_configuration('monitor.yaml')}\nanchor: {self._anchor.isoformat()}\n"
+        # After the story nothing more is delivered, and that is no silence to alarm anybody.
+        added = f"anchor: {self._anchor.isoformat()}\nsilence: null\n"
+        text = f"{_configuration('monitor.yaml')}\n{added}"
         return parse_monitor(text, source="monitor.yaml")
 
 

@@ -6,7 +6,7 @@ the champion's intended use count: what a router sends by mistake is refused, an
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
@@ -273,9 +273,3 @@ def named_sources(keys: Sequence[Key], attributes: Sequence[Attribute]) -> Named
 def hours_of(start: float, end: float, limit: int) -> slice:
     """Return the whole hours that a span touches, at most so many."""
     return slice(max(0, int(np.floor(start))), max(0, min(limit, int(np.ceil(end)))))
-
-
-def keys_from(document: Sequence[Sequence[str | None]]) -> Iterator[Key]:
-    """Read leaves as an alarm's evidence keeps them."""
-    for values in document:
-        yield tuple(values)

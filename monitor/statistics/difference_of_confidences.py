@@ -22,7 +22,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from monitor.statistics.embeddings import Floats
+from monitor.statistics.embeddings import Embeddings, Floats
 from monitor.statistics.proportions import Booleans
 from monitor.statistics.recalibration import CalibratedReference, checked_probabilities
 from registry.errors import InsufficientDataError
@@ -58,7 +58,11 @@ class SecondOpinion:
 
 
 def by_difference_of_confidences(
-    reference: CalibratedReference, scores: npt.ArrayLike, *, threshold: float
+    reference: CalibratedReference,
+    scores: npt.ArrayLike,
+    *,
+    vectors: Embeddings | None = None,
+    threshold: float,
 ) -> SecondOpinion:
     """Return the reference's predictive values, moved as the mean confidence moved.
 
@@ -66,6 +70,7 @@ def by_difference_of_confidences(
     ----------
     reference : the champion's calibrated reference scores
     scores : of the window, shape [n]
+    vectors : the scans' embeddings, shape [n, d], where the reference is calibrated on such
     threshold : positive is `score >= threshold`
 
     Raises
@@ -75,7 +80,7 @@ def by_difference_of_confidences(
     """
     said = checked_probabilities(scores)
     sides = _sides(reference, said, threshold)
-    unseen, meaning = reference.held_out, reference.probabilities(said)
+    unseen, meaning = reference.held_out, reference.probabilities(said, vectors)
 
     def moved(on_reference: Booleans, in_window: Booleans, *, positive: bool) -> float:
         right = reference.truth[on_reference] == positive
@@ -95,7 +100,7 @@ def by_thresholded_confidence(
 ) -> SecondOpinion:
     """Return the shares of scans more confident than the reference's thresholds.
 
-    Parameters and errors are those of `by_difference_of_confidences`.
+    Parameters, without vectors, and errors are those of `by_difference_of_confidences`.
     """
     said = checked_probabilities(scores)
     sides = _sides(reference, said, threshold)

@@ -2,9 +2,10 @@
 
 Two assumptions allow an estimate, and which one holds is for the cause of a shift to say.
 
-*Covariate shift*: a score means what it meant, P(truth | score) = p stays. What a confusion
-matrix and an area are expected to be follows (`expected_measures`): confidence-based
-performance estimation (Kivimäki, Białek, Kuberski and Nurminen 2025, arXiv 2505.05295).
+*Covariate shift*: a score means what it meant on scans of its kind, P(truth | score) = p stays.
+What a confusion matrix and an area are expected to be follows (`expected_measures`): it is
+confidence-based performance estimation (Kivimäki, Białek, Kuberski and Nurminen 2025, arXiv
+2505.05295).
 
 *Label shift*: P(score | truth) stays. Sensitivity, specificity and area are those of the
 labelled reference, and predictive values follow from the likeliest prevalence (`label_shift`).
@@ -27,7 +28,7 @@ import numpy.typing as npt
 from scipy.special import expit, logit, ndtr
 
 from monitor.statistics.discrimination import estimate_auc
-from monitor.statistics.embeddings import Floats
+from monitor.statistics.embeddings import Embeddings, Floats
 from monitor.statistics.expected_measures import MEASURES, expected_measures
 from monitor.statistics.label_shift import (
     LEAST_FIT,
@@ -135,6 +136,7 @@ def estimate_under_covariate_shift(
     scores: npt.ArrayLike,
     patients: Identifiers | None = None,
     *,
+    vectors: Embeddings | None = None,
     threshold: float,
     level: float,
     seed: int,
@@ -149,13 +151,14 @@ def estimate_under_covariate_shift(
     reference : the champion's calibrated reference scores
     scores : of the window, probabilities as the champion says them, shape [n]
     patients : identifiers, shape [n], or None where each scan is its own patient
+    vectors : the scans' embeddings, shape [n, d], where the reference is calibrated on such
     threshold : positive is `score >= threshold`
     level : confidence of the intervals
     seed : of the window's redraws
     """
     said = checked_probabilities(scores)
     groups = checked_patients(patients, scans=len(said))
-    meaning = reference.probabilities(said)
+    meaning = reference.probabilities(said, vectors)
     broken = (
         _few(meaning) or _misfit(reference, threshold) or _outside(reference, said, meaning)
     )
@@ -166,7 +169,9 @@ def estimate_under_covariate_shift(
         return expected_measures(probabilities, weights, scores=said, threshold=threshold)
 
     found = expected(meaning, np.ones((1, len(said))))
-    redrawn = expected(reference.redrawn_probabilities(said), redrawn_window(groups, seed=seed))
+    redrawn = expected(
+        reference.redrawn_probabilities(said, vectors), redrawn_window(groups, seed=seed)
+    )
     before = _measured(reference, np.ones((1, len(reference.scores))), threshold)
     redrawn_before = _measured(reference, reference.redrawn_weights(), threshold)
     independent = groups.count / len(said)
@@ -215,7 +220,8 @@ def estimate_under_label_shift(
     values are means of the probabilities at the new prevalence, so that a class without
     errors on the reference does not make them certain.
 
-    Parameters and errors are those of `estimate_under_covariate_shift`.
+    Parameters are those of `estimate_under_covariate_shift`, the reference calibrated without
+    vectors; errors are those of `estimate_label_shift`.
     """
     said = checked_probabilities(scores)
     groups = checked_patients(patients, scans=len(said))

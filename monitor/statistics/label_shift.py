@@ -29,7 +29,7 @@ from monitor.statistics.recalibration import (
     checked_probabilities,
     redrawn_window,
 )
-from registry.errors import InsufficientDataError
+from registry.errors import BadInputError, InsufficientDataError
 
 #: Fewest patients of a window. Of fewer, intervals hold less than they say.
 LEAST_WINDOW_PATIENTS = 20
@@ -159,7 +159,7 @@ def estimate_label_shift(
 
     Parameters
     ----------
-    reference : the champion's calibrated reference scores
+    reference : the champion's calibrated reference scores, without vectors
     scores : of the window, probabilities as the champion says them, shape [n]
     patients : identifiers, shape [n], or None where each scan is its own patient
     level : confidence of the interval
@@ -167,9 +167,15 @@ def estimate_label_shift(
 
     Raises
     ------
+    BadInputError
+        If the reference is calibrated on embeddings, too.
     InsufficientDataError
         If the window has scans of fewer than 20 patients.
     """
+    if reference.axes is not None:
+        raise BadInputError(
+            "a prevalence is found from scores alone: calibrate the reference without vectors"
+        )
     said = checked_probabilities(scores)
     groups = checked_patients(patients, scans=len(said))
     if groups.count < LEAST_WINDOW_PATIENTS:

@@ -1,13 +1,13 @@
 """What a champion's scores mean: probabilities learnt from labelled reference scans.
 
-The family is beta calibration (Kull, Silva Filho and Flach 2017, AISTATS 54:623-631),
+Patients are drawn anew and the calibration (`beta_calibration`) is fitted to each redraw, so
+that whatever is estimated from it can carry its error.
 
-    logit p = c + a log s - b log(1 - s),    a, b >= 0,
-
-which holds Platt's scaling (a = b) and the identity (a = b = 1, c = 0). Truth is drawn in by
-Platt's (1999) (m + 1) / (m + 2) and 1 / (k + 2), so that scores which separate the classes
-have a likeliest calibration, too. Patients are drawn anew and the calibration is fitted to
-each redraw, so that whatever is estimated from it can carry its error.
+A score can mean one thing for one kind of scans and another for another kind. Where the scans'
+embeddings are given, their first principal components go into the calibration, as far as that
+makes labels of unseen patients likelier; then it holds for windows that have more of one kind
+than the reference (Hébert-Johnson, Kim, Reingold and Rothblum 2018, ICML, PMLR 80:1939-1948,
+call it multicalibration).
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ from typing import Self
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit, logit
+from scipy.sparse.linalg import svds
+from scipy.special import expit, xlog1py, xlogy
 
+from monitor.statistics.beta_calibration import OF_THE_SCORE, beta_coefficients, features
 from monitor.statistics.bootstrap import resampled_weights
 from monitor.statistics.calibration import CLIP
-from monitor.statistics.embeddings import Floats, Integers
+from monitor.statistics.embeddings import Embeddings, Floats, Integers, checked_embeddings
 from monitor.statistics.patients import Identifiers, Patients, some_patients
 from monitor.statistics.proportions import (
     Booleans,
@@ -33,18 +35,47 @@ from registry.errors import BadInputError, InsufficientDataError
 
 #: Fewest patients with scans of a class. Of fewer, intervals hold less than they say.
 LEAST_PATIENTS = 20
-#: More patients say no more of three coefficients than a window's sampling hides.
-_MOST_SCANS = 5000
+#: Patients drawn anew, so many times.
 REDRAWS = 400
+#: More scans say no more of a calibration than a window's sampling hides.
+_MOST_SCANS = 3000
 #: Redraws that are fitted together, so that they need little memory.
 _AT_ONCE = 50
 _FOLDS = 5
+#: Most principal components, and patients that there must be for each.
+_AXES, _PATIENTS_AN_AXIS = 32, 10
+#: Ridge penalties that are tried.
+_PENALTIES = (4.0, 16.0, 64.0)
+#: Of the largest singular value: below it a component is rounding.
+_NO_SPREAD = 1e-6
 
-#: Newton's method on a concave likelihood of three parameters; more steps than it ever takes.
-_STEPS = 60
-_CONVERGED = 1e-9
-#: Keeps the system solvable where all scores are the same.
-_RIDGE = 1e-9
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Axes:
+    """The directions in which a reference's embeddings differ most."""
+
+    #: [d]
+    centre: Floats
+    #: of variance 1 in the reference, [d, k]
+    directions: Floats
+    #: on their coefficients
+    penalty: float
+
+    def places(self, vectors: Embeddings) -> Floats:
+        """Return scans' coordinates, [n, k].
+
+        Raises
+        ------
+        BadInputError
+            If they have another number of dimensions than the reference's.
+        """
+        if vectors.ndim != 2 or vectors.shape[1] != len(self.centre):
+            raise BadInputError(
+                f"embeddings have shape {list(vectors.shape)}, and the reference's have "
+                f"{len(self.centre)} dimensions: embed both with the same version"
+            )
+        places: Floats = (vectors.astype(np.float64) - self.centre) @ self.directions
+        return places
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -56,11 +87,13 @@ class CalibratedReference:
     #: [n]
     truth: Booleans
     patients: Patients
-    #: intercept, of log s, of -log(1 - s): [3]
+    #: None where what a score means does not hang on where a scan lies, as far as is known
+    axes: Axes | None
+    #: intercept, of log s, of -log(1 - s), and of the axes: [3 + k]
     coefficients: Floats
     #: how often each scan counts when patients are drawn anew: [REDRAWS, n]
     draws: npt.NDArray[np.uint16]
-    #: the coefficients for each redraw: [REDRAWS, 3]
+    #: the coefficients for each redraw: [REDRAWS, 3 + k]
     redrawn: Floats
     #: what each scan's score means by a calibration that did not see its patient, [n]
     held_out: Floats
@@ -72,15 +105,17 @@ class CalibratedReference:
         truth: npt.ArrayLike,
         patients: Identifiers | None = None,
         *,
+        vectors: Embeddings | None = None,
         seed: int,
     ) -> Self:
-        """Calibrate scores. Of more than 5,000 scans, those of random patients are taken.
+        """Calibrate scores. Of more than 3,000 scans, those of random patients are taken.
 
         Parameters
         ----------
         scores : probabilities as the champion says them, in [0, 1], shape [n]
         truth : 0 or 1, shape [n]
         patients : identifiers, shape [n], or None where each scan is its own patient
+        vectors : the scans' embeddings, shape [n, d], or None to look at scores alone
         seed : of the redraws and folds
 
         Raises
@@ -96,56 +131,65 @@ class CalibratedReference:
         groups = checked_patients(patients, scans=len(positive))
         chosen = some_patients(groups, scans=_MOST_SCANS, rng=np.random.default_rng(seed))
         said, positive, groups = said[chosen], positive[chosen], groups.subset(chosen)
-        for of_class, what in ((positive, "with"), (~positive, "without")):
-            having = len(np.unique(groups.codes[of_class]))
-            if having < LEAST_PATIENTS:
-                raise InsufficientDataError(
-                    what=f"labelled reference patients with scans {what} the finding",
-                    needed=LEAST_PATIENTS,
-                    got=having,
-                )
-        fitted = beta_coefficients(said, positive, np.ones((1, len(said))))[0]
-        if not fitted[1:].any():
+        _refuse_few(positive, groups)
+        if not beta_coefficients(said, positive, np.ones((1, len(said))))[0, 1:].any():
             raise InsufficientDataError(
                 what="labelled reference scans whose scores rise with the finding",
                 needed=1,
                 got=0,
             )
-        folds = _folds(groups, seed=seed)
-        without = beta_coefficients(
-            said, positive, np.array([folds != fold for fold in range(_FOLDS)], dtype=float)
-        )
+        axes, places, held_out = None, None, _held_out(said, positive, groups, seed=seed)
+        if vectors is not None:
+            if len(vectors) != len(np.atleast_1d(truth)):
+                raise BadInputError(
+                    f"{len(vectors)} embeddings came with {len(np.atleast_1d(truth))} scores: "
+                    "pass one for each"
+                )
+            axes, places, held_out = _located(
+                said, positive, groups, vectors[chosen], held_out=held_out, seed=seed
+            )
+        penalty = axes.penalty if axes is not None else 0.0
+
+        def fitted(weights: Floats) -> Floats:
+            return beta_coefficients(said, positive, weights, places=places, penalty=penalty)
+
         draws = _drawn(groups, seed=2 * seed).astype(np.uint16)
         return cls(
             scores=said,
             truth=positive,
             patients=groups,
-            coefficients=fitted,
+            axes=axes,
+            coefficients=fitted(np.ones((1, len(said))))[0],
             draws=draws,
             redrawn=np.concatenate(
                 [
-                    beta_coefficients(
-                        said, positive, draws[start : start + _AT_ONCE].astype(float)
-                    )
+                    fitted(draws[start : start + _AT_ONCE].astype(np.float64))
                     for start in range(0, REDRAWS, _AT_ONCE)
                 ]
             ),
-            held_out=expit(np.einsum("nk,nk->n", _features(said), without[folds])),
+            held_out=held_out,
         )
 
-    def probabilities(self, scores: Floats) -> Floats:
-        """Return what scores mean: P(finding) of each, [n]."""
-        meaning: Floats = self._meaning(self.coefficients[None], scores)[0]
+    def probabilities(self, scores: Floats, vectors: Embeddings | None = None) -> Floats:
+        """Return what scores mean: P(finding) of each, [n]; without vectors, of average scans."""
+        meaning: Floats = self._meaning(self.coefficients[None], scores, vectors)[0]
         return meaning
 
-    def redrawn_probabilities(self, scores: Floats) -> Floats:
+    def redrawn_probabilities(
+        self, scores: Floats, vectors: Embeddings | None = None
+    ) -> Floats:
         """Return what scores mean by each redraw, [REDRAWS, n]."""
-        return self._meaning(self.redrawn, scores)
+        return self._meaning(self.redrawn, scores, vectors)
 
-    @staticmethod
-    def _meaning(coefficients: Floats, scores: Floats) -> Floats:
+    def _meaning(
+        self, coefficients: Floats, scores: Floats, vectors: Embeddings | None
+    ) -> Floats:
+        if self.axes is None or vectors is None:
+            line = coefficients[:, :OF_THE_SCORE] @ features(scores).T
+        else:
+            line = coefficients @ features(scores, self.axes.places(vectors)).T
         # Rounded to 1, a probability would be beyond doubt at any prevalence.
-        meaning: Floats = np.clip(expit(coefficients @ _features(scores).T), CLIP, 1.0 - CLIP)
+        meaning: Floats = np.clip(expit(line), CLIP, 1.0 - CLIP)
         return meaning
 
     def redrawn_weights(self) -> Floats:
@@ -184,6 +228,34 @@ def _drawn(patients: Patients, *, seed: int) -> Floats:
     return np.stack(list(resampled_weights(patients, resamples=REDRAWS, seed=seed)))
 
 
+def _refuse_few(positive: Booleans, patients: Patients) -> None:
+    for of_class, what in ((positive, "with"), (~positive, "without")):
+        having = len(np.unique(patients.codes[of_class]))
+        if having < LEAST_PATIENTS:
+            raise InsufficientDataError(
+                what=f"labelled reference patients with scans {what} the finding",
+                needed=LEAST_PATIENTS,
+                got=having,
+            )
+
+
+def _held_out(
+    scores: Floats,
+    positive: Booleans,
+    patients: Patients,
+    *,
+    places: Floats | None = None,
+    penalty: float = 0.0,
+    seed: int,
+) -> Floats:
+    """Return what each score means by a calibration that did not see its patient, [n]."""
+    folds = _folds(patients, seed=seed)
+    weights = np.array([folds != fold for fold in range(_FOLDS)], dtype=np.float64)
+    without = beta_coefficients(scores, positive, weights, places=places, penalty=penalty)
+    unseen: Floats = expit(np.einsum("nk,nk->n", features(scores, places), without[folds]))
+    return unseen
+
+
 def _folds(patients: Patients, *, seed: int) -> Integers:
     """Return each scan's fold [n]: whole patients, in random order."""
     order = np.random.default_rng((seed, 2)).permutation(patients.count)
@@ -191,83 +263,39 @@ def _folds(patients: Patients, *, seed: int) -> Integers:
     return folds
 
 
-def _features(scores: Floats) -> Floats:
-    """Return 1, log s and -log(1 - s) of each score, [n, 3]."""
-    safe = np.clip(scores, CLIP, 1.0 - CLIP)
-    return np.stack([np.ones_like(safe), np.log(safe), -np.log1p(-safe)], axis=1)
+def _located(
+    scores: Floats,
+    positive: Booleans,
+    patients: Patients,
+    vectors: Embeddings,
+    *,
+    held_out: Floats,
+    seed: int,
+) -> tuple[Axes | None, Floats | None, Floats]:
+    """Return the axes that make labels of unseen patients likelier, with places and meanings.
 
-
-def beta_coefficients(scores: Floats, positive: Booleans, weights: Floats) -> Floats:
-    """Return the likeliest beta calibration under each weighting of scans, [B, 3].
-
-    A coefficient that would be negative is held at 0 and the rest fitted again. With one
-    negative that is the constrained optimum: the likelihood is concave, and the way from its
-    peak to any permitted point leads through the face on which that coefficient is 0.
-
-    Parameters
-    ----------
-    scores : in [0, 1], shape [n]
-    positive : the truth, shape [n]
-    weights : how often each scan counts, shape [B, n]
+    None, None and what scores mean alone, where no penalty makes them likelier.
     """
-    features = _features(scores)
-    found = _likeliest(features, positive, weights)
-    for held in (1, 2):
-        wrong = np.flatnonzero(found[:, held] < 0.0)
-        if len(wrong) == 0:
-            continue
-        kept = np.array([0, 3 - held])
-        found[wrong] = 0.0
-        found[np.ix_(wrong, kept)] = _likeliest(features[:, kept], positive, weights[wrong])
-        # What is left may turn negative in its turn: then the scores say nothing.
-        nothing = wrong[(found[wrong] < 0.0)[:, 1:].any(axis=1)]
-        if len(nothing):
-            found[nothing] = 0.0
-            found[nothing, 0] = _likeliest(features[:, :1], positive, weights[nothing])[:, 0]
-    return found
+    checked = checked_embeddings(vectors, what="reference").astype(np.float64)
+    centre = checked.mean(axis=0)
+    number = min(_AXES, patients.count // _PATIENTS_AN_AXIS, min(checked.shape) - 1)
+    if number < 1:
+        return None, None, held_out
+    # A start of its own would make the last digits hang on chance.
+    _, sizes, rows = svds(checked - centre, k=number, v0=np.ones(min(checked.shape)))
+    kept = sizes > _NO_SPREAD * sizes.max()
+    directions = rows[kept].T * (np.sqrt(len(checked)) / sizes[kept])
+    places: Floats = (checked - centre) @ directions
+    best, penalty = _log_likelihood(held_out, positive), None
+    for tried in _PENALTIES:
+        unseen = _held_out(scores, positive, patients, places=places, penalty=tried, seed=seed)
+        likelihood = _log_likelihood(unseen, positive)
+        if likelihood > best:
+            best, penalty, held_out = likelihood, tried, unseen
+    if penalty is None:
+        return None, None, held_out
+    return Axes(centre=centre, directions=directions, penalty=penalty), places, held_out
 
 
-def _likeliest(features: Floats, positive: Booleans, weights: Floats) -> Floats:
-    """Return logistic coefficients [B, k] by Newton's method with halved steps."""
-    sick, well = weights[:, positive].sum(axis=1), weights[:, ~positive].sum(axis=1)
-    certain, doubtful = (sick + 1.0) / (sick + 2.0), 1.0 / (well + 2.0)
-    # The likelihood is linear in the drawn-in truth, whose part is summed once: [B, k].
-    observed = certain[:, None] * (weights[:, positive] @ features[positive]) + doubtful[
-        :, None
-    ] * (weights[:, ~positive] @ features[~positive])
-    squares = (features[:, :, None] * features[:, None, :]).reshape(len(features), -1)
-    width = features.shape[1]
-    found = np.zeros((len(weights), width))
-    if len(weights) > 1:  # Many weightings start where their mean ends.
-        found[:] = _likeliest(features, positive, weights.mean(axis=0)[None])
-    else:
-        found[:, 0] = logit((certain * sick + doubtful * well) / (sick + well))
-    best = _likelihood(features, weights, observed, found)
-    for _ in range(_STEPS):
-        predicted = expit(found @ features.T)
-        slope = observed - (weights * predicted) @ features
-        bend = (weights * predicted * (1.0 - predicted)) @ squares
-        bend = bend.reshape(-1, width, width) + _RIDGE * np.eye(width)
-        step = np.linalg.solve(bend, slope[:, :, None])[:, :, 0]
-        for _halving in range(20):
-            tried = found + step
-            likelihood = _likelihood(features, weights, observed, tried)
-            worse = likelihood < best - 1e-12 * np.abs(best)
-            if not worse.any():
-                break
-            step[worse] /= 2.0
-        found, best = tried, likelihood
-        if np.abs(step).max() <= _CONVERGED * (1.0 + np.abs(found).max()):
-            break
-    return found
-
-
-def _likelihood(
-    features: Floats, weights: Floats, observed: Floats, coefficients: Floats
-) -> Floats:
-    """Return each weighting's log-likelihood, [B]."""
-    normaliser = np.logaddexp(0.0, coefficients @ features.T)
-    likelihood: Floats = np.einsum("bk,bk->b", observed, coefficients) - np.einsum(
-        "bn,bn->b", weights, normaliser
-    )
-    return likelihood
+def _log_likelihood(probabilities: Floats, positive: Booleans) -> float:
+    return float(np.sum(xlogy(positive, probabilities) + xlog1py(~positive, -probabilities)))

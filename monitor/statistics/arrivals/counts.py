@@ -73,12 +73,12 @@ def log_at_least(
 def clumps_per_arrival(burst: npt.ArrayLike) -> Floats:
     """Return how many clumps stand behind one arrival: log(burst) / (burst - 1), at most 1.
 
-    >>> float(clumps_per_arrival(1.0)), round(float(clumps_per_arrival(2.0)), 3)
+    >>> round(float(clumps_per_arrival(1.0)), 3), round(float(clumps_per_arrival(2.0)), 3)
     (1.0, 0.693)
     """
     excess = np.maximum(np.asarray(burst, dtype=np.float64) - 1.0, _LEAST_EXCESS)
-    found: Floats = np.minimum(np.log1p(excess) / excess, 1.0)
-    return np.where(excess <= _LEAST_EXCESS, 1.0, found)
+    found: Floats = np.log1p(excess) / excess
+    return found
 
 
 def _form(

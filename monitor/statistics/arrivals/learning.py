@@ -33,6 +33,8 @@ _PRIOR_SHARED_SPREAD = 0.01
 _PRIOR_EXCEPTIONAL, _PRIOR_EXCEPTIONAL_DAYS = 0.045, 180.0
 _PRIOR_BURST_ARRIVALS = 50.0
 _LEAST_SPREAD = 0.003
+#: Parts of an hour by which it is seen how evenly arrivals come within it.
+_PARTS = 6
 #: A day further out than this many standard deviations teaches the spread no more than that.
 _FURTHEST = 4.0
 
@@ -65,6 +67,7 @@ def learn(arrivals: Arrivals, sources: Sources) -> ArrivalModel:
             rest_day=rest_day,
             bursts=days.bursts(rates),
             spreads=np.full(len(sources), _PRIOR_SPREAD),
+            evenness=np.ones(len(sources)),
             weeks=weeks,
             shared=shared,
         )
@@ -72,12 +75,14 @@ def learn(arrivals: Arrivals, sources: Sources) -> ArrivalModel:
         rates = days.rates(ordinary, factor)
         rest_day = _quietest(rates)
         shared = days.shared(model, ordinary)
+    bursts = days.bursts(rates)
     return ArrivalModel(
         sources=sources,
         rates=rates,
         rest_day=rest_day,
-        bursts=days.bursts(rates),
+        bursts=bursts,
         spreads=days.spreads(model, ordinary),
+        evenness=days.evenness(bursts),
         weeks=weeks,
         shared=shared,
     )
@@ -276,6 +281,28 @@ class _Days:
         factor = np.minimum(np.maximum(factor, 1.0), np.maximum(daily / 2, 1.0))
         found: Floats = factor * (daily - 1.0) / np.maximum(daily - factor, 1e-12)
         return np.where(daily > 2.0, np.maximum(found, 1.0), pooled)
+
+    def evenness(self, bursts: Floats) -> Floats:
+        """Return how evenly an hour's arrivals come within it, beyond their burst, [S].
+
+        Ten minutes against their hour, as hours against their day in `bursts`: a batch at
+        one minute of its hour has squares as large as its count.
+        """
+        arrivals = self.arrivals
+        watched = arrivals.watched[arrivals.times.astype(np.int64), arrivals.leaf]
+        part = (arrivals.times * _PARTS).astype(np.int64)
+        found = np.ones(len(self.sources))
+        for source in range(len(self.sources)):
+            chosen = watched & self.sources.members[source][arrivals.leaf]
+            counts = np.bincount(part[chosen], minlength=_PARTS * len(self.cell))
+            by_hour = counts.reshape(-1, _PARTS)
+            squares = float((by_hour**2).sum() - (by_hour.sum(axis=1) ** 2).sum() / _PARTS)
+            expected = float(by_hour.sum()) * (1 - 1 / _PARTS)
+            within = (squares + _PRIOR_BURST_ARRIVALS * bursts[source]) / (
+                expected + _PRIOR_BURST_ARRIVALS
+            )
+            found[source] = min(1.0, bursts[source] / max(within, 1e-12))
+        return found
 
 
 def _like_hours(sums: Floats, weeks: Floats) -> Floats:

@@ -207,7 +207,7 @@ class Look:
         start, end = np.array([span.start]), np.array([span.end])
         if span.question is Question.SILENT:
             return float(expectation.silence(own, others, start, end).too_few(shared)[0])
-        tally = expectation.within(own, others, start, end)
+        tally = expectation.within(own, others, start, end, missing=span.question.missing)
         tail = tally.too_few if span.question.missing else tally.too_many
         return float(tail(shared)[0])
 
@@ -294,7 +294,7 @@ class Look:
         calendar = expectation.arrivals.calendar
         ahead = np.arange(np.floor(self.now) + 1, len(calendar))
         starts, ends = expectation.by_day(np.full(len(ahead), self.now), ahead)
-        expected = expectation.expected(own.leaves, starts, ends)
+        expected = expectation.expected(own.leaves, *own.certain(starts, ends))
         log_p = log_none(expected, own.burst, own.spread).sum(axis=1)
         log_p = self.watch.tails[Question.SILENT].corrected(log_p, source)
         clumps = expectation.model.clumps_a_week(own.leaves)

@@ -163,6 +163,8 @@ class ArrivalModel:
     rates : arrivals an hour in each hour of an ordinary week, float64 [168, L]
     rest_day : day of the week that is the quietest, 0 is Monday
     bursts, spreads : of each source, as `counts` has them, float64 [S]
+    evenness : of each source, how evenly an hour's arrivals come within it, 1 for evenly and
+        near 0 for all at one minute, float64 [S]
     weeks : that each leaf was learnt from, float64 [L]
     shared : what whole days do to everybody
     """
@@ -172,6 +174,7 @@ class ArrivalModel:
     rest_day: int
     bursts: Floats
     spreads: Floats
+    evenness: Floats
     weeks: Floats
     shared: SharedDays
 
@@ -204,6 +207,12 @@ class ArrivalModel:
             return float(self.spreads[source])
         share = self._shares(leaves)
         return float(share**2 @ self.spreads[self._leaves[leaves]])
+
+    def even(self, leaves: Booleans, source: int | None = None) -> float:
+        """Return the evenness of some leaves together."""
+        if source is not None:
+            return float(self.evenness[source])
+        return float(self._shares(leaves) @ self.evenness[self._leaves[leaves]])
 
     def clumps_a_week(self, leaves: Booleans) -> float:
         """Return how many clumps of arrivals some leaves are expected to send in a week."""

@@ -72,11 +72,6 @@ class Tails:
     #: by which log p-values fall off beyond, at most 1, [S]
     slope: Floats
 
-    @classmethod
-    def as_modelled(cls, sources: int) -> Tails:
-        """Return tails that leave p-values as they are."""
-        return cls(excess=np.zeros(sources), slope=np.ones(sources))
-
     def corrected(self, log_p: Floats, source: int) -> Floats:
         """Return log p-values of a source, made larger where the past says so."""
         beyond = -log_p - _TAIL
@@ -173,7 +168,7 @@ def _replayed(
     telling = alone < -_TAIL
     if not telling.any():
         return np.empty(0), float(len(start))
-    tally = past.within(own, others, start[telling], end[telling])
+    tally = past.within(own, others, start[telling], end[telling], missing=question.missing)
     shared = past.model.shared
     values = tally.too_few(shared) if question.missing else tally.too_many(shared)
     return values, float(len(start))

@@ -20,6 +20,25 @@ class Side:
     leaves: Booleans
     burst: float
     spread: float
+    evenness: float
+
+    def certain(self, start: Floats, end: Floats) -> tuple[Floats, Floats]:
+        """Return spans as far as an hour's arrivals must have come in them.
+
+        A batch that comes in one minute of its hour may have come before the span began, or
+        may still come; arrivals that spread over the hour come in proportion.
+        """
+        return (
+            np.ceil(start) - self.evenness * (np.ceil(start) - start),
+            np.floor(end) + self.evenness * (end - np.floor(end)),
+        )
+
+    def possible(self, start: Floats, end: Floats) -> tuple[Floats, Floats]:
+        """Return spans as far as an hour's arrivals may have come in them."""
+        return (
+            np.floor(start) + self.evenness * (start - np.floor(start)),
+            np.ceil(end) - self.evenness * (np.ceil(end) - end),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,11 +88,12 @@ class Expectation:
     def together(self, leaves: Booleans, source: int | None = None) -> Side:
         """Return leaves as one side; `source` if they are exactly one's."""
         if not leaves.any():
-            return Side(leaves=leaves, burst=1.0, spread=0.0)
+            return Side(leaves=leaves, burst=1.0, spread=0.0, evenness=1.0)
         return Side(
             leaves=leaves,
             burst=self.model.burst(leaves, source),
             spread=self.model.spread(leaves, source),
+            evenness=self.model.even(leaves, source),
         )
 
     def times(self, leaves: Booleans) -> Floats:
@@ -99,13 +119,22 @@ class Expectation:
         found = np.searchsorted(times, end) - np.searchsorted(times, start)
         return np.asarray(found, dtype=np.float64)
 
-    def within(self, own: Side, others: Side, start: Floats, end: Floats) -> Tally:
-        """Return the tally of spans of a day or less, [n], each taken as one day."""
+    def within(
+        self, own: Side, others: Side, start: Floats, end: Floats, *, missing: bool
+    ) -> Tally:
+        """Return the tally of spans of a day or less, [n], each taken as one day.
+
+        Parameters
+        ----------
+        missing : too few is asked, so that less is expected where a batch may lie beyond the
+            span's ends; else too many, and more
+        """
         days = (start[:, None], end[:, None])
+        counted = own.certain(*days) if missing else own.possible(*days)
         return Tally(
             received=self.received(own.leaves, start, end),
-            expected=self.expected(own.leaves, *days),
-            at_rest=self._between(self._at_rest, own.leaves, *days),
+            expected=self.expected(own.leaves, *counted),
+            at_rest=self._between(self._at_rest, own.leaves, *counted),
             others_received=self.received(others.leaves, *days),
             others_expected=self.expected(others.leaves, *days),
             others_at_rest=self._between(self._at_rest, others.leaves, *days),
@@ -122,6 +151,8 @@ class Expectation:
         fell silent stands in for them: that day is no holiday.
         """
         starts, ends = self.by_day(start, end)
+        # Midnights are whole hours, so only the span's own ends move.
+        counted = own.certain(starts, ends)
         if others.leaves.any():
             beside, since, until = others, starts, ends
         else:
@@ -131,8 +162,8 @@ class Expectation:
             since[:, 0] = midnights[self.arrivals.calendar.day_of(start)]
         return Tally(
             received=np.zeros(len(start)),
-            expected=self.expected(own.leaves, starts, ends),
-            at_rest=self._between(self._at_rest, own.leaves, starts, ends),
+            expected=self.expected(own.leaves, *counted),
+            at_rest=self._between(self._at_rest, own.leaves, *counted),
             others_received=self.received(beside.leaves, since, until),
             others_expected=self.expected(beside.leaves, since, until),
             others_at_rest=self._between(self._at_rest, beside.leaves, since, until),

@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,10 +36,13 @@ import numpy.typing as npt  # noqa: E402
 from cause_embeddings import CACHE, Unit, load  # noqa: E402
 from cause_sources import children  # noqa: E402
 from cause_transforms import Variant  # noqa: E402
+from estimated_performance_tables import CAUSES, report  # noqa: E402
 from peers import ENVIRONMENTS  # noqa: E402
 from real_embeddings import real_embeddings  # noqa: E402
 from results import Results  # noqa: E402
 from scipy.cluster.vq import kmeans2  # noqa: E402
+from scipy.special import logit  # noqa: E402
+from sklearn.isotonic import IsotonicRegression  # noqa: E402
 from sklearn.linear_model import LogisticRegression  # noqa: E402
 
 from monitor.causes import Cause  # noqa: E402
@@ -64,24 +67,12 @@ Integers = npt.NDArray[np.int64]
 ENCODERS = ("mobilenet", "efficientnet")
 REFERENCE, WINDOW = 800, 300
 THRESHOLD, LEVEL = 0.7, 0.95
-MEASURES = ("auc", "sensitivity", "specificity")
 ACQUISITION = (
     Variant(family="noise", strength=0.05),
     Variant(family="tone", strength=6),
     Variant(family="edges", strength=1.5),
     Variant(family="blur", strength=2.2),
 )
-#: What each scenario is, as a cause of an episode; None where nothing shifted.
-CAUSES: dict[str, Cause | None] = {
-    "none": None,
-    "prevalence down": Cause.PREVALENCE,
-    "prevalence up": Cause.PREVALENCE,
-    "covariate shift": Cause.POPULATION,
-    "population": Cause.POPULATION,
-    "case mix": Cause.CASE_MIX,
-    "acquisition": Cause.ACQUISITION,
-    "another hospital year": Cause.UNKNOWN,
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +81,7 @@ class Population:
 
     scores: Floats
     truth: npt.NDArray[np.bool_]
+    vectors: npt.NDArray[np.float32]
     chances: Floats
 
     def measures(self) -> dict[str, float]:
@@ -172,7 +164,12 @@ def populations(
     even = np.ones(len(held_out))
 
     def weighted(chances: Floats) -> Population:
-        return Population(scores=scores, truth=ill, chances=chances / chances.sum())
+        return Population(
+            scores=scores,
+            truth=ill,
+            vectors=seen.vectors[held_out],
+            chances=chances / chances.sum(),
+        )
 
     def to_prevalence(share: float) -> Floats:
         return np.where(ill, share / ill.mean(), (1.0 - share) / (1.0 - ill.mean()))
@@ -202,6 +199,7 @@ def populations(
             Population(
                 scores=champion.scores(found),
                 truth=positive,
+                vectors=found,
                 chances=np.full(len(found), 1.0 / len(found)),
             ),
         )
@@ -215,9 +213,17 @@ def measure(key: str, *, windows: int, nannyml: Callable[..., list[dict[str, flo
     champion = Champion.of(encoder, seen)
     chosen, held_out = seen.split(rng)
     scores, truth = champion.scores(seen.vectors[chosen]), seen.truth[chosen]
-    reference = CalibratedReference.fit(scores, truth, seed=0)
+    vectors = seen.vectors[chosen]
+    references = {
+        "alone": CalibratedReference.fit(scores, truth, seed=0),
+        "located": CalibratedReference.fit(scores, truth, vectors=vectors, seed=0),
+    }
+    calibrations = _calibrations(scores, truth, references["alone"])
     before = Population(
-        scores=scores, truth=truth, chances=np.full(REFERENCE, 1.0 / REFERENCE)
+        scores=scores,
+        truth=truth,
+        vectors=vectors,
+        chances=np.full(REFERENCE, 1.0 / REFERENCE),
     ).measures()
     rows = []
     for scenario, population in populations(champion, seen, held_out, rng):
@@ -232,47 +238,90 @@ def measure(key: str, *, windows: int, nannyml: Callable[..., list[dict[str, flo
                 {
                     "scenario": scenario,
                     "truth": population.measures(),
-                    "seen": Population(
-                        scores=window,
-                        truth=population.truth[drawn[number]],
-                        chances=np.full(WINDOW, 1.0 / WINDOW),
-                    ).measures(),
                     "nannyml": theirs[number],
-                    **_ours(reference, window, CAUSES[scenario], seed=number),
+                    "calibrations": {
+                        name: _by_meaning(window, meaning(window))
+                        for name, meaning in calibrations.items()
+                    },
+                    **_ours(
+                        references,
+                        window,
+                        population.vectors[drawn[number]],
+                        CAUSES[scenario],
+                        seed=number,
+                    ),
                 }
             )
-    return {"before": before, "windows": rows}
+    axes = references["located"].axes
+    return {
+        "before": before,
+        "penalty": None if axes is None else axes.penalty,
+        "windows": rows,
+    }
 
 
 def _ours(
-    reference: CalibratedReference, scores: Floats, cause: Cause | None, *, seed: int
+    references: Mapping[str, CalibratedReference],
+    scores: Floats,
+    vectors: npt.NDArray[np.float32],
+    cause: Cause | None,
+    *,
+    seed: int,
 ) -> dict[str, Any]:
     """Return what is told by the cause, and what each way would say whatever the cause."""
+    located, alone = references["located"], references["alone"]
+    settings: dict[str, Any] = {"threshold": THRESHOLD, "level": LEVEL, "seed": seed}
     ways = {
-        assumption: _told(
-            estimate(reference, scores, threshold=THRESHOLD, level=LEVEL, seed=seed)
-        )
-        for assumption, estimate in (
-            (Assumption.COVARIATE_SHIFT, estimate_under_covariate_shift),
-            (Assumption.LABEL_SHIFT, estimate_under_label_shift),
-        )
+        "expected": _told(
+            estimate_under_covariate_shift(located, scores, vectors=vectors, **settings)
+        ),
+        "expected of scores alone": _told(
+            estimate_under_covariate_shift(alone, scores, **settings)
+        ),
+        "label shift": _told(estimate_under_label_shift(alone, scores, **settings)),
     }
     assumption = Assumption.COVARIATE_SHIFT if cause is None else ASSUMPTIONS.get(cause)
+    by_assumption = {
+        Assumption.COVARIATE_SHIFT: ways["expected"],
+        Assumption.LABEL_SHIFT: ways["label shift"],
+        None: None,
+    }
     opinions = {
-        name: way(reference, scores, threshold=THRESHOLD)
-        for name, way in (
-            ("difference", by_difference_of_confidences),
-            ("thresholded", by_thresholded_confidence),
-        )
+        "difference": by_difference_of_confidences(
+            located, scores, vectors=vectors, threshold=THRESHOLD
+        ),
+        "thresholded": by_thresholded_confidence(located, scores, threshold=THRESHOLD),
     }
     return {
-        "told": None if assumption is None else ways[assumption],
-        "ways": {way.value: figures for way, figures in ways.items()},
+        "told": by_assumption[assumption],
+        "ways": ways,
         **{
             name: {"sensitivity": opinion.sensitivity, "specificity": opinion.specificity}
             for name, opinion in opinions.items()
         },
     }
+
+
+def _calibrations(
+    scores: Floats, truth: npt.NDArray[np.bool_], reference: CalibratedReference
+) -> dict[str, Callable[[Floats], Floats]]:
+    """Return the ways to calibrate scores that are compared."""
+    log_odds = logit(scores)[:, None]
+    platt = LogisticRegression(C=np.inf).fit(log_odds, truth)
+    isotonic = IsotonicRegression(out_of_bounds="clip").fit(scores, truth)
+    return {
+        "none": lambda window: window,
+        "Platt": lambda window: platt.predict_proba(logit(window)[:, None])[:, 1],
+        "isotonic": isotonic.predict,
+        "beta": reference.probabilities,
+    }
+
+
+def _by_meaning(scores: Floats, meaning: Floats) -> dict[str, float]:
+    found = expected_measures(
+        meaning, np.ones((1, len(scores))), scores=scores, threshold=THRESHOLD
+    )
+    return {name: float(values[0]) for name, values in found.items()}
 
 
 def _told(estimated: EstimatedPerformance | NoEstimate) -> dict[str, Any]:
@@ -326,97 +375,6 @@ def peer() -> Iterator[Callable[..., list[dict[str, float]]]]:
             process.wait(timeout=600)
 
 
-def report(rows: Sequence[dict[str, Any]]) -> str:
-    """Return the tables, in Markdown."""
-    lines = [_counts(rows), ""]
-    for name in MEASURES:
-        lines += _errors(rows, name)
-    lines += _coverage(rows)
-    return "\n".join(lines)
-
-
-def _counts(rows: Sequence[dict[str, Any]]) -> str:
-    windows = sum(len(row["windows"]) for row in rows)
-    return (
-        f"{len(rows)} references of {REFERENCE} scans, {windows} windows of {WINDOW}; errors "
-        "in points (hundredths), standard errors by reference"
-    )
-
-
-def _errors(rows: Sequence[dict[str, Any]], name: str) -> list[str]:
-    ways: dict[str, Callable[[dict[str, Any], dict[str, Any]], float | None]] = {
-        "told": lambda _, window: _first(window["told"], name),
-        "expected matrix, whatever the cause": lambda _, window: _first(
-            window["ways"]["covariate shift"], name
-        ),
-        "difference of confidences": lambda _, window: window["difference"].get(name),
-        "thresholded confidence": lambda _, window: window["thresholded"].get(name),
-        "NannyML CBPE": lambda _, window: window["nannyml"][name],
-        "the reference's own": lambda row, _: row["before"][name],
-    }
-    lines = [
-        f"| {name}: mean absolute error | " + " | ".join(ways) + " |",
-        "|---" * (len(ways) + 1) + "|",
-    ]
-    for scenario in CAUSES:
-        cells = []
-        for way in ways.values():
-            by_reference, told, asked = [], 0, 0
-            for row in rows:
-                of_scenario = [one for one in row["windows"] if one["scenario"] == scenario]
-                found = [(way(row, one), one["truth"][name]) for one in of_scenario]
-                gaps = [abs(value - truth) for value, truth in found if value is not None]
-                asked, told = asked + len(found), told + len(gaps)
-                if gaps:
-                    by_reference.append(float(np.mean(gaps)))
-            cells.append(_cell(by_reference, told, asked))
-        lines.append(f"| {scenario} | " + " | ".join(cells) + " |")
-    return [*lines, ""]
-
-
-def _first(told: dict[str, Any] | None, name: str) -> float | None:
-    if told is None or "reason" in told:
-        return None
-    return float(told[name][0])
-
-
-def _cell(by_reference: Sequence[float], told: int, asked: int) -> str:
-    if not by_reference:
-        return "no figure" if asked else "–"
-    mean = 100 * np.mean(by_reference)
-    error = 100 * np.std(by_reference, ddof=1) / np.sqrt(len(by_reference))
-    some = "" if told == asked else f" ({told} of {asked})"
-    return f"{mean:.1f} ± {error:.1f}{some}"
-
-
-def _coverage(rows: Sequence[dict[str, Any]]) -> list[str]:
-    names = (*MEASURES, "ppv", "npv", "prevalence")
-    lines = [
-        "| truth inside the 95 % interval | figures | " + " | ".join(names) + " |",
-        "|---" * (len(names) + 2) + "|",
-    ]
-    for scenario in CAUSES:
-        told = [
-            window
-            for row in rows
-            for window in row["windows"]
-            if window["scenario"] == scenario
-            and window["told"] is not None
-            and "reason" not in window["told"]
-        ]
-        asked = sum(one["scenario"] == scenario for row in rows for one in row["windows"])
-        cells = []
-        for name in names:
-            held = [
-                one["told"][name][1] <= one["truth"][name] <= one["told"][name][2]
-                for one in told
-                if one["told"][name] is not None
-            ]
-            cells.append(f"{np.mean(held):.2f}" if held else "–")
-        lines.append(f"| {scenario} | {len(told)} of {asked} | " + " | ".join(cells) + " |")
-    return lines
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--references", type=int, default=10, help="for each encoder")
@@ -429,7 +387,8 @@ def main() -> None:
             results.measure(
                 keys, lambda key: measure(key, windows=asked.windows, nannyml=nannyml)
             )
-    sys.stdout.write(report([row for row in results.rows() if row["key"] in keys]) + "\n")
+    rows = [row for row in results.rows() if row["key"] in keys]
+    sys.stdout.write(f"{REFERENCE} scans a reference, {WINDOW} a window\n\n{report(rows)}\n")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import argparse
 import os
 import sys
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,17 @@ from results import Results  # noqa: E402
 from scipy.stats import norm  # noqa: E402
 
 from monitor.falls import IMPACT_ALPHA, MARGINS  # noqa: E402
+from monitor.statistics.discrimination import Area, estimate_auc  # noqa: E402
 from monitor.statistics.independent_differences import independent_difference  # noqa: E402
 from monitor.statistics.proportions import Proportion, proportion  # noqa: E402
-from monitor.statistics.sequential_falls import fall_in_sequence  # noqa: E402
+from monitor.statistics.recalibration import LEAST_PATIENTS  # noqa: E402
+from monitor.statistics.sequential_falls import (  # noqa: E402
+    area_fall_in_sequence,
+    fall_in_sequence,
+)
 
 MARGIN, ALPHA, POWER = MARGINS["sensitivity"], IMPACT_ALPHA / len(MARGINS), 0.8
+AREA_MARGIN = MARGINS["AUC"]
 LONGEST, LOOKS = 600, (0.05, ALPHA)
 #: reference patients, share read right there, share read right after
 NULLS = (
@@ -52,6 +59,12 @@ FALLS = (
 )
 
 
+#: the same of areas under a ROC curve, a third of patients with the finding
+NULL_AREAS = ((150, 0.9, 0.9), (150, 0.9, 0.88), (600, 0.9, 0.88), (600, 0.96, 0.94))
+AREA_FALLS = ((150, 0.9, 0.75), (600, 0.9, 0.8), (600, 0.96, 0.88), (600, 0.96, 0.84))
+EVERY = 20
+
+
 def key(setting: tuple[int, float, float]) -> str:
     """Return a setting's name."""
     return "/".join(str(part) for part in setting)
@@ -60,7 +73,7 @@ def key(setting: tuple[int, float, float]) -> str:
 def fixed_size(of_reference: int, before: float, after: float) -> int:
     """Return the patients that give a test asked once its power, the reference's error known."""
     gap = before - MARGIN - after
-    allowed = (gap / (norm.isf(ALPHA) + norm.isf(POWER))) ** 2 - before * (
+    allowed = (gap / (norm.isf(ALPHA) + norm.isf(1 - POWER))) ** 2 - before * (
         1 - before
     ) / of_reference
     return (
@@ -84,6 +97,41 @@ def measure(setting: tuple[int, float, float], *, sequences: int) -> dict[str, A
         found["repeated"].append([bool(min(looks) <= alpha) for alpha in LOOKS])
         found["once"].append(bool(fixed(values[:once], reference) <= ALPHA))
     return {"setting": list(setting), "once_after": once, **found}
+
+
+def measure_area(setting: tuple[int, float, float], *, sequences: int) -> dict[str, Any]:
+    """Measure one setting of an area, looked at after every 20 patients."""
+    of_reference, before, after = setting
+    rng = np.random.default_rng(zlib.crc32(f"area {key(setting)}".encode()))
+    found = []
+    for _ in range(sequences):
+        reference = _areas(rng, of_reference, before, every=of_reference)[-1]
+        looks = _areas(rng, LONGEST, after, every=EVERY)
+        p_values = [
+            area_fall_in_sequence(looks[:seen], reference, margin=AREA_MARGIN).p_value
+            for seen in range(1, len(looks) + 1)
+        ]
+        found.append(
+            [
+                next(
+                    (
+                        look.patients
+                        for look, p_value in zip(looks, p_values, strict=True)
+                        if p_value <= alpha
+                    ),
+                    None,
+                )
+                for alpha in LOOKS
+            ]
+        )
+    return {"setting": list(setting), "betting": found}
+
+
+def _areas(rng: np.random.Generator, patients: int, area: float, *, every: int) -> list[Area]:
+    truth = np.arange(patients) % 3 == 0
+    scores = np.where(truth, np.sqrt(2) * norm.ppf(area), 0.0) + rng.normal(size=patients)
+    looks = range(max(every, 3 * LEAST_PATIENTS), patients + 1, every)
+    return [estimate_auc(scores[:seen], truth[:seen], level=0.95) for seen in looks]
 
 
 def first_found(
@@ -131,16 +179,35 @@ def report(rows: list[dict[str, Any]]) -> str:
     for setting in FALLS:
         row = by_key[key(setting)]
         after = np.array([LONGEST + 1 if one[1] is None else one[1] for one in row["betting"]])
-        quartiles = ", ".join(
-            f"{value:.0f}" if value <= LONGEST else f"> {LONGEST}"
-            for value in np.quantile(after, (0.25, 0.5, 0.75))
-        )
         once = row["once_after"]
         lines.append(
             f"| {_words(setting)} | {once} | {np.mean(row['once']):.2f} | "
-            f"{np.mean(after <= once):.2f} | {np.mean(after <= 2 * once):.2f} | {quartiles} |"
+            f"{np.mean(after <= once):.2f} | {np.mean(after <= 2 * once):.2f} | "
+            f"{_quartiles([one[1] for one in row['betting']])} |"
+        )
+    lines += [
+        "",
+        f"Areas, margin {AREA_MARGIN:g}, looked at after every {EVERY} patients",
+        "",
+        "| reference, before, after | sequences | found at 5 % | found | after (quartiles) |",
+        "|---|---|---|---|---|",
+    ]
+    for setting in (*NULL_AREAS, *AREA_FALLS):
+        found = by_key[f"area {key(setting)}"]["betting"]
+        shares = [np.mean([one[i] is not None for one in found]) for i in (0, 1)]
+        lines.append(
+            f"| {_words(setting)} | {len(found)} | {shares[0]:.3f} | {shares[1]:.3f} | "
+            f"{_quartiles([one[1] for one in found])} |"
         )
     return "\n".join(lines)
+
+
+def _quartiles(found: Sequence[int | None]) -> str:
+    after = [LONGEST + 1 if one is None else one for one in found]
+    return ", ".join(
+        f"{value:.0f}" if value <= LONGEST else f"> {LONGEST}"
+        for value in np.quantile(after, (0.25, 0.5, 0.75), method="nearest")
+    )
 
 
 def _words(setting: tuple[int, float, float]) -> str:
@@ -154,6 +221,8 @@ def main() -> None:
     results = Results("labelled_falls", folder=HERE / "results")
     settings = {key(setting): setting for setting in (*NULLS, *FALLS)}
     results.measure(settings, lambda name: measure(settings[name], sequences=sequences))
+    areas = {f"area {key(setting)}": setting for setting in (*NULL_AREAS, *AREA_FALLS)}
+    results.measure(areas, lambda name: measure_area(areas[name], sequences=sequences))
     sys.stdout.write(report(results.rows()) + "\n")
 
 

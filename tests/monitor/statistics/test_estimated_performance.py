@@ -267,6 +267,46 @@ def test_a_window_without_findings_is_not_estimated() -> None:
     assert "scans with the finding are expected" in reason(found)
 
 
+def test_a_window_with_more_of_one_kind_is_estimated_by_where_its_scans_lie() -> None:
+    rng = np.random.default_rng(22)
+
+    def kinds(scans: int, share: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        second = rng.random(scans) < share
+        vectors = rng.normal(size=(scans, 12)).astype(np.float32)
+        vectors[:, 0] += np.where(second, 3.0, -3.0)
+        margin = 1.5 * rng.normal(size=scans)
+        truth = rng.random(scans) < expit(margin + np.where(second, -1.2, 1.2))
+        return exaggerated(margin), truth, vectors
+
+    scores, labels, vectors = kinds(1500, 0.5)
+    window, truth, window_vectors = kinds(3000, 0.95)
+    called = window >= THRESHOLD
+    located = told(
+        estimate_under_covariate_shift(
+            CalibratedReference.fit(scores, labels, vectors=vectors, seed=0),
+            window,
+            vectors=window_vectors,
+            threshold=THRESHOLD,
+            level=LEVEL,
+            seed=0,
+        )
+    )
+    alone = told(
+        estimate_under_covariate_shift(
+            CalibratedReference.fit(scores, labels, seed=0),
+            window,
+            threshold=THRESHOLD,
+            level=LEVEL,
+            seed=0,
+        )
+    )
+    precision = truth[called].mean()
+    assert located.ppv is not None
+    assert alone.ppv is not None
+    assert precision in located.ppv.interval
+    assert alone.ppv.interval.low > precision + 0.05
+
+
 # Label shift
 
 

@@ -12,7 +12,7 @@ from monitor.statistics.label_shift import (
     likeliest_prevalence,
 )
 from monitor.statistics.recalibration import CalibratedReference
-from registry.errors import InsufficientDataError
+from registry.errors import BadInputError, InsufficientDataError
 
 LEVEL = 0.95
 
@@ -143,3 +143,12 @@ def test_a_window_of_few_patients_is_refused() -> None:
     reference = CalibratedReference.fit(scores, truth, seed=0)
     with pytest.raises(InsufficientDataError, match="patients in the window: need at least 20"):
         estimate_label_shift(reference, scores[:100], np.arange(100) % 19, level=LEVEL, seed=0)
+
+
+def test_a_reference_calibrated_on_embeddings_is_refused() -> None:
+    rng = np.random.default_rng(7)
+    scores, truth, _ = readings(rng, 400, 0.4)
+    vectors = (truth[:, None] + rng.normal(size=(400, 6))).astype(np.float32)
+    reference = CalibratedReference.fit(scores, truth, vectors=vectors, seed=0)
+    with pytest.raises(BadInputError, match="without vectors"):
+        estimate_label_shift(reference, scores, level=LEVEL, seed=0)

@@ -2,17 +2,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.optimize import minimize
 from scipy.special import expit
-from sklearn.linear_model import LogisticRegression
 
+from monitor.statistics.beta_calibration import beta_coefficients
 from monitor.statistics.bootstrap import resampled_weights
 from monitor.statistics.patients import Patients
 from monitor.statistics.recalibration import (
     LEAST_PATIENTS,
     REDRAWS,
     CalibratedReference,
-    beta_coefficients,
     redrawn_window,
 )
 from registry.errors import BadInputError, InsufficientDataError
@@ -26,62 +24,6 @@ def readings(
     scores = expit(1.6 * rng.normal(size=scans))
     meaning = expit(-0.4 + slopes[0] * np.log(scores) - slopes[1] * np.log1p(-scores))
     return scores, rng.random(scans) < meaning
-
-
-def drawn_in(truth: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Platt's targets, written out."""
-    sick, well = weights[truth].sum(), weights[~truth].sum()
-    return np.where(truth, (sick + 1) / (sick + 2), 1 / (well + 2))
-
-
-def constrained_optimum(
-    scores: np.ndarray, truth: np.ndarray, weights: np.ndarray
-) -> np.ndarray:
-    features = np.stack([np.ones_like(scores), np.log(scores), -np.log1p(-scores)], axis=1)
-    targets = drawn_in(truth, weights)
-
-    def loss(coefficients: np.ndarray) -> tuple[float, np.ndarray]:
-        line = features @ coefficients
-        value = np.sum(weights * (np.logaddexp(0, line) - targets * line))
-        return float(value), features.T @ (weights * (expit(line) - targets))
-
-    found = minimize(
-        loss,
-        np.array([0.0, 1.0, 1.0]),
-        jac=True,
-        bounds=[(None, None), (0, None), (0, None)],
-        options={"ftol": 1e-15, "gtol": 1e-10, "maxiter": 2000},
-    )
-    return np.asarray(found.x)
-
-
-@pytest.mark.parametrize("slopes", [(0.6, 1.4), (1.0, 1.0), (-0.8, 2.0), (2.0, -0.8)])
-def test_coefficients_are_the_constrained_optimum_under_each_weighting(
-    slopes: tuple[float, float],
-) -> None:
-    scores, truth = readings(0, slopes=slopes)
-    weights = np.random.default_rng(1).poisson(1.0, size=(4, 300)).astype(float)
-    found = beta_coefficients(scores, truth, weights)
-    for row, expected in zip(
-        found, [constrained_optimum(scores, truth, one) for one in weights], strict=True
-    ):
-        assert row == pytest.approx(expected, abs=2e-4)
-    if slopes[0] < 0.0:
-        assert (found[:, 1] == 0.0).all()
-
-
-def test_coefficients_agree_with_scikit_learn() -> None:
-    scores, truth = readings(2)
-    targets = drawn_in(truth, np.ones(300))
-    features = np.stack([np.log(scores), -np.log1p(-scores)], axis=1)
-    # A target between 0 and 1 is a scan of both classes, each with its part of the weight.
-    oracle = LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000).fit(
-        np.concatenate([features, features]),
-        np.repeat([1, 0], 300),
-        sample_weight=np.concatenate([targets, 1 - targets]),
-    )
-    found = beta_coefficients(scores, truth, np.ones((1, 300)))[0]
-    assert found == pytest.approx([*oracle.intercept_, *oracle.coef_[0]], abs=1e-4)
 
 
 def test_what_scores_mean_is_found() -> None:
@@ -101,9 +43,8 @@ def test_each_redraw_is_a_fit_to_patients_drawn_anew() -> None:
     reference = CalibratedReference.fit(scores, truth, patients, seed=7)
     weights = reference.redrawn_weights()
     assert (weights[:, ::2] == weights[:, 1::2]).all()
-    for number in (0, 60, REDRAWS - 1):
-        expected = constrained_optimum(scores, truth, weights[number])
-        assert reference.redrawn[number] == pytest.approx(expected, abs=2e-4)
+    expected = beta_coefficients(scores, truth, weights[[0, 60, REDRAWS - 1]])
+    assert reference.redrawn[[0, 60, REDRAWS - 1]] == pytest.approx(expected, abs=1e-6)
 
 
 def test_reference_and_window_are_drawn_anew_independently() -> None:
@@ -148,7 +89,7 @@ def test_of_a_large_reference_whole_patients_are_taken() -> None:
     scores, truth = readings(7, scans=12_000)
     patients = np.arange(12_000) // 4
     reference = CalibratedReference.fit(scores, truth, patients, seed=0)
-    assert 4000 < len(reference.scores) <= 5000
+    assert 2500 < len(reference.scores) <= 3000
     assert (reference.patients.scans == 4).all()
 
 
@@ -172,3 +113,54 @@ def test_logits_are_refused() -> None:
     scores, truth = readings(10)
     with pytest.raises(BadInputError, match="not logits"):
         CalibratedReference.fit(5 * scores, truth, seed=0)
+
+
+def kinds(seed: int, scans: int, *, share: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Scores, truth and embeddings of two kinds of scans, of which a score means two things."""
+    rng = np.random.default_rng(seed)
+    vectors = rng.normal(size=(scans, 12)).astype(np.float32)
+    second = rng.random(scans) < share
+    vectors[:, 0] = np.where(second, 3.0, -3.0) + vectors[:, 0]
+    scores = expit(1.6 * rng.normal(size=scans))
+    odds = np.log(scores / (1 - scores)) + np.where(second, -1.2, 1.2)
+    return scores, rng.random(scans) < expit(odds), vectors
+
+
+def test_a_score_means_what_it_means_for_scans_of_its_kind() -> None:
+    scores, truth, vectors = kinds(11, 1200, share=0.5)
+    reference = CalibratedReference.fit(scores, truth, vectors=vectors, seed=0)
+    assert reference.axes is not None
+    alone = CalibratedReference.fit(scores, truth, seed=0)
+    window, window_truth, window_vectors = kinds(12, 3000, share=0.95)
+    found = reference.probabilities(window, window_vectors).mean()
+    assert found == pytest.approx(window_truth.mean(), abs=0.03)
+    assert alone.probabilities(window).mean() > window_truth.mean() + 0.1
+
+
+def test_embeddings_that_say_nothing_of_the_truth_are_left_out() -> None:
+    scores, truth = readings(13)
+    vectors = np.random.default_rng(14).normal(size=(300, 20)).astype(np.float32)
+    reference = CalibratedReference.fit(scores, truth, vectors=vectors, seed=0)
+    alone = CalibratedReference.fit(scores, truth, seed=0)
+    assert reference.axes is None
+    assert np.array_equal(reference.redrawn, alone.redrawn)
+
+
+def test_axes_are_principal_components_of_variance_1() -> None:
+    scores, truth, vectors = kinds(15, 400, share=0.5)
+    reference = CalibratedReference.fit(scores, truth, vectors=vectors, seed=0)
+    assert reference.axes is not None
+    places = reference.axes.places(vectors)
+    assert np.cov(places.T, bias=True) == pytest.approx(np.eye(places.shape[1]), abs=1e-6)
+    leading = np.linalg.svd(vectors - vectors.mean(axis=0), full_matrices=False)[0][:, 0]
+    together = np.abs(places.T @ leading) / np.linalg.norm(places, axis=0)
+    assert together.max() == pytest.approx(1.0, abs=1e-5)
+
+
+def test_embeddings_of_another_shape_are_refused() -> None:
+    scores, truth, vectors = kinds(16, 400, share=0.5)
+    with pytest.raises(BadInputError, match="399 embeddings came with 400 scores"):
+        CalibratedReference.fit(scores, truth, vectors=vectors[1:], seed=0)
+    reference = CalibratedReference.fit(scores, truth, vectors=vectors, seed=0)
+    with pytest.raises(BadInputError, match="12 dimensions"):
+        reference.probabilities(scores, vectors[:, :5])

@@ -5,7 +5,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from arrival_worlds import Scanner, World, hospital_group
+from arrival_worlds import Scanner, World, arrivals_of, hospital_group
 
 from monitor.statistics.arrivals.learning import learn
 from monitor.statistics.arrivals.model import ArrivalModel, Arrivals
@@ -50,6 +50,19 @@ def test_clumps_and_uneven_days_are_found() -> None:
     assert 0.04 < model.spreads[scanner] < 0.25
     even = learnt(1.0, 0.0, 0.0, 2)
     assert model.shared.spread > even.shared.spread
+
+
+def test_scans_that_come_through_the_hour_are_even_and_a_batch_is_not() -> None:
+    assert np.all(learnt(1.3, 0.03, 0.01, 1).evenness > 0.8)
+    world = World(scanners=[Scanner(site=0, daily=1)])
+    days = np.repeat(np.arange(56) * 24 + 2.0, 50)
+    nightly = arrivals_of(
+        drawn(world).calendar,
+        days + np.tile(np.linspace(0, 0.01, 50), 56),
+        np.zeros(len(days), dtype=np.int64),
+        1,
+    )
+    assert learn(nightly, world.sources()).evenness[0] < 0.1
 
 
 def test_a_holiday_among_the_past_weeks_lowers_nobody_s_rates() -> None:

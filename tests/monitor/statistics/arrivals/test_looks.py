@@ -164,6 +164,40 @@ def test_half_of_a_scanner_s_scans_missing_for_a_day_is_found_and_dated() -> Non
     assert abs(alarm.since - start) < 14
 
 
+def test_a_batch_that_comes_every_night_at_the_same_minute_raises_no_alarm_by_day() -> None:
+    lived = life()
+    nights = np.repeat(np.arange(42) * 24 + 2.0, 60)
+    batches = arrivals_of(
+        lived.calendar,
+        nights + np.tile(np.linspace(0, 0.02, 60), 42),
+        np.zeros(len(nights), dtype=np.int64),
+        1,
+    )
+    alone = World(scanners=[Scanner(site=0, daily=60)]).sources()
+    inside = batches.times < LEARNT
+    past = Arrivals(
+        calendar=Calendar(cell=lived.calendar.cell[:LEARNT], day=lived.calendar.day[:LEARNT]),
+        times=batches.times[inside],
+        leaf=batches.leaf[inside],
+        watched=batches.watched[:LEARNT],
+    )
+    nightly = ArrivalWatch.learn(
+        past, past, alone, AlarmBudget(false_alarms=1, looks_an_hour=4)
+    )
+    nobody = np.zeros(1, dtype=bool)
+    for now in np.arange(LEARNT + 0.25, LEARNT + 72, 0.25):
+        assert nightly.at(now, batches, batches).findings(in_alarm=nobody) == [], now
+    # And a batch that does not come is missed once its hour is over.
+    died = replace(
+        batches,
+        times=batches.times[batches.times < LEARNT + 25],
+        leaf=batches.leaf[batches.times < LEARNT + 25],
+    )
+    hour_of_batch, days_later = LEARNT + 26.5, LEARNT + 5 * 24.0
+    assert nightly.at(hour_of_batch, died, died).findings(in_alarm=nobody) == []
+    assert nightly.at(days_later, died, died).findings(in_alarm=nobody) != []
+
+
 @pytest.mark.parametrize("back", [False, True])
 def test_an_alarm_ends_when_scans_come_again_and_not_before(back: bool) -> None:
     arrivals = silenced([0], NOW - 10, NOW + 2 if back else 1e9)

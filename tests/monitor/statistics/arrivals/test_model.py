@@ -26,6 +26,7 @@ def model(**changes: object) -> ArrivalModel:
         "rest_day": 6,
         "bursts": np.array([1.5, 1.4, 1.2, 2.0, 1.0]),
         "spreads": np.array([0.0, 0.01, 0.04, 0.02, 0.03]),
+        "evenness": np.array([1.0, 0.9, 1.0, 0.5, 0.8]),
         "weeks": np.array([8.0, 8.0, 2.0]),
         "shared": SharedDays(spread=0.01, exceptional_share=0.04),
         **changes,

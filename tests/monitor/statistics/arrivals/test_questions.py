@@ -63,7 +63,7 @@ def test_tails_only_ever_make_p_values_larger_and_keep_their_order() -> None:
     assert np.all(corrected <= 0)
     assert np.all(np.diff(corrected) <= 1e-12)
     np.testing.assert_array_equal(corrected[values >= -3], values[values >= -3])
-    same = Tails.as_modelled(1).corrected(values, 0)
+    same = Tails(excess=np.zeros(1), slope=np.ones(1)).corrected(values, 0)
     np.testing.assert_allclose(same, values, atol=1e-12)
 
 

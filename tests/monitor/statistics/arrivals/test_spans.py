@@ -30,6 +30,7 @@ def expectation() -> Expectation:
             rest_day=6,
             bursts=np.ones(3),
             spreads=np.zeros(3),
+            evenness=np.ones(3),
             weeks=np.array([8.0, 8.0]),
             shared=SharedDays(spread=0.01, exceptional_share=0.04),
         ),
@@ -78,6 +79,22 @@ def test_a_silence_is_cut_at_local_midnights(expectation: Expectation) -> None:
         assert tally.expected[0, day] == pytest.approx(integral(expectation, 0, start, end))
         assert tally.others_received[0, day] == expectation.received(OTHER, start, end)
     assert tally.expected[1, 1:].tolist() == [0.0, 0.0, 0.0]
+
+
+def test_a_batch_at_one_minute_of_its_hour_is_missed_only_once_the_hour_is_over(
+    expectation: Expectation,
+) -> None:
+    side = replace(expectation.side(1), evenness=0.0)
+    start, end = np.array([20.25, 20.25]), np.array([22.75, 20.5])
+    certain = expectation.expected(side.leaves, *side.certain(start, end))
+    assert certain == pytest.approx([integral(expectation, 0, 21, 22), 0.0])
+    possible = expectation.expected(side.leaves, *side.possible(start, end))
+    assert possible == pytest.approx(
+        [integral(expectation, 0, 20, 23), integral(expectation, 0, 20, 21)]
+    )
+    even = replace(side, evenness=1.0)
+    for found in (even.certain(start, end), even.possible(start, end)):
+        np.testing.assert_allclose(found, (start, end))
 
 
 def test_without_others_a_source_s_own_morning_says_that_the_day_is_ordinary(
