@@ -5,6 +5,8 @@ Nature Communications 11:3673. Pixels alone cannot tell an acquisition change
 from a fault in the pipeline; metadata and the place can. So an acquisition change
 is named only where a new value of an equipment tag carries the shift, or one
 scanner alone; and a change in the pipeline only where a whole site moved alone.
+What stands on the first level is told by the shift's pattern
+(`monitor/statistics/attribution`), where there is one.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from monitor.localising import Place, SubgroupVerdict
+from monitor.statistics.attribution.classifier import Attribution, Doubt
+from monitor.statistics.attribution.first_level import FirstLevel
 from monitor.subgroups import ACQUISITION, HIERARCHY, Attribute, Subgroup
 from registry.canonical import Json
 
@@ -21,8 +25,8 @@ from registry.canonical import Json
 EXPLAINING_SHARE = 0.5
 #: A value is new if at most this share of the reference has it.
 NEW_SHARE = 0.005
-#: At this share of scans beyond the reference's 95th percentile of outlier
-#: scores, most scans are displaced, as a change of the image chain does.
+#: Where there is no pattern: at this share of scans beyond the reference's 95th percentile
+#: of outlier scores, most scans are displaced, as a change of the image chain does.
 DISPLACED_SHARE = 0.5
 
 
@@ -53,6 +57,11 @@ class ShiftEvidence:
     place_shares: Mapping[Attribute, Mapping[str, float]]
     #: share of the place's scans beyond the reference's 95th percentile of outlier scores
     displaced_share: float
+    #: what the shift's pattern says, None where there is none; and then why
+    pattern: Attribution | None = None
+    no_pattern: str = ""
+    #: attributes whose shares changed beyond chance, a sentence each
+    metadata: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,26 +89,73 @@ def diagnose(evidence: ShiftEvidence) -> Diagnosis:
         "(5 % would be expected)"
     )
     new = _new_equipment(evidence)
+    seen = _pattern_words(evidence)
     if new is not None:
         attribute, value = new.terms[-1]
         reasons = (
             f"{_words(new)} is new: {evidence.place_shares[attribute][value]:.0%} of these "
             "scans have it, and none or almost none of the reference",
             _sisters_words(evidence, new),
+            *seen,
             displaced,
         )
+        if _contradicted(evidence.pattern):
+            return Diagnosis(
+                cause=Cause.UNKNOWN,
+                subgroup=new,
+                reasons=(*reasons, "the new value and the pattern speak for different causes"),
+            )
         return Diagnosis(cause=Cause.ACQUISITION, subgroup=new, reasons=reasons)
-    nothing_new = "no equipment tag has a new value"
-    if evidence.displaced_share < DISPLACED_SHARE:
+    others = (*evidence.metadata, "no equipment tag has a new value")
+    first = _first_level(evidence)
+    if first is not Cause.TECHNICAL:
         return Diagnosis(
-            cause=Cause.UNKNOWN,
+            cause=first,
             subgroup=place.subgroup,
-            reasons=(displaced, nothing_new, place.reason),
+            reasons=(*seen, displaced, place.reason, *others),
         )
     cause, located = _technical(place)
     return Diagnosis(
-        cause=cause, subgroup=place.subgroup, reasons=(displaced, *located, nothing_new)
+        cause=cause, subgroup=place.subgroup, reasons=(*seen, displaced, *located, *others)
     )
+
+
+def _first_level(evidence: ShiftEvidence) -> Cause:
+    """Return the cause on the tree's first level."""
+    if evidence.pattern is not None:
+        return Cause(evidence.pattern.cause.value)
+    many = evidence.displaced_share >= DISPLACED_SHARE
+    return Cause.TECHNICAL if many else Cause.UNKNOWN
+
+
+def _contradicted(pattern: Attribution | None) -> bool:
+    """Return whether a pattern surely speaks against a change of the equipment."""
+    may_be = {FirstLevel.TECHNICAL, FirstLevel.MIXED, FirstLevel.UNKNOWN}
+    return pattern is not None and pattern.cause not in may_be
+
+
+def _pattern_words(evidence: ShiftEvidence) -> tuple[str, ...]:
+    """Return what the pattern says, and which of its pieces decided."""
+    found = evidence.pattern
+    if found is None:
+        return (f"no pattern to tell the cause by: {evidence.no_pattern}",) * bool(
+            evidence.no_pattern
+        )
+    next_best = ", ".join(f"{cause.value} {share:.0%}" for cause, share in found.runners_up[:2])
+    others = f"; next {next_best}" if next_best else ""
+    if found.doubt is Doubt.NONE:
+        kind = found.likest if found.cause is FirstLevel.MIXED else found.cause.value
+        said = (
+            f"the pattern is that of {kind}: on held-out images {found.confidence:.0%} of "
+            f"answers this sure were right{others}"
+        )
+    else:
+        said = (
+            f"the pattern names no cause, as {found.doubt.value}: "
+            f"{found.leading.value} {found.shares[0][1]:.0%}{others}"
+        )
+    decided = [one.piece for one in found.evidence if one.contribution > 0.02][:3]
+    return (said, *((f"it was told by: {', '.join(decided)}",) if decided else ()))
 
 
 def _technical(place: Place) -> tuple[Cause, tuple[str, ...]]:

@@ -20,7 +20,8 @@ from sqlalchemy.orm import Session
 from monitor.embeddings import to_bytes
 from monitor.intake.vault import Vault
 from monitor.monitors import Monitor, require_monitor
-from monitor.pixels import decode, prepare
+from monitor.pixel_measures import pixel_measures
+from monitor.pixels import decode, prepare, rendered
 from monitor.subgroups import Subgroup
 from monitor.tables import EmbeddingRow, RefusalRow, ResultRow, ScanRow
 from monitor.windows import Window
@@ -145,6 +146,33 @@ class Embedder:
     def pixels(self, bundle: Bundle, scans: Sequence[ScanRow]) -> npt.NDArray[np.float32]:
         """Return scans as a bundle's encoder reads them, float32 [n, 3, h, w]."""
         return np.stack([prepare(self._decoded(scan), bundle.preprocessing) for scan in scans])
+
+    def measures(
+        self, version: VersionRow, scans: Sequence[ScanRow]
+    ) -> npt.NDArray[np.float64]:
+        """Return the pixel measures of scans as a version's encoder is shown them, [n, m].
+
+        Raises
+        ------
+        NotFoundError
+            If a scan's pixels are no longer kept.
+        BadInputError
+            If the encoder reads images that are too small to be measured.
+        """
+        preprocessing = self._bundles.open(version).preprocessing
+        return np.concatenate(
+            [
+                pixel_measures(
+                    np.stack(
+                        [
+                            rendered(self._decoded(scan), preprocessing).mean(axis=0)
+                            for scan in chunk
+                        ]
+                    )
+                )
+                for chunk in _chunks(scans, BATCH)
+            ]
+        )
 
     def _decoded(self, scan: ScanRow):  # type: ignore[no-untyped-def]
         return decode(self._vault.dataset(scan.vault_digest))

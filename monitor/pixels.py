@@ -129,12 +129,27 @@ def decode(ds: Dataset) -> Image:
 
 
 def prepare(image: Image, preprocessing: Preprocessing) -> Floats:
-    """Return an image as an encoder reads it, float32 [3, h, w].
+    """Return an image as an encoder reads it, float32 [3, h, w]: `rendered`, and normalised.
+
+    Raises
+    ------
+    BundleError
+        If the unit is not an instance.
+    """
+    planes = rendered(image, preprocessing)
+    mean = np.array(preprocessing.mean, dtype=np.float32)[:, None, None]
+    std = np.array(preprocessing.std, dtype=np.float32)[:, None, None]
+    normalised: Floats = (planes - mean) / std
+    return normalised
+
+
+def rendered(image: Image, preprocessing: Preprocessing) -> Floats:
+    """Return an image as a preprocessing shows it, 0 black and 1 white, float32 [3, h, w].
 
     In the order that the declaration gives: window to [0, 1], MONOCHROME1
     inverted, padding black, resize with an antialiasing filter, clip, three
-    channels, normalise. Color takes no VOI; a percentile window stretches its
-    three channels alike.
+    channels. Color takes no VOI; a percentile window stretches its three
+    channels alike.
 
     Raises
     ------
@@ -144,16 +159,11 @@ def prepare(image: Image, preprocessing: Preprocessing) -> Floats:
     preprocessing.require_supported_unit()
     match preprocessing.window:
         case DicomWindow():
-            shown = _shown(image)
+            windowed = _shown(image)
         case PercentileWindow(low=low, high=high):
             lowest, highest = np.percentile(_seen(image), (low, high))
-            shown = _finish(image, ramp(image.values, float(lowest), float(highest)))
-    resized = _resize(shown, preprocessing)
-    planes = np.broadcast_to(resized, preprocessing.shape)
-    mean = np.array(preprocessing.mean, dtype=np.float32)[:, None, None]
-    std = np.array(preprocessing.std, dtype=np.float32)[:, None, None]
-    normalised: Floats = (planes - mean) / std
-    return normalised
+            windowed = _finish(image, ramp(image.values, float(lowest), float(highest)))
+    return np.broadcast_to(_resize(windowed, preprocessing), preprocessing.shape)
 
 
 def thumbnail_png(image: Image, side: int = 128) -> bytes:

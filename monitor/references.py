@@ -66,8 +66,8 @@ class ProfileStore:
         return _load(self._root, digest)
 
 
-# Room for a fleet's subgroups, which take turns.
-@lru_cache(maxsize=32)
+# Room for the subgroups of two encoders, which take turns.
+@lru_cache(maxsize=64)
 def _load(root: Path, digest: str) -> ReferenceProfile:
     directory = root / digest
     if not directory.is_dir():

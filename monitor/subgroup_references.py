@@ -18,7 +18,7 @@ from monitor.subgroups import Attribute, Subgroup, subgroups_of
 from monitor.tables import ReferenceRow, SubgroupReferenceRow
 
 #: Subgroups, largest first, that get a profile of their own.
-MOST_PROFILES = 40
+MOST_PROFILES = 100
 #: A subgroup with this share of the reference is the reference.
 NEARLY_ALL = 0.95
 

@@ -23,6 +23,7 @@ within a round, and a shift is seen a scan or two later.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import cache
 
 import numpy as np
 
@@ -45,6 +46,7 @@ _DOUBT = 20.0
 ROUND = 4
 
 
+@cache
 def start_wealth(stake: float = _STAKE) -> float:
     """Return R_0: the median of what the wealth tends to while nothing shifts.
 
@@ -54,6 +56,7 @@ def start_wealth(stake: float = _STAKE) -> float:
     return float(2.0 / (stake**2 * np.log(2.0)))
 
 
+@cache
 def alarm_wealth(scans_between_false_alarms: float, stake: float = _STAKE) -> float:
     """Return A, at which the mean time to a false alarm is the budget."""
     return (scans_between_false_alarms + start_wealth(stake)) / (1.0 + _OVERSHOOT * stake)
@@ -123,10 +126,12 @@ class Bets:
     #: whether scans are taken for ordinary: else the pooled mean, and how much persists and
     #: scatters, are left as they are
     pooling: bool
-    #: what follows from the averages: stakes, and all bets as one
+    #: what follows from the averages: stakes, all bets as one, and the standard deviation of
+    #: a scan's mean payoff [S]
     stakes: Stakes
     direction: Floats
     constant: Floats
+    deviation: Floats
 
     @classmethod
     def start(cls, law: StreamLaw, *, streams: int = 1, learning: bool = False) -> Bets:
@@ -149,6 +154,7 @@ class Bets:
         wealth = np.full(streams, start_wealth())
         stakes = Stakes.of(law, averages, nothing)
         direction, constant = stakes.together(averages)
+        deviation: Floats = np.sqrt(stakes.variance)
         return cls(
             law=law,
             averages=averages,
@@ -165,6 +171,7 @@ class Bets:
             stakes=stakes,
             direction=direction,
             constant=constant,
+            deviation=deviation,
         )
 
     @property
@@ -172,12 +179,6 @@ class Bets:
         """Share of a direction's length that persists without a shift, [S, L, G]."""
         persistence: Floats = self.persisting / np.maximum(self.persisting_squared, 1.0)
         return persistence
-
-    @property
-    def deviation(self) -> Floats:
-        """Standard deviation of a scan's mean payoff, [S]."""
-        deviation: Floats = np.sqrt(self.stakes.variance * self.surprise / self.surprised)
-        return deviation
 
     @property
     def usual(self) -> Floats:
@@ -201,15 +202,14 @@ class Bets:
 
     def bet(self, features: Floats, places: Integers) -> Floats:
         """Bet on one scan [S, D] of the patients in these places [S]; return the wealth [S]."""
-        present, streams = self.round, np.arange(len(places))
-        # Beyond as many scans a patient is no longer listened to.
-        heard = present.scans[streams, places] < MOST_SCANS
-        if not heard.all():
-            features = np.where(heard[:, None], features, 0.0)
-        paid = (self.direction * features).sum(axis=1) + self.constant
-        present.paid[streams, places] += heard * paid
-        present.sums[streams, places] += features
-        present.scans[streams, places] += heard
+        present = self.round
+        paid = np.einsum("ij,ij->i", self.direction, features) + self.constant
+        for stream, place in enumerate(places.tolist()):
+            # Beyond as many scans a patient is no longer listened to.
+            if present.scans[stream, place] < MOST_SCANS:
+                present.paid[stream, place] += paid[stream]
+                present.sums[stream, place] += features[stream]
+                present.scans[stream, place] += 1
         gained = (self._weighted(present.paid) - present.settled) / self.deviation[:, None]
         factors = np.maximum(1.0 + _STAKE * gained, _LEAST_FACTOR)
         # Further scans of a round are scans of the budget, too.
@@ -222,7 +222,7 @@ class Bets:
         present, stakes = self.round, self.stakes
         masses = np.where(ended[:, None], self.law.masses[present.scans], 0.0)
         weights = masses / np.maximum(present.scans, 1)
-        scores = (weights[..., None] * present.sums).sum(axis=1)
+        scores = np.einsum("ik,ikj->ij", weights, present.sums)
         mass = masses.sum(axis=1)
         products = self.averages.products(scores)
         if self.learning and self.pooling:
@@ -250,6 +250,7 @@ class Bets:
         """Spread the stakes by what the averages say now."""
         self.stakes = Stakes.of(self.law, self.averages, self.persistence, pooled=self.pooling)
         self.direction, self.constant = self.stakes.together(self.averages)
+        self.deviation = np.sqrt(self.stakes.variance * self.surprise / self.surprised)
         self.constant -= self.usual * self.deviation
 
     def readmit(self, sums: Floats, scans: int, *, age: float) -> None:
@@ -304,6 +305,5 @@ class Bets:
 
     def _weighted(self, paid: Floats) -> Floats:
         """Return what patients paid as the bet counts it, [S, K]."""
-        scans = self.round.scans
-        weighted: Floats = self.law.masses[scans] / np.maximum(scans, 1) * paid
+        weighted: Floats = self.law.mass_shares[self.round.scans] * paid
         return weighted

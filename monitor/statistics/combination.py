@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import gammaincc, logsumexp
+from scipy.special import gammaincc
 
 from monitor.statistics.embeddings import Floats
 
@@ -68,7 +68,10 @@ def evidence(log_p: Floats, weights: Floats) -> Floats:
     """
     voting = weights > 0
     shares = weights[voting] / weights.sum()
-    combined: Floats = logsumexp(-log_p[..., voting], b=shares, axis=-1)
+    voices = -log_p[..., voting]
+    # By hand, since scipy's logsumexp costs as much as a tenth of a check.
+    loudest = voices.max(axis=-1, keepdims=True)
+    combined: Floats = loudest[..., 0] + np.log(np.exp(voices - loudest) @ shares)
     return combined
 
 

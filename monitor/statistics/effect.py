@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtri
-from scipy.stats import pearson3
+from scipy.special import gammainccinv, ndtri
 
 _CONFIDENCE = 0.95
 
@@ -53,20 +52,22 @@ def smallest_shift(
     power: float,
     inverse_size: float,
     directions: int,
-    mean: float,
     deviation: float,
     skewness: float,
 ) -> float:
     """Return the length of a shift that a test of level alpha finds with this power.
 
-    The test is a member's T for whitened directions, under its Pearson III null. A shift of
-    length s (in standard deviations) has E T = s^2 / (p i) and adds 4 s^2 / (p^2 i) to its
-    variance, with i = 1/n + 1/N and p directions.
+    The test is a member's T for whitened directions, under its Pearson III null of this
+    deviation and (positive) skewness. A shift of length s (in standard deviations)
+    has E T = s^2 / (p i) and adds 4 s^2 / (p^2 i) to its variance, with i = 1/n + 1/N and p
+    directions.
     """
-    threshold = float(pearson3.isf(alpha, skewness, loc=mean, scale=deviation))
+    # A Pearson III variable is a gamma variable, moved and scaled.
+    shape = 4.0 / skewness**2
+    excess = deviation * (float(gammainccinv(shape, alpha)) - shape) / np.sqrt(shape)
     quantile = float(ndtri(power))
-    # Solve g - (threshold - mean) = quantile sqrt(deviation^2 + 4 g / p) for g = E T.
-    excess = threshold - mean
+    # Solve g - excess = quantile sqrt(deviation^2 + 4 g / p) for g = E T, the excess being
+    # that of the threshold over the mean.
     linear = 2.0 * excess + 4.0 * quantile**2 / directions
     constant = excess**2 - (quantile * deviation) ** 2
     gain = 0.5 * (linear + np.sqrt(max(linear**2 - 4.0 * constant, 0.0)))

@@ -320,7 +320,6 @@ class Portfolio:
             power=_POWER,
             inverse_size=float(comparison.inverse_sizes[g]),
             directions=comparison.members[g].size,
-            mean=float(tails.means[g]),
             deviation=float(tails.deviations[g]) * self._caution,
             skewness=float(tails.skewnesses[g]),
         )

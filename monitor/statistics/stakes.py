@@ -67,8 +67,9 @@ class StreamLaw:
     keep: Floats
     #: [L, G] of T at each rate
     tails: Tails
-    #: [K + 1] mass of a patient of 0, 1, 2, … scans in a row
+    #: [K + 1] mass of a patient of 0, 1, 2, … scans in a row, and of each of these scans
     masses: Floats
+    mass_shares: Floats
 
     @classmethod
     def of(cls, portfolio: Portfolio, *, rates: Sequence[float] = _RATES) -> StreamLaw:
@@ -97,6 +98,7 @@ class StreamLaw:
         weeks = portfolio.weeks
         between = 0.0 if weeks is None else weeks.ratios[chosen] / weeks.weeks
         scans = np.arange(MOST_SCANS + 1)
+        masses = scans / (1.0 + np.maximum(scans - 1, 0) * portfolio.dependence.pooled)
         return cls(
             members=members,
             edges=edges,
@@ -108,7 +110,8 @@ class StreamLaw:
             weights=weights / weights.sum(),
             keep=keep,
             tails=Tails(means=means, deviations=deviations, skewnesses=skewnesses),
-            masses=scans / (1.0 + np.maximum(scans - 1, 0) * portfolio.dependence.pooled),
+            masses=masses,
+            mass_shares=masses / np.maximum(scans, 1),
         )
 
     @property

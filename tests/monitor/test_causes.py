@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from believable_verdicts import subgroup_verdict
 
 from monitor.causes import Cause, ShiftEvidence, diagnose, shares
 from monitor.localising import SubgroupVerdict, locate
+from monitor.statistics.attribution.classifier import Attribution, Doubt, PieceEvidence
+from monitor.statistics.attribution.first_level import FirstLevel
 from monitor.subgroups import Attribute
 
 SOFTWARE, MODEL, VIEW = Attribute.SOFTWARE_VERSION, Attribute.SCANNER_MODEL, Attribute.VIEW
@@ -206,3 +210,90 @@ def test_reasons_say_what_carries_the_shift_what_did_not_move_and_how_far_scans_
 
 def test_absent_values_count_in_the_denominator_only() -> None:
     assert shares(["1", None, "1", "2"]) == {"1": 0.5, "2": 0.25}
+
+
+def pattern(
+    cause: FirstLevel,
+    *,
+    leading: FirstLevel | None = None,
+    doubt: Doubt = Doubt.NONE,
+    likest: str = "",
+) -> Attribution:
+    leading = leading or cause
+    return Attribution(
+        cause=cause,
+        doubt=doubt,
+        leading=leading,
+        confidence=0.97,
+        shares=((leading, 0.9), (FirstLevel.CASE_MIX, 0.08), (FirstLevel.ROUTING, 0.01)),
+        likest=likest or leading.value,
+        farther=0.4,
+        evidence=(
+            PieceEvidence(piece="views", contribution=0.5, numbers={"all: common change": 0.2}),
+            PieceEvidence(piece="size", contribution=0.0, numbers={"patients": 2.3}),
+        ),
+    )
+
+
+@pytest.mark.parametrize("cause", [FirstLevel.PREVALENCE, FirstLevel.POPULATION])
+def test_a_pattern_names_the_cause_where_no_equipment_is_new(cause: FirstLevel) -> None:
+    found = diagnose(replace(evidence(displaced=0.9), pattern=pattern(cause)))
+    assert found.cause is Cause(cause.value)
+    assert f"the pattern is that of {cause.value}: on held-out images 97 % of" in (
+        found.reasons[0].replace("%", " %")
+    )
+    assert "case mix 8%" in found.reasons[0]
+    assert found.reasons[1] == "it was told by: views"
+
+
+def test_a_technical_pattern_is_told_apart_by_its_place() -> None:
+    found = diagnose(
+        replace(
+            evidence(
+                subgroup_verdict("station=1", FIRST, MOVED),
+                subgroup_verdict("station=2", SECOND, STILL),
+            ),
+            pattern=pattern(FirstLevel.TECHNICAL),
+        )
+    )
+    assert found.cause is Cause.ACQUISITION
+    assert str(found.subgroup) == "station=1"
+
+
+def test_what_is_mixed_says_of_what() -> None:
+    told = pattern(FirstLevel.MIXED, likest="prevalence and technical")
+    found = diagnose(replace(evidence(), pattern=told))
+    assert found.cause is Cause.MIXED
+    assert "prevalence and technical" in found.reasons[0]
+
+
+def test_a_doubtful_pattern_names_no_cause_though_most_scans_are_displaced() -> None:
+    told = pattern(FirstLevel.UNKNOWN, leading=FirstLevel.TECHNICAL, doubt=Doubt.UNLIKE)
+    found = diagnose(replace(evidence(displaced=0.9), pattern=told))
+    assert found.cause is Cause.UNKNOWN
+    assert Doubt.UNLIKE.value in found.reasons[0]
+    assert "technical 90%" in found.reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("told", "cause"),
+    [
+        (pattern(FirstLevel.TECHNICAL), Cause.ACQUISITION),
+        (pattern(FirstLevel.UNKNOWN, leading=FirstLevel.MIXED, doubt=Doubt.UNSURE), None),
+        (pattern(FirstLevel.PREVALENCE), Cause.UNKNOWN),
+    ],
+)
+def test_new_equipment_is_the_cause_unless_the_pattern_surely_speaks_against_it(
+    told: Attribution, cause: Cause | None
+) -> None:
+    new = evidence(subgroup_verdict(NEW, EVERYONE, MOVED), now={SOFTWARE: {"2": 1.0}})
+    found = diagnose(replace(new, pattern=told))
+    assert found.cause is (cause or Cause.ACQUISITION)
+    assert str(found.subgroup) == NEW
+
+
+def test_why_there_is_no_pattern_is_said_first() -> None:
+    found = diagnose(replace(evidence(), no_pattern="the pixels are no longer kept"))
+    assert found.reasons[0] == (
+        "no pattern to tell the cause by: the pixels are no longer kept"
+    )

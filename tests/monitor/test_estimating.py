@@ -1,38 +1,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from datetime import timedelta
 
 import numpy as np
 import pytest
 from monitored_history import ANCHOR, History
+from readings import read_reference, readings
 from scipy.special import expit, logit
 
-from monitor import episodes, references
+from monitor import episodes
 from monitor.causes import Cause
-from monitor.datasets import members
 from monitor.episodes import Impact
 from monitor.estimating import ASSUMPTIONS, MOST_NOVEL, ImpactEstimate, estimate_impact
 from monitor.evaluation import evaluate, store_verdicts
-from monitor.labels import Label, Provenance, attach
 from monitor.performance import reference_results
 from monitor.statistics.estimated_performance import EstimatedPerformance, NoEstimate
 from monitor.subgroups import Subgroup
-from monitor.tables import EpisodeRow, ResultRow
+from monitor.tables import EpisodeRow
 from monitor.windows import Window
 from registry import ledger
 from registry.errors import InsufficientDataError
 
 SHIFT = Window(start=ANCHOR, end=ANCHOR + timedelta(days=7))
-
-
-def readings(seed: int, scans: int, *, prevalence: float) -> tuple[list[float], list[int]]:
-    """Probabilities of a calibrated champion, and the truth; its classes stay as they are."""
-    rng = np.random.default_rng(seed)
-    truth = rng.random(scans) < prevalence
-    margin = np.where(truth, 1.2, -1.2) + 1.2 * rng.normal(size=scans)
-    return expit(1.5 * margin).tolist(), truth.astype(int).tolist()
 
 
 def shifted(seed: int, scans: int, *, centre: float) -> list[float]:
@@ -46,56 +36,6 @@ def meaning(seed: int, scans: int) -> tuple[list[float], list[int]]:
     probabilities = expit(2.5 * rng.normal(size=scans))
     truth = rng.random(scans) < expit(0.9 * logit(probabilities))
     return probabilities.tolist(), truth.astype(int).tolist()
-
-
-def read_reference(
-    history: History, probabilities: Sequence[float], truth: Sequence[int]
-) -> None:
-    """Let the champion have read the reference, and readers have labelled it before."""
-    with history.database.transaction() as session:
-        dataset = references.deciding(session, "chest")[0].dataset
-        rows = members(session, dataset)[: len(probabilities)]
-        results = [
-            ResultRow(
-                batch=9_000,
-                scan=row.id,
-                version=history.champion.id,
-                task="pneumonia",
-                probabilities=[1 - value, value],
-                threshold=0.5,
-                delivery="delivered",
-                created_at=ANCHOR,
-            )
-            for row, value in zip(rows, probabilities, strict=True)
-        ]
-        session.add_all(results)
-        ledger.append(
-            session,
-            at=ANCHOR,
-            actor="test",
-            kind="scans.read",
-            subject="chest",
-            facts={},
-            batches=[(ResultRow, 9_000)],
-        )
-        attach(
-            session,
-            [
-                Label(
-                    line=number,
-                    instance=row.instance,
-                    task="pneumonia",
-                    value=value,
-                    provenance=Provenance.READER,
-                    reader="reader",
-                    signed_at=ANCHOR - timedelta(days=1),
-                )
-                for number, (row, value) in enumerate(zip(rows, truth, strict=True))
-            ],
-            site="site",
-            actor="test",
-            at=ANCHOR,
-        )
 
 
 def estimated(

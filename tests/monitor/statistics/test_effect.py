@@ -47,7 +47,7 @@ def test_the_smallest_shift_is_found_with_its_power(n: int, p: int) -> None:
         return (np.square(means).sum(axis=1) - p / n) / p * n
 
     null = statistics(0.0)
-    moments = {"mean": 0.0, "deviation": null.std(), "skewness": float(np.sqrt(8 / p))}
+    moments = {"deviation": null.std(), "skewness": float(np.sqrt(8 / p))}
     smallest = smallest_shift(
         alpha=0.05, power=0.8, inverse_size=1 / n, directions=p, **moments
     )

@@ -1,0 +1,275 @@
+"""From a pattern to a cause, with its confidence, its runners-up, and what decided.
+
+Trees that were boosted on simulated windows give each kind of cause a share of their votes;
+how often an answer of so many votes is right was counted on windows of other images. An
+answer that is not sure enough, or whose pattern lies farther from the kind than its own
+windows do, is `unknown`. docs/decisions has the argument, the card beside the file the
+figures.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from enum import StrEnum
+from importlib.resources import files
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from monitor.statistics.attribution.boosted_trees import BoostedTrees
+from monitor.statistics.attribution.first_level import FirstLevel
+from monitor.statistics.attribution.nearness import Nearness
+from monitor.statistics.attribution.pattern import Pattern
+from monitor.statistics.embeddings import Floats
+from registry.errors import BadInputError, IntegrityError
+
+_FORMAT = 1
+#: the classifier that ships, and the card that says what it was made of and when not to use it
+CLASSIFIER, CARD = "causes.npz", "causes.card.json"
+#: runners-up below this share of the votes are not told
+_LEAST_SHARE = 0.02
+
+
+class Doubt(StrEnum):
+    """Why no cause is named."""
+
+    NONE = "none"
+    UNSURE = "two or more causes explain the pattern about as well"
+    UNLIKE = "the pattern lies farther from every cause than simulated windows do"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PieceEvidence:
+    """What one piece of the pattern added to the answer."""
+
+    piece: str
+    #: of the leading cause's share of the votes, what is lost if this piece looked ordinary
+    contribution: float
+    #: the piece's numbers
+    numbers: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "numbers", MappingProxyType(dict(self.numbers)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attribution:
+    """The cause of a shift on the first level of the tree."""
+
+    cause: FirstLevel
+    doubt: Doubt
+    #: the cause with most votes, also where it is not sure enough to be named
+    leading: FirstLevel
+    #: how often an answer of so many votes was right on windows of held-out images
+    confidence: float
+    #: causes by their share of the votes, the leading one first
+    shares: tuple[tuple[FirstLevel, float], ...]
+    #: what exactly was likest among what was simulated, say "prevalence and technical"
+    likest: str
+    #: share of simulated windows of that kind that lie farther out than this one
+    farther: float
+    #: the pieces by their contribution, the largest first
+    evidence: tuple[PieceEvidence, ...]
+
+    @property
+    def runners_up(self) -> tuple[tuple[FirstLevel, float], ...]:
+        """Causes that come after the leading one, with their shares of the votes."""
+        return tuple(item for item in self.shares[1:] if item[1] >= _LEAST_SHARE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CauseClassifier:
+    """A fitted classifier of patterns."""
+
+    #: [F] (piece, name) of each number
+    names: tuple[tuple[str, str], ...]
+    #: [K] kinds that were simulated, and the cause of each
+    kinds: tuple[str, ...]
+    causes: tuple[FirstLevel, ...]
+    trees: BoostedTrees
+    #: [M] shares of the votes, rising, and by leading cause (in the order of `named`) how
+    #: often answers of so many votes were right, [C, M]: a cause that was seldom seen, or
+    #: mixed with others, gets fewer votes where it is just as right
+    knots: Floats
+    calibration: Floats
+    #: answers of less confidence are `unknown`
+    least_confidence: float
+    #: so are those of a pattern that fewer windows of the kind lie beyond
+    least_farther: float
+    nearness: Nearness
+    #: [F] numbers of an ordinary window
+    ordinary: Floats
+
+    def answer(self, pattern: Pattern) -> Attribution:
+        """Name the cause behind a pattern, or say that it is unknown.
+
+        Raises
+        ------
+        BadInputError
+            If the pattern has other numbers than those that the classifier learnt from.
+        """
+        if pattern.names != self.names:
+            raise BadInputError(
+                "the pattern's numbers are not those that the cause classifier was fitted to: "
+                "fit it again (tests/benchmarks/episodes/cause_training.py)"
+            )
+        values = pattern.values
+        pieces = tuple(pattern.pieces)
+        without = np.stack(
+            [
+                values,
+                *(
+                    np.where([own == piece for own, _ in self.names], self.ordinary, values)
+                    for piece in pieces
+                ),
+            ]
+        )
+        votes = self.votes(without)
+        named, shares = self.named, self.by_cause(votes)
+        order = np.argsort(-shares[0], kind="stable")
+        leading = named[order[0]]
+        own = np.array([one is leading for one in self.causes])
+        likest = int(np.where(own, votes[0], -1.0).argmax())
+        farther = float(self.nearness.shares_farther(values)[likest])
+        confidence = float(self.confidences(shares[:1])[0])
+        doubt = self._doubt(confidence, farther)
+        lost = shares[0, order[0]] - shares[1:, order[0]]
+        return Attribution(
+            cause=leading if doubt is Doubt.NONE else FirstLevel.UNKNOWN,
+            doubt=doubt,
+            leading=leading,
+            confidence=confidence,
+            shares=tuple((named[at], float(shares[0, at])) for at in order.tolist()),
+            likest=self.kinds[likest],
+            farther=farther,
+            evidence=tuple(
+                PieceEvidence(
+                    piece=pieces[at],
+                    contribution=float(lost[at]),
+                    numbers=pattern.pieces[pieces[at]],
+                )
+                for at in np.argsort(-lost, kind="stable").tolist()
+            ),
+        )
+
+    @property
+    def named(self) -> tuple[FirstLevel, ...]:
+        """The causes that can be named, C of them."""
+        return tuple(dict.fromkeys(self.causes))
+
+    def by_cause(self, votes: Floats) -> Floats:
+        """Return the causes' shares of the votes [n, K], [n, C]."""
+        of = [[one is cause for one in self.causes] for cause in self.named]
+        return np.stack([votes[:, own].sum(axis=1) for own in of], axis=1)
+
+    def confidences(self, shares: Floats) -> Floats:
+        """Return how often answers with such shares [n, C] were right, [n]."""
+        return np.array(
+            [np.interp(row.max(), self.knots, self.calibration[row.argmax()]) for row in shares]
+        )
+
+    def votes(self, values: Floats) -> Floats:
+        """Return the kinds' shares of the votes for patterns [n, F], [n, K]."""
+        return self.trees.probabilities(values)
+
+    def _doubt(self, confidence: float, farther: float) -> Doubt:
+        if farther < self.least_farther:
+            return Doubt.UNLIKE
+        return Doubt.UNSURE if confidence < self.least_confidence else Doubt.NONE
+
+    def to_bytes(self) -> bytes:
+        """Return the classifier as a compressed NumPy archive."""
+        trees, nearness = self.trees, self.nearness
+        arrays: dict[str, Any] = {
+            "format": np.array(_FORMAT),
+            "names": np.array(self.names),
+            "kinds": np.array(self.kinds),
+            "causes": np.array([cause.value for cause in self.causes]),
+            **{f"trees.{f.name}": _small(getattr(trees, f.name)) for f in fields(trees)},
+            "knots": self.knots,
+            "calibration": self.calibration,
+            "least_confidence": np.array(self.least_confidence),
+            "least_farther": np.array(self.least_farther),
+            **{f"nearness.{f.name}": getattr(nearness, f.name) for f in fields(nearness)},
+            "ordinary": self.ordinary,
+        }
+        kept = io.BytesIO()
+        np.savez_compressed(kept, **arrays)
+        return kept.getvalue()
+
+    @classmethod
+    def of_bytes(cls, content: bytes) -> CauseClassifier:
+        """Read what `to_bytes` wrote.
+
+        Raises
+        ------
+        BadInputError
+            If it is no classifier of this format.
+        """
+        try:
+            with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+                kept = dict(archive)
+            if int(kept["format"]) != _FORMAT:
+                raise BadInputError(
+                    f"the cause classifier has format {int(kept['format'])}, and this version "
+                    f"reads format {_FORMAT}: install Driftward again"
+                )
+            return cls(
+                names=tuple((piece, name) for piece, name in kept["names"].tolist()),
+                kinds=tuple(kept["kinds"].tolist()),
+                causes=tuple(FirstLevel(cause) for cause in kept["causes"].tolist()),
+                trees=BoostedTrees(
+                    **{f.name: _large(kept[f"trees.{f.name}"]) for f in fields(BoostedTrees)}
+                ),
+                knots=kept["knots"],
+                calibration=kept["calibration"],
+                least_confidence=float(kept["least_confidence"]),
+                least_farther=float(kept["least_farther"]),
+                nearness=Nearness(
+                    **{f.name: kept[f"nearness.{f.name}"] for f in fields(Nearness)}
+                ),
+                ordinary=kept["ordinary"],
+            )
+        except (KeyError, TypeError, ValueError, OSError, zipfile.BadZipFile) as error:
+            raise BadInputError(
+                "this is no cause classifier: install Driftward again"
+            ) from error
+
+
+def shipped_classifier() -> CauseClassifier:
+    """Return the classifier that ships.
+
+    Raises
+    ------
+    IntegrityError
+        If a file is absent, or the classifier is not the one that its card describes.
+    """
+    folder = files("monitor.statistics.attribution")
+    try:
+        content = folder.joinpath(CLASSIFIER).read_bytes()
+        card = json.loads(folder.joinpath(CARD).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise IntegrityError(
+            "the cause classifier or its card is not there: install Driftward again"
+        ) from None
+    if hashlib.sha256(content).hexdigest() != card["sha256"]:
+        raise IntegrityError(
+            f"{CLASSIFIER} is not the classifier that {CARD} describes: install Driftward again"
+        )
+    return CauseClassifier.of_bytes(content)
+
+
+def _small(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return numbers in half the room: a threshold's last digits tell no windows apart."""
+    return array.astype(np.float32 if array.dtype.kind == "f" else np.int32)
+
+
+def _large(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return array.astype(np.float64 if array.dtype.kind == "f" else np.int64)

@@ -1,0 +1,85 @@
+"""Measure everything about episodes, or what still lacks, and write the tables.
+
+    python tests/benchmarks/episodes/run.py [SECTION ...]
+
+Each section is a program of its own, which goes on where it stopped and prints its tables; its
+docstring says how. What the sections on causes and on performance without labels look at is
+embedded by `cause_embeddings.py` and `cause_evidence.py`, an hour or two of work that is done
+only where their results lack.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+README = HERE.parent / "README.md"
+_BEGIN, _END = "<!-- episodes: begin -->", "<!-- episodes: end -->"
+#: the title of each section, the program that prints it, and what that needs where its
+#: results lack
+SECTIONS: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "streams": ("Streams", "stream_alarms.py", ()),
+    "causes": ("Causes", "cause_tables.py", ("cause_embeddings.py", "cause_evidence.py")),
+    "simulation": ("Twenty-six weeks through the product", "simulation.py", ()),
+    "estimates": (
+        "Performance without labels",
+        "estimated_performance.py",
+        ("cause_embeddings.py",),
+    ),
+    "falls": ("Falls that labels show", "labelled_falls.py", ()),
+    "silence": ("Silence", "silence.py", ()),
+    "subgroups": ("Subgroups", "subgroup_cost.py", ()),
+}
+_RESULTS = {"causes": "causes.json", "estimates": "estimated_performance.jsonl"}
+
+
+def main() -> None:
+    """Run the sections that are asked for, all of them by default."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("sections", nargs="*", help=f"of {', '.join(SECTIONS)}")
+    chosen = parser.parse_args()
+    unknown = set(chosen.sections) - set(SECTIONS)
+    if unknown:
+        parser.error(f"no such section: {', '.join(sorted(unknown))}")
+    page = README.read_text(encoding="utf-8")
+    for name in chosen.sections or SECTIONS:
+        sys.stderr.write(f"{name} …\n")
+        title, program, needed = SECTIONS[name]
+        if not (HERE / "results" / _RESULTS.get(name, "")).exists():
+            for one in needed:
+                _run(one)
+        tables = _run(program)
+        sys.stdout.write(tables)
+        page = _replaced(page, f"## {title}\n\n{tables.strip()}\n")
+        README.write_text(page, encoding="utf-8")
+
+
+def _run(program: str) -> str:
+    ran = subprocess.run(
+        [sys.executable, str(HERE / program)], stdout=subprocess.PIPE, check=True, text=True
+    )
+    return ran.stdout
+
+
+def _replaced(page: str, section: str) -> str:
+    """Return the page with a section in place of the one of its title, or behind the others."""
+    before, rest = page.split(_BEGIN)
+    own, after = rest.split(_END)
+    title = section.partition("\n")[0]
+    titles = [f"## {one}" for one, _, _ in SECTIONS.values()]
+    sections: dict[str, list[str]] = {}
+    current = ""
+    for line in own.splitlines():
+        current = line if line in titles else current
+        if current:
+            sections.setdefault(current, []).append(line)
+    sections[title] = section.splitlines()
+    texts = ["\n".join(sections[one]).strip() for one in titles if one in sections]
+    return f"{before}{_BEGIN}\n" + "\n\n".join(texts) + f"\n{_END}{after}"
+
+
+if __name__ == "__main__":
+    main()

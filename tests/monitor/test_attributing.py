@@ -1,0 +1,126 @@
+"""From a window of scans to what its pattern says, through the database."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from monitored_history import ANCHOR, History
+from readings import read_reference, readings
+
+from monitor.attributing import LEAST_REFERENCE, LEAST_WINDOW, Attributed, Attributor
+from monitor.embedding import Embedder
+from monitor.pixel_measures import MEASURES
+from monitor.subgroups import Subgroup
+from monitor.tables import ScanRow
+from monitor.windows import Window
+from registry.errors import NotFoundError
+
+WEEK = Window(start=ANCHOR, end=ANCHOR + timedelta(days=7))
+
+
+class Measured:
+    """Stands where pixels would be: these scans are rows of numbers."""
+
+    def __init__(self) -> None:
+        self.kept = True
+
+    def measures(self, _: object, scans: Sequence[ScanRow]) -> npt.NDArray[np.float64]:
+        if not self.kept:
+            raise NotFoundError("the pixels of scan 7 are no longer kept")
+        return np.stack(
+            [np.random.default_rng(scan.id).normal(size=len(MEASURES)) for scan in scans]
+        )
+
+
+@pytest.fixture
+def measured() -> Measured:
+    return Measured()
+
+
+@pytest.fixture
+def attributor(history: History, measured: Measured) -> Attributor:
+    return Attributor(history.profiles, cast("Embedder", measured))
+
+
+def attribute(
+    history: History, attributor: Attributor, place: Subgroup | None = None
+) -> Attributed:
+    with history.database.reading() as session:
+        return attributor.attribute(session, history.monitor, WEEK, place)
+
+
+def read_window(history: History, scans: int, *, prevalence: float, site: str = "site") -> None:
+    history.add(
+        scans,
+        at=ANCHOR,
+        shift=0.3,
+        site=site,
+        probabilities=readings(3, scans, prevalence=prevalence)[0],
+    )
+
+
+def test_a_window_gets_an_answer_with_its_evidence_and_the_same_one_again(
+    history: History, attributor: Attributor, measured: Measured
+) -> None:
+    read_reference(history, *readings(1, 400, prevalence=0.4))
+    read_window(history, 150, prevalence=0.4)
+    found = attribute(history, attributor)
+    assert found.attribution is not None, found.reason
+    assert sum(share for _, share in found.attribution.shares) == pytest.approx(1.0)
+    document = found.to_dict()
+    assert document["leading"] == found.attribution.leading.value
+    assert {"piece", "contribution", "numbers"} == set(document["evidence"][0])
+    again = attribute(history, Attributor(history.profiles, cast("Embedder", measured)))
+    assert again.to_dict() == document
+
+
+def test_the_prevalence_is_told_by_scans_apart_from_the_shift(
+    history: History, attributor: Attributor
+) -> None:
+    read_reference(history, *readings(1, 400, prevalence=0.4))
+    read_window(history, 150, prevalence=0.4)
+    read_window(history, 400, prevalence=0.8, site="elsewhere")
+    found = attribute(history, attributor, Subgroup.parse("site=site"))
+    assert found.prevalence is not None
+    interval = found.prevalence.interval
+    assert interval.low < 0.8 < interval.high
+    assert found.prevalence.before == pytest.approx(0.4, abs=0.06)
+    assert found.prevalence.scans == 400
+
+
+@pytest.mark.parametrize(
+    ("labels", "scans", "reason"),
+    [
+        (0, 150, "labelled scans"),
+        (LEAST_REFERENCE - 1, 150, "labelled scans in the reference"),
+        (400, LEAST_WINDOW - 1, "patients that both encoders and the champion have read"),
+        (400, 0, "patients that both encoders and the champion have read"),
+    ],
+)
+def test_what_lacks_is_said(
+    history: History, attributor: Attributor, labels: int, scans: int, reason: str
+) -> None:
+    if labels:
+        read_reference(history, *readings(1, labels, prevalence=0.4))
+    if scans:
+        read_window(history, scans, prevalence=0.4)
+    found = attribute(history, attributor)
+    assert found.attribution is None
+    assert reason in str(found.reason)
+    assert found.to_dict() == {"cause": None, "reason": found.reason}
+
+
+def test_pixels_that_are_gone_leave_no_pattern(
+    history: History, attributor: Attributor, measured: Measured
+) -> None:
+    read_reference(history, *readings(1, 400, prevalence=0.4))
+    read_window(history, 150, prevalence=0.4)
+    measured.kept = False
+    found = attribute(history, attributor)
+    assert found.attribution is None
+    assert found.reason == "the pixels of scan 7 are no longer kept"
