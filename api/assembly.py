@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from api.settings import Home, Settings, training_environment
+from monitor.attributing import Attributor
 from monitor.embedding import Embedder
 from monitor.evaluating import DECIDE, EVALUATE, MEASURE, Evaluator, PerformanceMeter
+from monitor.following.follower import FOLLOW, Follower
 from monitor.intake.keys import load_key
 from monitor.intake.quarantine import Quarantine
 from monitor.intake.vault import Vault
@@ -128,7 +130,17 @@ class Driftward:
 
     @cached_property
     def evaluator(self) -> Evaluator:
-        return Evaluator(self.database, self.profiles, self.embedder, self.clock)
+        return Evaluator(
+            self.database, self.profiles, self.embedder, self.attributor, self.clock
+        )
+
+    @cached_property
+    def attributor(self) -> Attributor:
+        return Attributor(self.profiles, self.embedder)
+
+    @cached_property
+    def follower(self) -> Follower:
+        return Follower(self.database, self.profiles, self.clock, attributor=self.attributor)
 
     @cached_property
     def trainer(self) -> Trainer:
@@ -149,6 +161,7 @@ class Driftward:
         return {
             EMBED: self.embedder.handle,
             EVALUATE: self.evaluator.handle,
+            FOLLOW: self.follower.handle,
             MEASURE: PerformanceMeter(self.database, self.clock).handle,
             WATCH_ARRIVALS: SilenceWatcher(self.database, self.clock).handle,
             DECIDE: Decider(self.database, self.clock).handle,

@@ -19,6 +19,7 @@ from api.pages.judged import newest_judged
 from api.pages.ledger_page import VerificationDesk, entry_count
 from monitor.embedding import count_pending
 from monitor.episodes import EpisodeState
+from monitor.following.standing import following
 from monitor.monitors import all_monitors
 from monitor.silence.alarms import SilenceKind, SilenceState, newest_look
 from monitor.tables import EpisodeRow, RefusalRow, ScanRow, SilenceAlarmRow, VerdictRow
@@ -277,4 +278,32 @@ def _silence(session: Session, now: datetime) -> Iterator[Metric]:
     yield from families.values()
 
 
-READERS: tuple[Reader, ...] = (_scans, _work, _drift, _silence, _serving)
+def _streams(session: Session, _now: datetime) -> Iterator[Metric]:
+    labels = ["monitor", "encoder"]
+    seen = CounterMetricFamily(
+        "driftward_stream_scans", "Scans that a stream saw.", labels=labels
+    )
+    gauges = {
+        key: GaugeMetricFamily(f"driftward_stream_{key}", documentation, labels=labels)
+        for key, documentation in (
+            ("waiting_scans", "Scans that came since, and that it has not seen."),
+            ("burn_in_left", "Scans until it can alarm."),
+            ("evidence", "Evidence of a shift, as a share of what an alarm takes."),
+            ("shifted", "1 while a shift lasts that it saw."),
+            ("budget_scans", "Scans to a false alarm, on average."),
+        )
+    }
+    for monitor in all_monitors(session):
+        for one in following(session, monitor).streams:
+            values = [monitor.name, one.encoder]
+            seen.add_metric(values, one.scans)
+            gauges["waiting_scans"].add_metric(values, one.waiting)
+            gauges["burn_in_left"].add_metric(values, one.burn_in_left)
+            gauges["evidence"].add_metric(values, one.evidence)
+            gauges["shifted"].add_metric(values, float(one.shifted))
+            gauges["budget_scans"].add_metric(values, one.scans_between_false_alarms)
+    yield seen
+    yield from gauges.values()
+
+
+READERS: tuple[Reader, ...] = (_scans, _work, _drift, _streams, _silence, _serving)

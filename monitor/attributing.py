@@ -68,6 +68,17 @@ class Attributed:
     #: share of scans with the finding, from scans that the shift did not touch otherwise
     prevalence: LabelShift | None
 
+    def prevalence_words(self) -> str:
+        """Return how frequent the finding is now, in a sentence; empty where nothing is known."""
+        told = self.prevalence
+        if told is None:
+            return ""
+        return (
+            f"{told.prevalence:.0%} of scans have the finding ({told.interval.low:.0%} to "
+            f"{told.interval.high:.0%}), {told.before:.0%} in the reference: told by "
+            f"{told.scans} scans that nothing else touched"
+        )
+
     def to_dict(self) -> dict[str, Json]:
         """Return it as an episode keeps it."""
         found = self.attribution

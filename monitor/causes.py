@@ -60,6 +60,8 @@ class ShiftEvidence:
     #: what the shift's pattern says, None where there is none; and then why
     pattern: Attribution | None = None
     no_pattern: str = ""
+    #: how frequent the finding is now, a sentence; empty where no scan can tell it
+    prevalence: str = ""
     #: attributes whose shares changed beyond chance, a sentence each
     metadata: Sequence[str] = ()
 
@@ -151,11 +153,13 @@ def _pattern_words(evidence: ShiftEvidence) -> tuple[str, ...]:
         )
     else:
         said = (
-            f"the pattern names no cause, as {found.doubt.value}: "
-            f"{found.leading.value} {found.shares[0][1]:.0%}{others}"
+            f"the pattern names no cause, as {found.doubt.value}: {found.likest} is likest "
+            f"(right in {found.confidence:.0%} of such cases){others}"
         )
+    prevalence = (evidence.prevalence,) * bool(evidence.prevalence)
     decided = [one.piece for one in found.evidence if one.contribution > 0.02][:3]
-    return (said, *((f"it was told by: {', '.join(decided)}",) if decided else ()))
+    told_by = (f"what weighed most in it: {', '.join(decided)}",) * bool(decided)
+    return (said, *told_by, *prevalence)
 
 
 def _technical(place: Place) -> tuple[Cause, tuple[str, ...]]:

@@ -10,6 +10,7 @@ import numpy as np
 from sqlalchemy.orm import Session
 
 from monitor import embeddings
+from monitor.attributing import Attributor
 from monitor.causes import Diagnosis, ShiftEvidence, diagnose, shares
 from monitor.datasets import members
 from monitor.embeddings import EmbeddedScans
@@ -21,6 +22,7 @@ from monitor.subgroups import ACQUISITION, Attribute, value_of
 from monitor.tables import ScanRow
 from monitor.windows import Window
 from registry.canonical import Json
+from registry.errors import NotFoundError
 
 #: How many of the heaviest scans an episode keeps to be shown.
 HEAVIEST = 12
@@ -42,21 +44,48 @@ class AlarmEvidence:
     document: dict[str, Json]
 
 
-def gather(session: Session, store: ProfileStore, evaluation: Evaluation) -> AlarmEvidence:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownOnset:
+    """When a shift began, where a stream has told it scan by scan."""
+
+    #: against which it was seen, by id
+    reference: int
+    onset: datetime
+    #: between which it began in 9 of 10 cases
+    low: datetime
+    high: datetime
+
+
+def gather(
+    session: Session,
+    store: ProfileStore,
+    evaluation: Evaluation,
+    *,
+    attributor: Attributor | None = None,
+    known: KnownOnset | None = None,
+) -> AlarmEvidence:
     """Find out what an alarm is about.
+
+    Parameters
+    ----------
+    attributor : reads the shift's pattern; without it, metadata and place alone tell the cause
+    known : of a stream's alarm; the evaluation is then one of the scans since its onset, and
+        must have judged them against that reference
 
     Raises
     ------
     NotFoundError
         If no reference could judge the window.
     """
-    item = leading(evaluation)
+    item = leading(evaluation) if known is None else _against(evaluation, known.reference)
     window = evaluation.window
     place = locate(item.subgroups, scans=item.verdict.scans)
     carrier = place.carrier
     verdict = carrier.verdict if carrier else item.verdict
     profile = store.load(carrier.profile_digest if carrier else item.reference.profile_digest)
     began = carrier.onset if carrier else item.onset
+    if known is not None:
+        began = known.onset
     length = evaluation.monitor.specification.window_length
     around = _placed(
         embeddings.in_window(
@@ -64,10 +93,19 @@ def gather(session: Session, store: ProfileStore, evaluation: Evaluation) -> Ala
         ),
         place,
     )
-    onset, interval = _onset(profile, around, began)
+    if known is None:
+        onset, interval = _onset(profile, around, began)
+    else:
+        onset, interval = known.onset, [known.low.isoformat(), known.high.isoformat()]
     shifted = around.where([scan.arrived_at >= began for scan in around.scans])
     displaced = float(np.mean(profile.scan_scores(shifted.vectors) > OUTLIER_QUANTILE))
     attributes = (*ACQUISITION, *evaluation.monitor.specification.subgroup_attributes)
+    attributed = attributor and attributor.attribute(
+        session,
+        evaluation.monitor,
+        Window(start=min(onset, window.start), end=window.end),
+        place.subgroup,
+    )
     diagnosis = diagnose(
         ShiftEvidence(
             place=place,
@@ -75,6 +113,9 @@ def gather(session: Session, store: ProfileStore, evaluation: Evaluation) -> Ala
             reference_shares=_shares(members(session, item.reference.dataset), attributes),
             place_shares=_shares(shifted.scans, attributes),
             displaced_share=displaced,
+            pattern=attributed.attribution if attributed else None,
+            no_pattern=(attributed.reason or "") if attributed else "",
+            prevalence=attributed.prevalence_words() if attributed else "",
         )
     )
     return AlarmEvidence(
@@ -84,12 +125,14 @@ def gather(session: Session, store: ProfileStore, evaluation: Evaluation) -> Ala
         heaviest=_heaviest(profile, shifted),
         document={
             "diagnosis": diagnosis.to_dict(),
+            "pattern": attributed.to_dict() if attributed else None,
             "place": place.reason,
             "onset_interval": interval,
             "displaced_share": displaced,
             "window": str(window),
             "encoder": item.reference.encoder,
-            "alpha": evaluation.alpha,
+            # A stream holds its wealth against a budget, and no p-value against a level.
+            "alpha": evaluation.alpha if known is None else None,
             "effect": [verdict.effect.value, verdict.effect.low, verdict.effect.high],
             "ordinary_effect": verdict.ordinary_effect,
             "smallest_effect": verdict.smallest_effect,
@@ -97,6 +140,16 @@ def gather(session: Session, store: ProfileStore, evaluation: Evaluation) -> Ala
             "subgroups": _subgroups(item),
             "not_judged": list(evaluation.notes),
         },
+    )
+
+
+def _against(evaluation: Evaluation, reference: int) -> ReferenceVerdict:
+    for item in evaluation.verdicts:
+        if item.reference.id == reference:
+            return item
+    raise NotFoundError(
+        f"no verdict on {evaluation.window} against reference {reference}: "
+        f"{'; '.join(evaluation.notes)}"
     )
 
 

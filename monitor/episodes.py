@@ -10,11 +10,11 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from monitor.causes import Cause
-from monitor.episode_evidence import gather
+from monitor.episode_evidence import AlarmEvidence
 from monitor.estimating import ImpactEstimate, estimate_impact
 from monitor.evaluation import Evaluation
 from monitor.recovery import recovery
-from monitor.references import EncoderRole, ProfileStore
+from monitor.references import EncoderRole
 from monitor.subgroups import Subgroup
 from monitor.tables import EpisodeRow
 from monitor.windows import Window
@@ -71,38 +71,33 @@ def all_episodes(session: Session, monitor: str | None = None) -> list[EpisodeRo
 
 
 def record_alarm(
-    session: Session, store: ProfileStore, evaluation: Evaluation, *, actor: str, at: datetime
+    session: Session,
+    evaluation: Evaluation,
+    found: AlarmEvidence,
+    *,
+    actor: str,
+    at: datetime,
 ) -> EpisodeRow:
     """Open an episode for an alarm, or bring the one that it belongs to up to date."""
-    found = gather(session, store, evaluation)
-    diagnosis = found.diagnosis
-    row = _episode_of(open_episodes(session, evaluation.monitor.name), diagnosis.subgroup)
-    kind = "episode.updated"
+    name = evaluation.monitor.name
+    row = episode_of(open_episodes(session, name), found.diagnosis.subgroup)
+    kind = "episode.opened" if row is None else "episode.updated"
     if row is None:
-        kind = "episode.opened"
-        row = EpisodeRow(
-            monitor=evaluation.monitor.name,
-            state=EpisodeState.OPEN.value,
-            opened_at=at,
-            onset=found.onset,
-            subgroup=str(diagnosis.subgroup) if diagnosis.subgroup else None,
-            impact=Impact.NONE_SHOWN.value,
-        )
-        session.add(row)
-    row.cause = diagnosis.cause.value
-    row.p_value = evaluation.p_value if evaluation.p_value is not None else 1.0
-    row.effect = found.verdict.effect.value
-    row.heaviest = list(found.heaviest)
-    row.evidence = {**(row.evidence or {}), **found.document}
-    _estimate(session, row, evaluation)
-    session.flush()
-    ledger.append(
+        row = new_episode(name, onset=found.onset, subgroup=found.diagnosis.subgroup, at=at)
+    conclude(
         session,
-        at=at,
-        actor=actor,
-        kind=kind,
-        subject=f"episode {row.id}",
-        facts={
+        row,
+        evaluation,
+        found,
+        p_value=evaluation.p_value if evaluation.p_value is not None else 1.0,
+    )
+    session.add(row)
+    session.flush()
+    record_change(
+        session,
+        row,
+        kind,
+        {
             "monitor": row.monitor,
             "window": str(evaluation.window),
             "p_value": row.p_value,
@@ -110,9 +105,51 @@ def record_alarm(
             "subgroup": row.subgroup,
             "impact": row.impact,
         },
-        seals=[row],
+        actor=actor,
+        at=at,
     )
     return row
+
+
+def new_episode(
+    monitor: str, *, onset: datetime, subgroup: Subgroup | None, at: datetime
+) -> EpisodeRow:
+    """Return an open episode of which nothing is concluded yet."""
+    return EpisodeRow(
+        monitor=monitor,
+        state=EpisodeState.OPEN.value,
+        opened_at=at,
+        onset=onset,
+        subgroup=str(subgroup) if subgroup else None,
+        impact=Impact.NONE_SHOWN.value,
+        evidence={},
+    )
+
+
+def conclude(
+    session: Session,
+    row: EpisodeRow,
+    evaluation: Evaluation,
+    found: AlarmEvidence,
+    *,
+    p_value: float,
+) -> None:
+    """Write into an episode what an alarm's evidence says.
+
+    What a stream saw first keeps its onset, which is dated scan by scan; its place, if it had
+    none, is the one that was found now.
+    """
+    document = dict(found.document)
+    if "streams" in row.evidence:
+        document["onset_interval"] = row.evidence["onset_interval"]
+        if row.subgroup is None and found.diagnosis.subgroup is not None:
+            row.subgroup = str(found.diagnosis.subgroup)
+    row.cause = found.diagnosis.cause.value
+    row.p_value = p_value
+    row.effect = found.verdict.effect.value
+    row.heaviest = list(found.heaviest)
+    row.evidence = {**row.evidence, **document}
+    _estimate(session, row, evaluation)
 
 
 def close_recovered(
@@ -128,7 +165,7 @@ def close_recovered(
     return closed
 
 
-def _episode_of(rows: Sequence[EpisodeRow], place: Subgroup | None) -> EpisodeRow | None:
+def episode_of(rows: Sequence[EpisodeRow], place: Subgroup | None) -> EpisodeRow | None:
     """Return the open episode that an alarm at a place belongs to.
 
     One whose place holds it, or is held by it; places apart from each other are two shifts.
@@ -162,7 +199,8 @@ def set_impact(
     """Record what labels say of an episode's impact."""
     row.impact = impact.value
     row.evidence = {**row.evidence, "impact": evidence}
-    _record(session, row, "episode.impact", {"impact": impact.value, **evidence}, actor, at)
+    facts = {"impact": impact.value, **evidence}
+    record_change(session, row, "episode.impact", facts, actor=actor, at=at)
 
 
 def end(
@@ -184,17 +222,20 @@ def end(
     if row.state != EpisodeState.OPEN:
         raise ConflictError(f"episode {row.id} is {row.state} already: {row.closed_reason}")
     row.state, row.closed_at, row.closed_reason = state.value, at, reason
-    _record(session, row, f"episode.{state.value}", {"reason": reason}, actor, at)
+    kind = f"episode.{state.value}"
+    record_change(session, row, kind, {"reason": reason}, actor=actor, at=at)
 
 
-def _record(
+def record_change(
     session: Session,
     row: EpisodeRow,
     kind: str,
     facts: dict[str, Json],
+    *,
     actor: str,
     at: datetime,
 ) -> None:
+    """Enter a change of an episode into the ledger, which seals the episode as it is now."""
     ledger.append(
         session,
         at=at,
@@ -218,13 +259,15 @@ def _estimate(session: Session, row: EpisodeRow, evaluation: Evaluation) -> None
     )
     row.evidence = {**row.evidence, "estimated": estimate.to_dict()}
     if "impact" not in row.evidence and row.impact == Impact.NONE_SHOWN:
-        row.impact = _suspected(evaluation, estimate).value
+        row.impact = _suspected(row, evaluation, estimate).value
 
 
-def _suspected(evaluation: Evaluation, estimate: ImpactEstimate) -> Impact:
+def _suspected(row: EpisodeRow, evaluation: Evaluation, estimate: ImpactEstimate) -> Impact:
     """Suspect an impact where the champion's own space moved, too, or the estimate fell."""
     champion = [
         item for item in evaluation.deciding if item.reference.encoder == EncoderRole.CHAMPION
     ]
-    moved = any(item.p_value <= evaluation.alpha for item in champion)
+    moved = any(item.p_value <= evaluation.alpha for item in champion) or any(
+        seen["encoder"] == EncoderRole.CHAMPION for seen in row.evidence.get("streams", [])
+    )
     return Impact.SUSPECTED if moved or estimate.fallen else Impact.NONE_SHOWN

@@ -10,7 +10,9 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from monitor import episodes, performance
+from monitor.attributing import Attributor
 from monitor.embedding import Embedder
+from monitor.episode_evidence import gather
 from monitor.episodes import Impact
 from monitor.evaluation import Evaluation, evaluate, store_verdicts
 from monitor.falls import falls, first_labels
@@ -57,11 +59,17 @@ class Evaluator:
     """Embeds what a window still lacks, judges it, and records the alarm if there is one."""
 
     def __init__(
-        self, database: Database, profiles: ProfileStore, embedder: Embedder, clock: Clock
+        self,
+        database: Database,
+        profiles: ProfileStore,
+        embedder: Embedder,
+        attributor: Attributor,
+        clock: Clock,
     ) -> None:
         self._database = database
         self._profiles = profiles
         self._embedder = embedder
+        self._attributor = attributor
         self._clock = clock
 
     def handle(self, claim: Claim) -> None:
@@ -89,6 +97,12 @@ class Evaluator:
         with self._database.reading() as session:
             monitor = require_monitor(session, monitor_name)
             evaluation = evaluate(session, self._profiles, monitor, window)
+            # Before anything is written: pixels are read again, and nobody else need wait.
+            found = (
+                gather(session, self._profiles, evaluation, attributor=self._attributor)
+                if evaluation.alarm
+                else None
+            )
         if not evaluation.scheduled:
             return evaluation
         now = self._clock.now()
@@ -96,9 +110,9 @@ class Evaluator:
             if claim is not None:
                 fence(session, claim)
             store_verdicts(session, evaluation, actor=SYSTEM.name, at=now)
-            if evaluation.alarm:
+            if found is not None:
                 row = episodes.record_alarm(
-                    session, self._profiles, evaluation, actor=SYSTEM.name, at=now
+                    session, evaluation, found, actor=SYSTEM.name, at=now
                 )
                 ask_for_decision(session, row)
             for row in episodes.close_recovered(session, evaluation, actor=SYSTEM.name, at=now):

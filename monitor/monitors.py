@@ -11,6 +11,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from monitor.following.settings import StreamSettings
 from monitor.silence.settings import SilenceSettings
 from monitor.subgroups import Attribute
 from monitor.tables import MonitorRow
@@ -40,6 +41,8 @@ class MonitorSpecification(BaseModel):
     floor: Annotated[int, Field(ge=20)]
     #: how missing and surplus scans are watched for; None, and they are not
     silence: SilenceSettings | None = Field(default_factory=SilenceSettings)
+    #: how scans are followed one by one; None, and they are not
+    stream: StreamSettings | None = Field(default_factory=StreamSettings)
 
     @property
     def window_length(self) -> timedelta:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -33,7 +36,20 @@ def recovery(session: Session, row: EpisodeRow, evaluation: Evaluation) -> Recov
     subgroup show nothing at .05, and were enough to show the episode's effect at 80 % power,
     or nearly as many as raised the alarm. So a shift that lasts is seldom taken for gone, and
     a scanner that sends nothing has not recovered.
+
+    Where streams saw it, it must be over for each of them, too. Where they alone did, that is
+    all there is to ask for, once the window in which it ended has been judged: were the shift
+    in two windows, these alarm for it, and it takes two more that show nothing.
     """
+    streams = row.evidence.get("streams", [])
+    lasting = [seen["encoder"] for seen in streams if seen["ended_at"] is None]
+    if lasting:
+        return Recovery(
+            recovered=False,
+            reason=f"scan by scan the shift still shows, in the {lasting[0]} encoder's space",
+        )
+    if streams and row.evidence["alpha"] is None:
+        return _of_streams(streams, evaluation)
     place = row.subgroup or ""
     length = evaluation.monitor.specification.window_length
     starts = [evaluation.window.start - length * back for back in range(QUIET_WINDOWS)]
@@ -58,6 +74,14 @@ def recovery(session: Session, row: EpisodeRow, evaluation: Evaluation) -> Recov
         f"{evaluation.window.end:%Y-%m-%d %H:%M} UTC, {place or 'the scans'} showed no shift, "
         "with enough scans to show it",
     )
+
+
+def _of_streams(streams: Sequence[Mapping[str, Any]], evaluation: Evaluation) -> Recovery:
+    """Judge a shift that no window showed: it is over, unless this window came before that."""
+    last = max(streams, key=lambda seen: str(seen["ended_at"]))
+    if evaluation.window.end < datetime.fromisoformat(last["ended_at"]):
+        return Recovery(recovered=False, reason="no window has ended since it was over")
+    return Recovery(recovered=True, reason=last["ended_reason"])
 
 
 def _lacking(verdict: VerdictRow | None, row: EpisodeRow) -> str | None:

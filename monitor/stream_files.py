@@ -124,6 +124,42 @@ def read_stream(directory: Path, law: StreamLaw, *, profile: str) -> tuple[Watch
         raise BadInputError(f"{directory} does not hold a whole stream") from error
 
 
+def pack_stream(directory: Path) -> bytes:
+    """Return what `write_stream` wrote as one string of bytes, for a row of a database.
+
+    The length of the JSON as 8 bytes, little-endian; the JSON; the tensors.
+    """
+    text = (directory / _FACTS).read_bytes()
+    tensors = _tensors(directory, str(json.loads(text)["tensors"])).read_bytes()
+    return len(text).to_bytes(8, "little") + text + tensors
+
+
+def unpack_stream(
+    packed: bytes, directory: Path, *, scans_between_false_alarms: int | None = None
+) -> None:
+    """Write packed bytes as the files that `read_stream` reads.
+
+    With another budget the stream goes on within that one: its wealth does not depend on the
+    threshold, so nothing that it has learnt is lost.
+
+    Raises
+    ------
+    BadInputError
+        If the bytes are not a packed stream.
+    """
+    end = 8 + int.from_bytes(packed[:8], "little")
+    try:
+        facts: dict[str, Any] = json.loads(packed[8:end])
+        tensors = _tensors(directory, str(facts["tensors"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadInputError("these bytes are not a stream: begin it again") from error
+    if scans_between_false_alarms is not None:
+        facts["scans_between_false_alarms"] = scans_between_false_alarms
+    directory.mkdir(parents=True, exist_ok=True)
+    tensors.write_bytes(packed[end:])
+    (directory / _FACTS).write_text(json.dumps(facts), encoding="utf-8")
+
+
 def _tensors(directory: Path, digest: str) -> Path:
     return directory / f"stream-{digest[:32]}.safetensors"
 

@@ -211,7 +211,7 @@ class EpisodeRow(Sealed, Base):
     #: open, accepted, closed
     state: Mapped[str]
     opened_at: Mapped[datetime]
-    #: when the shift began, as far as windows tell
+    #: when the shift began
     onset: Mapped[datetime]
     closed_at: Mapped[datetime | None]
     closed_reason: Mapped[str | None]
@@ -220,7 +220,10 @@ class EpisodeRow(Sealed, Base):
     subgroup: Mapped[str | None]
     #: none shown, suspected, measured
     impact: Mapped[str]
+    #: of windows; of the scans since the onset where a stream alone saw it, and 1 while these
+    #: are too few
     p_value: Mapped[float]
+    #: likewise, and 0
     effect: Mapped[float]
     #: what decided the cause, and the impact, in words and numbers
     evidence: Mapped[dict[str, Any]]
@@ -287,6 +290,55 @@ class ArrivalLookRow(Base):
     newest_scan: Mapped[int]
     #: sources, counts by hour, notes
     document: Mapped[dict[str, Any]]
+
+
+class StreamRow(Base):
+    """A stream against one reference, from its beginning to its end.
+
+    What it concluded stands sealed in episodes and ledger; its state is rewritten with every
+    batch of scans, in the transaction that stores what came of them.
+    """
+
+    __tablename__ = "streams"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    monitor: Mapped[str] = mapped_column(ForeignKey("monitors.name"), index=True)
+    reference: Mapped[int] = mapped_column(ForeignKey("monitor_references.id"), index=True)
+    started_at: Mapped[datetime]
+    #: the newest scan before its first, by id
+    starts_after: Mapped[int]
+    #: the newest scan that it has dealt with, by id
+    newest_scan: Mapped[int]
+    #: scans seen; the next has this number
+    scans: Mapped[int]
+    scans_between_false_alarms: Mapped[int]
+    #: scans a day for which that was reckoned, and whether they were measured
+    scans_a_day: Mapped[float]
+    measured: Mapped[bool]
+    burn_in: Mapped[int]
+    #: logarithm of the wealth over that of an alarm
+    evidence: Mapped[float]
+    #: whether its last alarm's shift lasts
+    shifted: Mapped[bool]
+    #: the detector, packed; None before the first scan
+    state: Mapped[bytes | None]
+    looked_at: Mapped[datetime]
+    #: scans that were passed over, or whose time is odd, by what is the matter with them
+    counts: Mapped[dict[str, Any]]
+    ended_at: Mapped[datetime | None]
+    ended_reason: Mapped[str | None]
+
+
+class StreamScan(Base):
+    """A scan that a stream has dealt with: once, whatever stopped in between."""
+
+    __tablename__ = "stream_scans"
+    __table_args__ = (UniqueConstraint("stream", "number"),)
+
+    stream: Mapped[int] = mapped_column(ForeignKey("streams.id"), primary_key=True)
+    scan: Mapped[int] = mapped_column(ForeignKey("scans.id"), primary_key=True)
+    #: its place in the stream, from 0; None if it was passed over
+    number: Mapped[int | None]
 
 
 class PerformanceRow(Sealed, Base):

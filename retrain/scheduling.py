@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from monitor.embedding import count_pending
 from monitor.evaluating import EVALUATE, window_payload
+from monitor.following.arranging import following_is_due
+from monitor.following.follower import FOLLOW
 from monitor.monitors import all_monitors
 from monitor.silence.watch import WATCH_ARRIVALS, look_is_due
 from monitor.verdict_history import unjudged_windows
@@ -46,6 +48,15 @@ def tick(database: Database, clock: Clock) -> int:
                     session,
                     kind=EMBED,
                     key=f"{EMBED}/{monitor.name}",
+                    payload={"monitor": monitor.name},
+                    again=True,
+                )
+                due += 1
+            if following_is_due(session, monitor, now=now):
+                enqueue(
+                    session,
+                    kind=FOLLOW,
+                    key=f"{FOLLOW}/{monitor.name}",
                     payload={"monitor": monitor.name},
                     again=True,
                 )

@@ -72,8 +72,7 @@ def show_(episode: int, home: HomeOption = None, as_json: JsonOption = False) ->
         "",
         "look first",
         *[f"  - {step}" for step in document["first_steps"]],
-        f"  - scans that weigh most: {', '.join(str(one['scan']) for one in row.heaviest[:6])} "
-        "(`driftward scan show`)",
+        *_heaviest_line(row),
         "",
         "done" if made else "nothing was decided yet",
         *[
@@ -113,11 +112,11 @@ def close(
 
 def _what(row: EpisodeRow) -> list[str]:
     """Return what a tired person must know, one line each."""
+    from monitor.following.words import onset_level
+
     evidence = row.evidence
+    level = onset_level(evidence)
     low, high = (f"{moment[:10]} {moment[11:16]}" for moment in evidence["onset_interval"])
-    effect, least, most = evidence["effect"]
-    ordinary = evidence["ordinary_effect"]
-    beyond = f"; ordinary weeks reach {ordinary:.2f}" if ordinary is not None else ""
     detectors = ", ".join(
         f"{one['name']} ({one['p_value']:.2g})" for one in evidence["detectors"][:3]
     )
@@ -126,18 +125,57 @@ def _what(row: EpisodeRow) -> list[str]:
         if row.cause != "unknown"
         else f"episode {row.id} of {row.monitor} is {row.state}: a change of unknown cause",
         f"  where   {row.subgroup or 'all scans'}: {evidence['place']}",
-        f"  since   {row.onset:%Y-%m-%d %H:%M} UTC (95 %: {low} to {high}), alarm "
+        f"  since   {row.onset:%Y-%m-%d %H:%M} UTC ({level}: {low} to {high}), alarm "
         f"{row.opened_at:%Y-%m-%d %H:%M} UTC",
-        f"  sure    p = {row.p_value:.2g} where the budget allows {evidence['alpha']:.2g}",
-        f"  size    {effect:.2f} ({least:.2f}–{most:.2f}) standard deviations{beyond}; this "
-        f"window shows shifts from {evidence['smallest_effect']:.2f} on",
+        *_stream_lines(row),
+        *_sure_line(row),
+        *_size_line(row),
         f"  matters {row.impact}{_impact_words(row)}",
         *_estimate_line(row),
-        f"  led by  {detectors}, in the {evidence['encoder']} encoder's space",
     ]
+    if detectors:
+        lines.append(f"  led by  {detectors}, in the {evidence['encoder']} encoder's space")
     if row.closed_reason:
         lines.append(f"  ended   {row.closed_at:%Y-%m-%d %H:%M} UTC: {row.closed_reason}")
     return lines
+
+
+def _heaviest_line(row: EpisodeRow) -> list[str]:
+    if not row.heaviest:
+        return []
+    scans = ", ".join(str(one["scan"]) for one in row.heaviest[:6])
+    return [f"  - scans that weigh most: {scans} (`driftward scan show`)"]
+
+
+def _stream_lines(row: EpisodeRow) -> list[str]:
+    """Return what streams saw of it."""
+    from monitor.following.words import seen_in_words
+
+    entries = row.evidence.get("streams", [])
+    return [f"  stream  {seen_in_words(entry)}" for entry in entries]
+
+
+def _sure_line(row: EpisodeRow) -> list[str]:
+    """Return how sure an alarm of windows is; a stream's keeps a budget of its own."""
+    alpha = row.evidence["alpha"]
+    if alpha is not None:
+        return [f"  sure    p = {row.p_value:.2g} where the budget allows {alpha:.2g}"]
+    scans = row.evidence["streams"][0]["scans_between_false_alarms"]
+    return [f"  sure    such a stream alarms falsely once in {scans:,} scans; no window yet"]
+
+
+def _size_line(row: EpisodeRow) -> list[str]:
+    """Return how large the shift is, once it was judged."""
+    evidence = row.evidence
+    if evidence["effect"] is None:
+        return []
+    effect, least, most = evidence["effect"]
+    ordinary = evidence["ordinary_effect"]
+    beyond = f"; ordinary weeks reach {ordinary:.2f}" if ordinary is not None else ""
+    return [
+        f"  size    {effect:.2f} ({least:.2f}–{most:.2f}) standard deviations{beyond}; this "
+        f"window shows shifts from {evidence['smallest_effect']:.2f} on"
+    ]
 
 
 def _estimate_line(row: EpisodeRow) -> list[str]:

@@ -9,6 +9,7 @@ import typer
 
 from api.cli.options import HomeOption, JsonOption, opened, show, table, text_of
 from api.cli.silence import alarm_lines, silence
+from api.cli.stream import stream
 
 app = typer.Typer(name="monitor", help="Say what is watched, and how.")
 
@@ -81,3 +82,4 @@ def show_(name: str, home: HomeOption = None, as_json: JsonOption = False) -> No
 
 
 app.command("silence")(silence)
+app.command("stream")(stream)

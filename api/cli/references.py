@@ -16,6 +16,7 @@ from api.cli.options import (
     show,
     table,
 )
+from api.cli.stream import stream_lines
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -73,6 +74,7 @@ def check(
     as_json: JsonOption = False,
 ) -> None:
     """Judge one window of MONITOR: by default the newest that has ended."""
+    from monitor.following.standing import following
     from monitor.monitors import require_monitor
     from monitor.verdict_history import newest_window
 
@@ -85,7 +87,11 @@ def check(
     else:
         window = newest_window(specification, until=end or driftward.clock.now())
     evaluation = driftward.evaluator.evaluate(monitor, window)
-    show(document_of(evaluation), as_json=as_json, lines=_lines(evaluation))
+    with driftward.database.reading() as session:
+        followed = following(session, evaluation.monitor)
+    document = {**document_of(evaluation), "following": followed.to_dict()}
+    lines = [*_lines(evaluation), "", *stream_lines(followed)]
+    show(document, as_json=as_json, lines=lines)
 
 
 def _window(start: datetime, end: datetime) -> Window:

@@ -23,6 +23,7 @@ from api.http import (
     runs,
     scans,
     silence,
+    streams,
 )
 from api.http.security import SecurityHeaders, allowed_hosts
 from api.pages.ledger_page import VerificationDesk
@@ -71,6 +72,7 @@ def create_app(driftward: Driftward, *, hosts: Sequence[str] = ()) -> FastAPI:
         models,
         monitors,
         silence,
+        streams,
         episodes,
         runs,
         scans,

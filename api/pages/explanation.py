@@ -15,6 +15,7 @@ from api.pages.states import State
 from monitor.causes import Cause
 from monitor.episodes import Impact
 from monitor.first_steps import first_steps
+from monitor.following.words import onset_level, seen_in_words
 from monitor.tables import EpisodeRow, VerdictRow
 
 #: Detectors that are shown; the API has all of them.
@@ -59,8 +60,11 @@ class Explanation:
     reasons: tuple[str, ...]
     #: how the place is known
     place: str
-    #: bounds of the onset, in words
+    #: bounds of the onset, in words, and how sure they are
     onset_interval: str
+    onset_level: str
+    #: what streams saw of it, one sentence an alarm
+    streams: tuple[str, ...]
     #: what to look at first
     first_steps: tuple[str, ...]
     heaviest: tuple[HeavyScan, ...]
@@ -87,6 +91,8 @@ def explain(row: EpisodeRow) -> Explanation:
             wording.moment(datetime.fromisoformat(moment))
             for moment in row.evidence["onset_interval"]
         ),
+        onset_level=onset_level(row.evidence),
+        streams=tuple(seen_in_words(entry) for entry in row.evidence.get("streams", [])),
         first_steps=first_steps(Cause(row.cause)),
         heaviest=tuple(
             HeavyScan(

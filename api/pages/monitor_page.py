@@ -23,6 +23,7 @@ from api.pages.subgroup_map import SubgroupMap, subgroup_map
 from monitor import episodes as monitor_episodes
 from monitor import references
 from monitor.evaluation import block_alpha
+from monitor.following.standing import Following, following
 from monitor.monitors import Monitor, require_monitor
 from monitor.references import ProfileStore
 from monitor.tables import EpisodeRow
@@ -104,7 +105,7 @@ def monitor_page(
         standing=standing,
         headline=headline(standing, monitor, windows, rows, weeks, has_reference=has_reference),
         action=standing.next_step if standing.next_step.link else None,
-        figures=_figures(standing, monitor, windows),
+        figures=_figures(standing, monitor, windows, following(session, monitor)),
         drift=drift(session, model.name, windows, rows),
         arrivals=arrivals_panel(session, monitor, now=now),
         labelled=labelled(session, weeks, rows),
@@ -144,7 +145,10 @@ def _window_of(
 
 
 def _figures(
-    standing: Standing, monitor: Monitor, windows: Sequence[JudgedWindow]
+    standing: Standing,
+    monitor: Monitor,
+    windows: Sequence[JudgedWindow],
+    followed: Following,
 ) -> tuple[Figure, ...]:
     champion = Figure(
         name="Champion",
@@ -153,8 +157,9 @@ def _figures(
         if standing.champion_since
         else "promote a version first",
     )
+    scan_by_scan = _stream_figures(followed)
     if not windows:
-        return (champion,)
+        return (*scan_by_scan, champion)
     newest = windows[-1]
     row = newest.leading
     calibrated = newest.p_value if newest.p_value is not None else row.alarm_p_value
@@ -176,8 +181,25 @@ def _figures(
             if row.ordinary_effect is None
             else f"ordinary weeks reach {wording.effect(row.ordinary_effect)}",
         ),
+        *scan_by_scan,
         champion,
     )
+
+
+def _stream_figures(followed: Following) -> tuple[Figure, ...]:
+    """Return how near an alarm the nearest stream is."""
+    if not followed.streams:
+        return ()
+    nearest = max(followed.streams, key=lambda one: (one.shifted, one.evidence))
+    left = max(one.burn_in_left for one in followed.streams)
+    if nearest.shifted:
+        value, beside = "shifted", f"{nearest.encoder} encoder"
+    elif left:
+        value, beside = "burn-in", f"{wording.counted(left, 'scan')} left"
+    else:
+        value = wording.percent(nearest.evidence)
+        beside = f"of an alarm's evidence; false alarms: {followed.false_alarms}"
+    return (Figure(name="Scan by scan", value=value, beside=beside),)
 
 
 def _line(row: EpisodeRow) -> EpisodeLine:

@@ -24,6 +24,7 @@ from api.initialising import initialise
 from api.settings import Settings
 from monitor import datasets, episodes, labels, references
 from monitor.embeddings import to_bytes
+from monitor.episode_evidence import gather
 from monitor.evaluating import (
     DECIDE,
     MEASURE,
@@ -248,8 +249,9 @@ class _Builder:
         with self.database.transaction() as session:
             store_verdicts(session, evaluation, actor=SYSTEM.name, at=now)
             if evaluation.alarm:
+                found = gather(session, self.driftward.profiles, evaluation)
                 row = episodes.record_alarm(
-                    session, self.driftward.profiles, evaluation, actor=SYSTEM.name, at=now
+                    session, evaluation, found, actor=SYSTEM.name, at=now
                 )
                 ask_for_decision(session, row)
         self.work()

@@ -93,12 +93,19 @@ class History:
         site: str = "site",
         truth: Sequence[int] | None = None,
         probabilities: Sequence[float] | None = None,
+        every: timedelta = timedelta(0),
     ) -> list[int]:
-        """Add scans of new patients, embedded by both encoders; returns their ids."""
+        """Add scans of new patients, embedded by both encoders; returns their ids.
+
+        `every` lies between one and the next.
+        """
         self._batch += 1
         vectors = self.rng.normal(shift, 1.0, size=(count, DIMENSION)).astype(np.float32)
         with self.database.transaction() as session:
-            scans = [self._scan(number, at, software_version, site) for number in range(count)]
+            scans = [
+                self._scan(number, at + number * every, software_version, site)
+                for number in range(count)
+            ]
             session.add_all(scans)
             session.flush()
             self._embed(session, scans, vectors)

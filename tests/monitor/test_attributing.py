@@ -91,6 +91,7 @@ def test_the_prevalence_is_told_by_scans_apart_from_the_shift(
     assert interval.low < 0.8 < interval.high
     assert found.prevalence.before == pytest.approx(0.4, abs=0.06)
     assert found.prevalence.scans == 400
+    assert found.prevalence_words().endswith("told by 400 scans that nothing else touched")
 
 
 @pytest.mark.parametrize(

@@ -243,7 +243,7 @@ def test_a_pattern_names_the_cause_where_no_equipment_is_new(cause: FirstLevel) 
         found.reasons[0].replace("%", " %")
     )
     assert "case mix 8%" in found.reasons[0]
-    assert found.reasons[1] == "it was told by: views"
+    assert found.reasons[1] == "what weighed most in it: views"
 
 
 def test_a_technical_pattern_is_told_apart_by_its_place() -> None:
@@ -272,7 +272,10 @@ def test_a_doubtful_pattern_names_no_cause_though_most_scans_are_displaced() -> 
     found = diagnose(replace(evidence(displaced=0.9), pattern=told))
     assert found.cause is Cause.UNKNOWN
     assert Doubt.UNLIKE.value in found.reasons[0]
-    assert "technical 90%" in found.reasons[0]
+    assert (
+        "technical is likest (right in 97% of such cases); next case mix 8%"
+        in (found.reasons[0])
+    )
 
 
 @pytest.mark.parametrize(
@@ -297,3 +300,11 @@ def test_why_there_is_no_pattern_is_said_first() -> None:
     assert found.reasons[0] == (
         "no pattern to tell the cause by: the pixels are no longer kept"
     )
+
+
+def test_a_prevalence_is_told_where_it_is_known() -> None:
+    told = "60% of scans have the finding (50% to 70%), 40% in the reference: told by 90 scans"
+    found = diagnose(
+        replace(evidence(), pattern=pattern(FirstLevel.PREVALENCE), prevalence=told)
+    )
+    assert found.reasons[2] == told

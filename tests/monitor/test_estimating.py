@@ -11,6 +11,7 @@ from scipy.special import expit, logit
 
 from monitor import episodes
 from monitor.causes import Cause
+from monitor.episode_evidence import gather
 from monitor.episodes import Impact
 from monitor.estimating import ASSUMPTIONS, MOST_NOVEL, ImpactEstimate, estimate_impact
 from monitor.evaluation import evaluate, store_verdicts
@@ -188,9 +189,8 @@ def alarmed(history: History) -> EpisodeRow:
         with history.database.transaction() as session:
             store_verdicts(session, evaluation, actor="test", at=window.end)
             if evaluation.alarm:
-                episodes.record_alarm(
-                    session, history.profiles, evaluation, actor="test", at=window.end
-                )
+                found = gather(session, history.profiles, evaluation)
+                episodes.record_alarm(session, evaluation, found, actor="test", at=window.end)
     with history.database.reading() as session:
         [row] = episodes.all_episodes(session)
     return row

@@ -7,7 +7,7 @@ from monitored_history import History
 
 from monitor import episodes
 from monitor.causes import Cause
-from monitor.episode_evidence import HEAVIEST
+from monitor.episode_evidence import HEAVIEST, gather
 from monitor.episodes import EpisodeState
 from monitor.evaluation import (
     Evaluation,
@@ -30,9 +30,8 @@ def judge(history: History, number: int) -> Evaluation:
     with history.database.transaction() as session:
         store_verdicts(session, evaluation, actor="test", at=window.end)
         if evaluation.alarm:
-            episodes.record_alarm(
-                session, history.profiles, evaluation, actor="test", at=window.end
-            )
+            found = gather(session, history.profiles, evaluation)
+            episodes.record_alarm(session, evaluation, found, actor="test", at=window.end)
         episodes.close_recovered(session, evaluation, actor="test", at=window.end)
     return evaluation
 

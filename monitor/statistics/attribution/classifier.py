@@ -41,7 +41,7 @@ class Doubt(StrEnum):
     """Why no cause is named."""
 
     NONE = "none"
-    UNSURE = "two or more causes explain the pattern about as well"
+    UNSURE = "answers this sure were wrong too often on held-out images"
     UNLIKE = "the pattern lies farther from every cause than simulated windows do"
 
 

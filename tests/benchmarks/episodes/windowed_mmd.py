@@ -78,5 +78,5 @@ class WindowedMMD:
 def records(path: Floats) -> list[tuple[int, float]]:
     """Return where a path is higher than ever before, and how high: all that alarms ask of it."""
     highest = np.maximum.accumulate(path)
-    rising = np.flatnonzero(np.diff(highest, prepend=-np.inf) > 0)
+    rising = np.flatnonzero(highest > np.concatenate([[-np.inf], highest[:-1]]))
     return [(int(t) + 1, float(path[t])) for t in rising if np.isfinite(path[t])]

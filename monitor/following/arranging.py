@@ -1,0 +1,112 @@
+"""Which streams a monitor has: one for each deciding reference, begun and ended as these are."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import exists, select
+from sqlalchemy.orm import Session
+
+from monitor import references
+from monitor.episodes import open_episodes
+from monitor.following import kept, shifts
+from monitor.following.budget import StreamBudget, budget_of
+from monitor.following.settings import StreamSettings
+from monitor.monitors import Monitor
+from monitor.tables import ReferenceRow, ScanRow, StreamRow
+from registry.identities import SYSTEM
+
+#: How often scans are looked for at most, since a look rewrites the state, unless so many wait.
+LOOK_EVERY = timedelta(minutes=10)
+MANY_SCANS = 64
+
+
+def following_is_due(session: Session, monitor: Monitor, *, now: datetime) -> bool:
+    """Return whether streams have something to do: begin, end, or see scans."""
+    streams = kept.running(session, monitor.name)
+    if monitor.specification.stream is None:
+        return bool(streams)
+    deciding = {row.id for row in references.deciding(session, monitor.name)}
+    followed = {row.reference for row in streams}
+    if followed - deciding:
+        return True
+    if deciding - followed:
+        return may_begin(session, monitor)
+    if not streams:
+        return False
+    newest = min(row.newest_scan for row in streams)
+    soon = timedelta(0) <= now - max(row.looked_at for row in streams) < LOOK_EVERY
+    waiting = select(exists().where(ScanRow.id > newest + (MANY_SCANS if soon else 0)))
+    return bool(session.scalar(waiting))
+
+
+def may_begin(session: Session, monitor: Monitor) -> bool:
+    """Return whether a stream may begin: not to learn an open episode's shift as ordinary."""
+    settings = monitor.specification.stream
+    if settings is None:
+        return False
+    return settings.burn_in_scans == 0 or not open_episodes(session, monitor.name)
+
+
+def arrange(session: Session, monitor: Monitor, *, now: datetime) -> list[StreamRow]:
+    """End the streams that are to end, begin those that lack, and return those that run."""
+    settings = monitor.specification.stream
+    deciding = {row.id: row for row in references.deciding(session, monitor.name)}
+    beginning = may_begin(session, monitor)
+    for row in kept.running(session, monitor.name):
+        if settings is None:
+            _end(session, row, "the monitor follows no streams any longer", now)
+        elif row.reference not in deciding:
+            _end(session, row, "its reference was replaced by another", now)
+        elif not beginning and row.scans < row.burn_in:
+            _end(session, row, "an episode opened during its burn-in", now)
+    if settings is None:
+        return []
+    streams = kept.running(session, monitor.name)
+    for row in streams:
+        budget = _budget(session, monitor, settings, deciding, row.reference, now, before=row)
+        row.scans_between_false_alarms = budget.scans_between_false_alarms
+        row.scans_a_day, row.measured = budget.scans_a_day, budget.measured
+        row.looked_at = now
+    followed = {row.reference for row in streams}
+    for reference in deciding.values():
+        if reference.id not in followed and beginning:
+            budget = _budget(session, monitor, settings, deciding, reference.id, now)
+            streams.append(
+                kept.begin(session, monitor.name, reference, budget, actor=SYSTEM.name, at=now)
+            )
+    return streams
+
+
+def _budget(
+    session: Session,
+    monitor: Monitor,
+    settings: StreamSettings,
+    deciding: dict[int, ReferenceRow],
+    reference: int,
+    now: datetime,
+    *,
+    before: StreamRow | None = None,
+) -> StreamBudget:
+    return budget_of(
+        session,
+        monitor,
+        settings,
+        deciding[reference],
+        streams=len(deciding),
+        now=now,
+        rate_before=before.scans_a_day if before is not None and before.measured else None,
+    )
+
+
+def _end(session: Session, row: StreamRow, reason: str, now: datetime) -> None:
+    kept.end(session, row, reason=reason, actor=SYSTEM.name, at=now)
+    shifts.end(
+        session,
+        row.monitor,
+        row.id,
+        reason=f"no longer followed scan by scan: {reason}",
+        ended_at=now,
+        actor=SYSTEM.name,
+        at=now,
+    )

@@ -1,0 +1,194 @@
+"""Which scans a stream sees next: as they were registered, each once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy import and_, exists, func, select
+from sqlalchemy.orm import Session
+
+from monitor.embeddings import STORED
+from monitor.tables import (
+    DatasetMember,
+    EmbeddingRow,
+    ReferenceRow,
+    RefusalRow,
+    ScanRow,
+    StreamRow,
+    StreamScan,
+)
+
+#: Behind the newest scan, by id, among which one is looked for that was registered later than
+#: its number says: two receivers may commit in another order than they began.
+LOOK_BACK = 2000
+#: A scan that is stamped so long before the newest one came out of order.
+LATE = timedelta(days=1)
+
+
+class Odd(StrEnum):
+    """What can be the matter with a scan of a stream."""
+
+    #: outside the intended use, so that nobody embedded it
+    REFUSED = "refused"
+    #: one of the reference's own
+    OWN = "of the reference"
+    #: stamped before the reference was accepted: no window would judge it
+    BEFORE = "before the reference"
+    #: no number can be made of its embedding
+    UNUSABLE = "unusable"
+    #: seen; stamped after now
+    AHEAD = "ahead"
+    #: seen; stamped over a day before one that was seen before it
+    LATE = "late"
+
+
+#: What is passed over.
+PASSED = (Odd.REFUSED, Odd.OWN, Odd.BEFORE, Odd.UNUSABLE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrival:
+    """The next scan of a stream."""
+
+    scan: int
+    patient: str
+    arrived_at: datetime
+    #: float32, [d]; None if it is passed over
+    vector: npt.NDArray[np.float32] | None
+    odd: Odd | None
+
+
+def next_arrivals(
+    session: Session,
+    stream: StreamRow,
+    reference: ReferenceRow,
+    model: str,
+    *,
+    most: int,
+    now: datetime,
+) -> list[Arrival]:
+    """Return the scans that a stream sees next, those that it passes over among them.
+
+    They end before the first that is not embedded yet: it would have come too early.
+    """
+    dealt_with = exists().where(StreamScan.stream == stream.id, StreamScan.scan == ScanRow.id)
+    refused = exists().where(RefusalRow.scan == ScanRow.id, RefusalRow.model == model)
+    own = exists().where(
+        DatasetMember.scan == ScanRow.id, DatasetMember.dataset == reference.dataset
+    )
+    rows = session.execute(
+        select(
+            ScanRow.id,
+            ScanRow.site,
+            ScanRow.patient,
+            ScanRow.arrived_at,
+            EmbeddingRow.vector,
+            refused.label("refused"),
+            own.label("own"),
+        )
+        .outerjoin(
+            EmbeddingRow,
+            and_(EmbeddingRow.scan == ScanRow.id, EmbeddingRow.version == reference.version),
+        )
+        .where(
+            ScanRow.id > max(stream.starts_after, stream.newest_scan - LOOK_BACK), ~dealt_with
+        )
+        .order_by(ScanRow.id)
+        .limit(most)
+    ).all()
+    found: list[Arrival] = []
+    newest = _newest_arrival(session, stream, reference, now=now)
+    for row in rows:
+        odd: Odd | None = None
+        if row.own:
+            odd = Odd.OWN
+        elif row.refused:
+            odd = Odd.REFUSED
+        elif row.arrived_at < reference.accepted_at:
+            odd = Odd.BEFORE
+        elif row.vector is None:
+            break
+        elif row.arrived_at > now:
+            odd = Odd.AHEAD
+        elif row.arrived_at < newest - LATE:
+            odd = Odd.LATE
+        vector = None
+        if odd not in PASSED:
+            vector = np.frombuffer(row.vector, dtype=STORED).astype(np.float32)
+            newest = max(newest, row.arrived_at) if row.arrived_at <= now else newest
+            if not np.isfinite(vector).all():
+                odd, vector = Odd.UNUSABLE, None
+        found.append(
+            Arrival(
+                scan=row.id,
+                patient=f"{row.site}/{row.patient}",
+                arrived_at=row.arrived_at,
+                vector=vector,
+                odd=odd,
+            )
+        )
+    return found
+
+
+def waiting(session: Session, stream: StreamRow) -> int:
+    """Count the scans that were registered since the newest that a stream dealt with."""
+    query = select(func.count(ScanRow.id)).where(ScanRow.id > stream.newest_scan)
+    return session.scalar(query) or 0
+
+
+def moments(
+    session: Session,
+    stream: StreamRow,
+    reference: ReferenceRow,
+    numbers: Sequence[int],
+    *,
+    just_seen: Sequence[Arrival] = (),
+    now: datetime,
+) -> list[datetime]:
+    """Return when scans of a stream arrived, by their numbers in it.
+
+    A scan that is stamped after now, or was stamped over a day late, cannot tell: the next
+    one that can stands in for it, and the newest that can where there is none.
+
+    Parameters
+    ----------
+    just_seen : scans whose rows are not stored yet; they go on from the stored ones
+    """
+    stored = session.execute(
+        select(StreamScan.number, ScanRow.arrived_at)
+        .join(ScanRow, ScanRow.id == StreamScan.scan)
+        .where(StreamScan.stream == stream.id, StreamScan.number >= min(numbers))
+        .order_by(StreamScan.number)
+    )
+    arrivals = [(number, at) for number, at in stored if number is not None]
+    seen = [one.arrived_at for one in just_seen if one.vector is not None]
+    arrivals += list(enumerate(seen, start=stream.scans))
+    newest = reference.accepted_at
+    told: list[tuple[int, datetime]] = []
+    for number, arrived_at in arrivals:
+        if newest - LATE <= arrived_at <= now:
+            newest = max(newest, arrived_at)
+            told.append((number, arrived_at))
+    return [next((at for place, at in told if place >= wanted), newest) for wanted in numbers]
+
+
+def _newest_arrival(
+    session: Session, stream: StreamRow, reference: ReferenceRow, *, now: datetime
+) -> datetime:
+    """Return when the newest scan of a stream arrived, or when its reference was accepted."""
+    newest = session.scalar(
+        select(func.max(ScanRow.arrived_at))
+        .join(StreamScan, StreamScan.scan == ScanRow.id)
+        .where(
+            StreamScan.stream == stream.id,
+            StreamScan.scan > stream.newest_scan - LOOK_BACK,
+            StreamScan.number.is_not(None),
+            ScanRow.arrived_at <= now,
+        )
+    )
+    return newest if newest is not None else reference.accepted_at

@@ -1,0 +1,49 @@
+"""What a stream's alarm says, for whoever was woken by it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+
+def seen_in_words(entry: Mapping[str, Any]) -> str:
+    """Return what a stream saw of an episode, in one sentence.
+
+    Parameters
+    ----------
+    entry : of the episode's evidence under "streams"
+    """
+    low, high = (_minute(moment) for moment in entry["onset_interval"])
+    words = (
+        f"seen by the {entry['encoder']} encoder's stream after "
+        f"{counted(entry['scans'], 'scan')}, onset between {low} and {high} UTC"
+    )
+    if entry["ended_at"] is None:
+        return words
+    return f"{words}; {entry['ended_reason']}"
+
+
+def onset_level(evidence: Mapping[str, Any]) -> str:
+    """Return how sure the interval of an episode's onset is.
+
+    Parameters
+    ----------
+    evidence : of the episode
+    """
+    entries = evidence.get("streams", [])
+    by_stream = entries and entries[0]["onset_interval"] == evidence["onset_interval"]
+    return "90 %" if by_stream else "95 %"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun.
+
+    >>> counted(1, "scan"), counted(1200, "scan")
+    ('1 scan', '1,200 scans')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _minute(moment: str) -> str:
+    return f"{datetime.fromisoformat(moment):%Y-%m-%d %H:%M}"

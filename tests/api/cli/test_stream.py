@@ -1,0 +1,94 @@
+"""`driftward monitor stream` and `driftward episode show`, while a shift is followed."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from followed_history import LOT, followed_home, keep
+
+if TYPE_CHECKING:
+    from tests.api.cli.conftest import Run
+
+
+@pytest.fixture(scope="module")
+def homes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Homes that are calm, that have just seen a shift, and that know what it is."""
+    folder = tmp_path_factory.mktemp("followed")
+    followed = followed_home(folder / "growing")
+    for name, scans, shift in (("calm", LOT, 0.0), ("seen", 10, 2.0), ("judged", LOT, 2.0)):
+        version = "2.1" if shift else "1.0"
+        followed.live(scans, shift=shift, software_version=version, windows=False)
+        keep(followed)
+        shutil.copytree(folder / "growing", folder / name)
+    return folder
+
+
+@pytest.fixture
+def home(homes: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Path:
+    monkeypatch.setenv("DRIFTWARD_HOME", str(homes / request.param))
+    return homes / request.param
+
+
+@pytest.mark.parametrize("home", ["calm"], indirect=True)
+def test_a_calm_stream_says_how_near_an_alarm_it_is(home: Path, driftward: Run) -> None:
+    shown = driftward("monitor", "stream", "chest")
+    assert shown.code == 0
+    assert shown.stdout.splitlines()[0] == (
+        "false alarms: one per month, which at 20 scans a day (as its file says) is one in 600 "
+        "scans; 2 streams share it, with one in 1,200 each"
+    )
+    assert "ALARM" not in shown.stdout
+    document = driftward("monitor", "stream", "chest", "--json").document
+    assert document["scans_between_false_alarms"] == 600
+    assert [one["encoder"] for one in document["streams"]] == ["monitoring", "champion"]
+    for one in document["streams"]:
+        assert (one["state"], one["scans"], one["burn_in_left"]) == ("watching", LOT, 0)
+        assert 0 < one["evidence"] < 1
+        assert one["seen"] == []
+
+
+@pytest.mark.parametrize("home", ["seen"], indirect=True)
+def test_an_alarm_says_after_how_many_scans_and_between_when(
+    home: Path, driftward: Run
+) -> None:
+    shown = driftward("monitor", "stream", "chest").stdout
+    document = driftward("monitor", "stream", "chest", "--json").document
+    alarm = document["streams"][0]["seen"][0]
+    assert alarm["episode"] == 1
+    assert alarm["scans"] <= 10
+    assert f"ALARM   episode 1: {alarm['says']}" in shown
+    assert f"stream after {alarm['scans']} scans, onset between 2026-03-0" in alarm["says"]
+    episode = driftward("episode", "show", "1").stdout
+    assert "a change of unknown cause" in episode
+    assert f"stream  {alarm['says']}" in episode
+    assert "such a stream alarms falsely once in 1,200 scans; no window yet" in episode
+    assert "fewer than the floor of 20" in episode
+    assert "size" not in episode
+
+
+@pytest.mark.parametrize("home", ["judged"], indirect=True)
+def test_once_judged_an_episode_says_what_it_is_and_how_it_was_seen(
+    home: Path, driftward: Run
+) -> None:
+    episode = driftward("episode", "show", "1").stdout
+    assert "is open: acquisition change" in episode
+    assert "size" in episode
+    assert "(90 %: 2026-03-0" in episode
+    evidence = driftward("episode", "show", "1", "--json").document["evidence"]
+    assert all(entry["judged"] >= 20 for entry in evidence["streams"])
+
+
+def test_an_unknown_monitor_is_named(home_of_nobody: Path, driftward: Run) -> None:
+    refused = driftward("monitor", "stream", "chest")
+    assert refused.code == 1
+    assert "there is no monitor chest" in refused.stderr
+
+
+@pytest.fixture
+def home_of_nobody(founded_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    copied = Path(shutil.copytree(founded_home, tmp_path / "home"))
+    monkeypatch.setenv("DRIFTWARD_HOME", str(copied))
+    return copied

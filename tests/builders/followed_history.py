@@ -1,0 +1,141 @@
+"""A monitored model whose scans come one by one and are followed by streams and windows."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+from monitored_history import ANCHOR, History, found
+
+from monitor import episodes
+from monitor.episode_evidence import gather
+from monitor.evaluation import Evaluation, evaluate, store_verdicts
+from monitor.following import kept
+from monitor.following.follower import FOLLOW, Follower
+from monitor.following.settings import StreamSettings
+from monitor.monitors import apply_monitor, require_monitor
+from monitor.tables import EpisodeRow, StreamRow
+from registry.clock import ReplayClock
+from registry.jobs import JobQueue, enqueue
+from registry.worker import Worker
+
+#: 1,200 scans to a false alarm in each of two streams; windows of half a week have 84 scans.
+SETTINGS = StreamSettings(false_alarms="one per month", scans_a_day=20, burn_in_scans=0)
+#: Between two scans: 84 in half a week.
+STEP = timedelta(hours=1)
+#: Scans that come between two looks.
+LOT = 21
+
+
+class FollowedHistory:
+    """Scans that come hour by hour, ticks that ask for jobs, and a worker that does them."""
+
+    def __init__(self, history: History, settings: StreamSettings | None = SETTINGS) -> None:
+        self.history, self.database = history, history.database
+        self.clock = ReplayClock(ANCHOR)
+        self.judged = 0
+        self.apply(settings)
+        self.restart()
+
+    def restart(self) -> None:
+        """Let a new worker take over, which remembers nothing."""
+        self.follower = Follower(self.database, self.history.profiles, self.clock)
+        self.worker = Worker(JobQueue(self.database), {FOLLOW: self.follower.handle})
+
+    def apply(self, settings: StreamSettings | None) -> None:
+        with self.database.transaction() as session:
+            monitor = require_monitor(session, "chest")
+            specification = monitor.specification.model_copy(update={"stream": settings})
+            self.history.monitor = apply_monitor(
+                session, specification, actor="test", at=self.clock.now()
+            )
+
+    def live(
+        self,
+        count: int,
+        *,
+        shift: float = 0.0,
+        software_version: str = "1.0",
+        site: str = "site",
+        follow: bool = True,
+        windows: bool = True,
+    ) -> list[int]:
+        """Let so many scans come, an hour apart; look every half day, judge ended windows."""
+        scans: list[int] = []
+        for start in range(0, count, LOT):
+            lot = min(LOT, count - start)
+            scans += self.history.add(
+                lot,
+                at=self.clock.at + STEP,
+                every=STEP,
+                shift=shift,
+                software_version=software_version,
+                site=site,
+            )
+            self.clock.at += lot * STEP
+            if windows and self.clock.at >= self.history.window(self.judged).end:
+                self.judge()
+            if follow:
+                self.follow()
+        return scans
+
+    def judge(self) -> Evaluation:
+        """Judge the next window as the worker's job does."""
+        window = self.history.window(self.judged)
+        self.judged += 1
+        with self.database.reading() as session:
+            evaluation = evaluate(session, self.history.profiles, self.history.monitor, window)
+        with self.database.transaction() as session:
+            store_verdicts(session, evaluation, actor="test", at=window.end)
+            if evaluation.alarm:
+                found = gather(session, self.history.profiles, evaluation)
+                episodes.record_alarm(session, evaluation, found, actor="test", at=window.end)
+            episodes.close_recovered(session, evaluation, actor="test", at=window.end)
+        return evaluation
+
+    def ask(self) -> None:
+        """Ask for the job, as a tick does."""
+        with self.database.transaction() as session:
+            enqueue(
+                session,
+                kind=FOLLOW,
+                key=f"{FOLLOW}/chest",
+                payload={"monitor": "chest"},
+                again=True,
+            )
+
+    def follow(self) -> None:
+        """Let the worker show the streams what came."""
+        self.ask()
+        self.worker.drain()
+
+    def streams(self) -> list[StreamRow]:
+        with self.database.reading() as session:
+            return kept.running(session, "chest")
+
+    def episodes(self) -> list[EpisodeRow]:
+        """Return all episodes, oldest first."""
+        with self.database.reading() as session:
+            return episodes.all_episodes(session)[::-1]
+
+
+def followed_home(home: Path) -> FollowedHistory:
+    """Make a home of a monitored model with its references; nothing has come yet."""
+    from api.assembly import Driftward
+    from api.initialising import initialise
+    from api.settings import Settings
+
+    initialise(Settings(home=home), name="Mei Tanaka")
+    driftward = Driftward.open(Settings(home=home))
+    found(driftward.database)
+    history = History(driftward.database, driftward.profiles)
+    history.accept_reference()
+    return FollowedHistory(history)
+
+
+def keep(followed: FollowedHistory) -> None:
+    """Leave a database that is one file, which can be copied."""
+    connection = followed.database.engine.raw_connection()
+    connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    followed.database.dispose()

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import pytest
+import yaml
+from followed_history import SETTINGS
+from monitored_history import ANCHOR
+
+from monitor.following.settings import StreamSettings
+from monitor.monitors import MonitorSpecification, parse_monitor
+from registry.errors import MonitorSpecError
+
+MONITOR = {
+    "name": "chest",
+    "model": "pneumonia",
+    "task": "pneumonia",
+    "monitoring_encoder": "general@1",
+    "window_hours": 84,
+    "anchor": ANCHOR.isoformat(),
+    "alpha_per_week": 0.005,
+    "subgroup_attributes": ["site"],
+    "floor": 20,
+}
+
+
+def parsed(**stream: object) -> MonitorSpecification:
+    return parse_monitor(yaml.safe_dump({**MONITOR, "stream": stream}), source="chest.yaml")
+
+
+def test_scans_are_followed_unless_the_file_says_no() -> None:
+    assert MonitorSpecification.model_validate(MONITOR).stream == StreamSettings()
+    assert MonitorSpecification.model_validate({**MONITOR, "stream": None}).stream is None
+
+
+def test_a_budget_is_said_in_words() -> None:
+    found = parsed(false_alarms="two a year", scans_a_day=400, burn_in_scans=0).stream
+    assert found is not None
+    assert (found.false_alarms, found.scans_a_day, found.burn_in_scans) == (
+        "two a year",
+        400,
+        0,
+    )
+    assert SETTINGS.false_alarms == "one per month"
+
+
+@pytest.mark.parametrize(
+    ("stream", "problem"),
+    [
+        ({"false_alarms": "hardly any"}, r"chest.yaml: stream.false_alarms: .*'hardly any'"),
+        ({"false_alarms": "0 per year"}, r"stream.false_alarms: .*no test can promise"),
+        ({"scans_a_day": 0}, r"stream.scans_a_day"),
+        ({"scans_a_day": float("inf")}, r"stream.scans_a_day"),
+        ({"burn_in_scans": -1}, r"stream.burn_in_scans"),
+        ({"burnin": 5}, r"stream.burnin"),
+        (
+            {"false_alarms": "one per day", "scans_a_day": 40},
+            r"stream: .*false_alarms: .*in 40 scans, and fewer than 100 cannot be kept",
+        ),
+    ],
+)
+def test_what_cannot_be_kept_is_refused_by_its_key(
+    stream: dict[str, object], problem: str
+) -> None:
+    with pytest.raises(MonitorSpecError, match=problem):
+        parsed(**stream)
