@@ -16,6 +16,7 @@ from monitor.datasets import members
 from monitor.embeddings import EmbeddedScans
 from monitor.evaluation import Evaluation, ReferenceVerdict, leading
 from monitor.localising import Place, SubgroupVerdict, locate
+from monitor.metadata_shift import AttributeShift, metadata_shifts
 from monitor.profiles import ReferenceProfile, Verdict
 from monitor.references import ProfileStore
 from monitor.subgroups import ACQUISITION, Attribute, value_of
@@ -68,7 +69,8 @@ def gather(
 
     Parameters
     ----------
-    attributor : reads the shift's pattern; without it, metadata and place alone tell the cause
+    attributor : reads the shift's pattern, and metadata are then tested, too; without it, new
+        equipment and place alone tell the cause
     known : of a stream's alarm; the evaluation is then one of the scans since its onset, and
         must have judged them against that reference
 
@@ -100,22 +102,25 @@ def gather(
     shifted = around.where([scan.arrived_at >= began for scan in around.scans])
     displaced = float(np.mean(profile.scan_scores(shifted.vectors) > OUTLIER_QUANTILE))
     attributes = (*ACQUISITION, *evaluation.monitor.specification.subgroup_attributes)
+    known_scans = members(session, item.reference.dataset)
     attributed = attributor and attributor.attribute(
         session,
         evaluation.monitor,
         Window(start=min(onset, window.start), end=window.end),
         place.subgroup,
     )
+    metadata = _metadata(known_scans, shifted, place, attributes) if attributor else ()
     diagnosis = diagnose(
         ShiftEvidence(
             place=place,
             tested=item.subgroups,
-            reference_shares=_shares(members(session, item.reference.dataset), attributes),
+            reference_shares=_shares(known_scans, attributes),
             place_shares=_shares(shifted.scans, attributes),
             displaced_share=displaced,
             pattern=attributed.attribution if attributed else None,
             no_pattern=(attributed.reason or "") if attributed else "",
             prevalence=attributed.prevalence_words() if attributed else "",
+            metadata=[one.words() for one in metadata],
         )
     )
     return AlarmEvidence(
@@ -126,6 +131,7 @@ def gather(
         document={
             "diagnosis": diagnosis.to_dict(),
             "pattern": attributed.to_dict() if attributed else None,
+            "metadata": [one.to_dict() for one in metadata],
             "place": place.reason,
             "onset_interval": interval,
             "displaced_share": displaced,
@@ -181,6 +187,19 @@ def _shares(
         attribute: shares([value_of(scan, attribute) for scan in scans])
         for attribute in attributes
     }
+
+
+def _metadata(
+    reference: Sequence[ScanRow],
+    shifted: EmbeddedScans,
+    place: Place,
+    attributes: Sequence[Attribute],
+) -> tuple[AttributeShift, ...]:
+    """Return the attributes that differ, but for those that the place was chosen by."""
+    chosen_by = set(place.subgroup.attributes) if place.subgroup else set()
+    asked = [one for one in dict.fromkeys(attributes) if one not in chosen_by]
+    found = metadata_shifts(reference, shifted.scans, asked)
+    return tuple(one for one in found if one.differs)
 
 
 def _heaviest(profile: ReferenceProfile, shifted: EmbeddedScans) -> tuple[Json, ...]:

@@ -14,6 +14,8 @@ from readings import read_reference, readings
 
 from monitor.attributing import LEAST_REFERENCE, LEAST_WINDOW, Attributed, Attributor
 from monitor.embedding import Embedder
+from monitor.episode_evidence import gather
+from monitor.evaluation import evaluate
 from monitor.pixel_measures import MEASURES
 from monitor.subgroups import Subgroup
 from monitor.tables import ScanRow
@@ -125,3 +127,30 @@ def test_pixels_that_are_gone_leave_no_pattern(
     found = attribute(history, attributor)
     assert found.attribution is None
     assert found.reason == "the pixels of scan 7 are no longer kept"
+
+
+def test_an_alarm_carries_the_pattern_and_what_its_metadata_say(
+    history: History, attributor: Attributor
+) -> None:
+    read_reference(history, *readings(1, 400, prevalence=0.4))
+    history.watch("view")
+    for number in (0, 1):
+        history.add(
+            150,
+            at=history.window(number).start,
+            shift=0.6,
+            software_version="2.0",
+            probabilities=readings(3, 150, prevalence=0.4)[0],
+        )
+    with history.database.reading() as session:
+        evaluation = evaluate(session, history.profiles, history.monitor, history.window(0))
+        found = gather(session, history.profiles, evaluation, attributor=attributor)
+        plain = gather(session, history.profiles, evaluation)
+    pattern = found.document["pattern"]
+    assert pattern["leading"] == pattern["shares"][0][0]
+    [software] = found.document["metadata"]
+    assert software["attribute"] == "software_version"
+    assert software["risen"] == [{"value": "2.0", "before": 0.0, "now": 1.0}]
+    assert any("software version differs" in one for one in found.diagnosis.reasons)
+    assert plain.document["pattern"] is None
+    assert plain.document["metadata"] == []
