@@ -35,9 +35,13 @@ from monitor.statistics.attribution.pattern import (
     SpaceShift,
     pattern,
 )
-from monitor.statistics.label_shift import LEAST_FIT, LabelShift, estimate_label_shift
 from monitor.statistics.patients import Patients, some_patients
-from monitor.statistics.recalibration import CalibratedReference
+from monitor.statistics.performance.label_shift import (
+    LEAST_FIT,
+    LabelShift,
+    estimate_label_shift,
+)
+from monitor.statistics.performance.recalibration import CalibratedReference
 from monitor.subgroups import HIERARCHY, Subgroup, value_of
 from monitor.tables import ReferenceRow, ScanRow
 from monitor.windows import Window

@@ -20,12 +20,12 @@ from monitor.causes import Cause
 from monitor.falls import IMPACT_ALPHA, MARGINS
 from monitor.monitors import Monitor
 from monitor.performance import LabelledResults
-from monitor.statistics.difference_of_confidences import (
+from monitor.statistics.performance.difference_of_confidences import (
     SecondOpinion,
     by_difference_of_confidences,
     by_thresholded_confidence,
 )
-from monitor.statistics.estimated_performance import (
+from monitor.statistics.performance.estimated_performance import (
     OF_THE_MODEL,
     Assumption,
     Estimate,
@@ -35,8 +35,8 @@ from monitor.statistics.estimated_performance import (
     estimate_under_covariate_shift,
     estimate_under_label_shift,
 )
-from monitor.statistics.label_shift import LEAST_WINDOW_PATIENTS
-from monitor.statistics.recalibration import CalibratedReference
+from monitor.statistics.performance.label_shift import LEAST_WINDOW_PATIENTS
+from monitor.statistics.performance.recalibration import CalibratedReference
 from monitor.subgroups import Subgroup
 from monitor.tables import EmbeddingRow, ResultRow, ScanRow
 from monitor.windows import Window

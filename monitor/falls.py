@@ -19,9 +19,9 @@ from sqlalchemy.orm import Session
 
 from monitor import labels
 from monitor.performance import LEVEL, LabelledResults, Performance, fewest_patients
-from monitor.statistics.discrimination import Area, estimate_auc
-from monitor.statistics.recalibration import LEAST_PATIENTS
-from monitor.statistics.sequential_falls import (
+from monitor.statistics.performance.discrimination import Area, estimate_auc
+from monitor.statistics.performance.recalibration import LEAST_PATIENTS
+from monitor.statistics.performance.sequential_falls import (
     SequentialFall,
     area_fall_in_sequence,
     fall_in_sequence,

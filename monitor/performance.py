@@ -14,9 +14,9 @@ from sqlalchemy.orm import Session
 from monitor import labels, references
 from monitor.monitors import Monitor
 from monitor.references import EncoderRole
-from monitor.statistics.discrimination import Area, estimate_auc
-from monitor.statistics.proportions import OperatingPoint, operating_point
-from monitor.statistics.recalibration import LEAST_PATIENTS
+from monitor.statistics.performance.discrimination import Area, estimate_auc
+from monitor.statistics.performance.proportions import OperatingPoint, operating_point
+from monitor.statistics.performance.recalibration import LEAST_PATIENTS
 from monitor.subgroups import Subgroup
 from monitor.tables import DatasetMember, PerformanceRow, ResultRow, ScanRow
 from monitor.windows import Window

@@ -10,8 +10,8 @@ from typing import Any
 
 from monitor.statistics.coordinates import Frame
 from monitor.statistics.design import Design, Fit
+from monitor.statistics.members.occupancy import Cells
 from monitor.statistics.null import NullTable
-from monitor.statistics.occupancy import Cells
 from monitor.statistics.portfolio import Portfolio
 from monitor.statistics.subspace import Subspace
 from monitor.statistics.two_sample import Dependence

@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from monitor.intake.durable_files import write_durably
-from monitor.statistics.recent import Recent
-from monitor.statistics.recovery import Recovery
-from monitor.statistics.stakes import StreamLaw
-from monitor.statistics.watch import Shift, StreamAlarm, Watch
+from monitor.statistics.streams.recent import Recent
+from monitor.statistics.streams.recovery import Recovery
+from monitor.statistics.streams.stakes import StreamLaw
+from monitor.statistics.streams.watch import Shift, StreamAlarm, Watch
 from registry.errors import BadInputError, IntegrityError, NotFoundError
 
 _FACTS = "stream.json"

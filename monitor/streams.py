@@ -17,10 +17,10 @@ from monitor.statistics.embeddings import (
     checked_embeddings,
 )
 from monitor.statistics.patients import Identifiers, Patients
-from monitor.statistics.recent import NOBODY
-from monitor.statistics.stakes import StreamLaw
+from monitor.statistics.streams.recent import NOBODY
+from monitor.statistics.streams.stakes import StreamLaw
+from monitor.statistics.streams.watch import StreamAlarm, Watch
 from monitor.statistics.threads import one_thread
-from monitor.statistics.watch import StreamAlarm, Watch
 from monitor.stream_files import read_stream, write_stream
 from registry.errors import BadInputError, SpaceMismatchError
 
@@ -38,7 +38,7 @@ class StreamDetector:
     """The portfolio's sequential form: an alarm as early as its budget allows.
 
     The threshold follows from the budget in closed form; nothing is simulated, and no scan
-    beyond the reference is needed (docs/decisions, and `monitor/statistics/betting.py`).
+    beyond the reference is needed (docs/decisions, and `monitor/statistics/streams/betting.py`).
 
     **Ordinary weeks that differ** would alarm sooner. With a burn-in the detector first
     learns, on scans that are taken for ordinary, how much of what an average shows is there

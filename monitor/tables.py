@@ -320,8 +320,8 @@ class StreamRow(Base):
     evidence: Mapped[float]
     #: whether its last alarm's shift lasts
     shifted: Mapped[bool]
-    #: the detector, packed; None before the first scan
-    state: Mapped[bytes | None]
+    #: the detector, packed; None before the first scan. Some megabytes: read when asked for
+    state: Mapped[bytes | None] = mapped_column(deferred=True)
     looked_at: Mapped[datetime]
     #: scans that were passed over, or whose time is odd, by what is the matter with them
     counts: Mapped[dict[str, Any]]

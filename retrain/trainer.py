@@ -24,8 +24,8 @@ from scipy.optimize import brentq
 from scipy.special import expit, logit, logsumexp
 from torch import Tensor, nn
 
-from monitor.statistics.calibration import fit_temperature
-from monitor.statistics.discrimination import auc
+from monitor.statistics.performance.calibration import fit_temperature
+from monitor.statistics.performance.discrimination import auc
 from registry.bundles.bundle import read_bundle
 from registry.bundles.heads import Task, TaskKind, write_head_state
 from registry.bundles.network import Network, build_network, write_encoder

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from api.pages import wording
-from monitor.statistics.estimated_performance import Assumption
+from monitor.statistics.performance.estimated_performance import Assumption
 from monitor.tables import EpisodeRow
 
 _OF_THE_MODEL = (("sensitivity", "sensitivity"), ("specificity", "specificity"), ("auc", "AUC"))

@@ -20,6 +20,8 @@ from monitor.tables import EpisodeRow, VerdictRow
 
 #: Detectors that are shown; the API has all of them.
 _MOST_DETECTORS = 8
+#: Causes with less of a pattern's votes are not shown.
+_LEAST_SHARE = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +32,16 @@ class Evidence:
     p_value: str
     effect: str
     #: 0 to 100: how far its p-value lies below 1, in powers of ten, out of the most there is
+    strength: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LikelyCause:
+    """A cause that the shift's pattern speaks for."""
+
+    name: str
+    #: of the votes, in words, and as 0 to 100
+    share: str
     strength: int
 
 
@@ -58,6 +70,8 @@ class Explanation:
     #: of the champion on the shift's scans without labels, or why there is no figure
     estimated: str | None
     reasons: tuple[str, ...]
+    #: by the pattern, the likeliest first; empty where there is none
+    likely: tuple[LikelyCause, ...]
     #: how the place is known
     place: str
     #: bounds of the onset, in words, and how sure they are
@@ -86,6 +100,7 @@ def explain(row: EpisodeRow) -> Explanation:
         impact=impact_in_words(row),
         estimated=estimate_in_words(row),
         reasons=tuple(diagnosis["reasons"]),
+        likely=_likely(row.evidence.get("pattern")),
         place=row.evidence["place"],
         onset_interval=" to ".join(
             wording.moment(datetime.fromisoformat(moment))
@@ -101,6 +116,16 @@ def explain(row: EpisodeRow) -> Explanation:
             )
             for item in row.heaviest
         ),
+    )
+
+
+def _likely(pattern: Mapping[str, Any] | None) -> tuple[LikelyCause, ...]:
+    """Return the causes that have a percent of the votes or more."""
+    shares = pattern.get("shares", []) if pattern else []
+    return tuple(
+        LikelyCause(name=name, share=wording.percent(share), strength=round(100 * share))
+        for name, share in shares
+        if share >= _LEAST_SHARE
     )
 
 

@@ -22,14 +22,14 @@ from monitor.statistics.design import (
     subspace_size,
 )
 from monitor.statistics.embeddings import Flags, Floats, Integers, Singles
-from monitor.statistics.member import Member
-from monitor.statistics.novelty import log_nearest
+from monitor.statistics.members.member import Member
+from monitor.statistics.members.novelty import log_nearest
+from monitor.statistics.members.occupancy import Cells
+from monitor.statistics.members.residual import log_residuals
 from monitor.statistics.null import FoldSums, NullTable
-from monitor.statistics.occupancy import Cells
 from monitor.statistics.patients import Patients, chunks_of_patients, some_patients
 from monitor.statistics.persistence import GROUPS
 from monitor.statistics.portfolio import Portfolio, all_features
-from monitor.statistics.residual import log_residuals
 from monitor.statistics.subspace import Subspace
 from monitor.statistics.two_sample import (
     Dependence,

@@ -9,15 +9,15 @@ import numpy as np
 from monitor.statistics.coordinates import Coordinates, Frame
 from monitor.statistics.distances import median_distance
 from monitor.statistics.embeddings import Flags, Floats, Singles
-from monitor.statistics.fourier_mmd import FourierMMD, Space
-from monitor.statistics.log_mahalanobis import LogMahalanobis, left_out_log_distances
-from monitor.statistics.member import Member
-from monitor.statistics.novelty import Novelty
-from monitor.statistics.occupancy import Cells, Occupancy, count_cells
+from monitor.statistics.members.fourier_mmd import FourierMMD, Space
+from monitor.statistics.members.log_mahalanobis import LogMahalanobis, left_out_log_distances
+from monitor.statistics.members.member import Member
+from monitor.statistics.members.novelty import Novelty
+from monitor.statistics.members.occupancy import Cells, Occupancy, count_cells
+from monitor.statistics.members.residual import Residual
+from monitor.statistics.members.variances import Variances
+from monitor.statistics.members.whitened_mean import WhitenedMean
 from monitor.statistics.patients import Patients
-from monitor.statistics.residual import Residual
-from monitor.statistics.variances import Variances
-from monitor.statistics.whitened_mean import WhitenedMean
 from monitor.statistics.whitening import Eigenbasis
 
 _DIRECTIONS = (16, 64, 256)

@@ -17,11 +17,11 @@ from monitor.statistics.coordinates import Coordinates
 from monitor.statistics.design import MEAN_SHIFT, Design, Fit
 from monitor.statistics.effect import Shift, shift_length, smallest_shift
 from monitor.statistics.embeddings import Flags, Floats, Singles
-from monitor.statistics.log_mahalanobis import LogMahalanobis, log_distances
-from monitor.statistics.member import Member
+from monitor.statistics.members.log_mahalanobis import LogMahalanobis, log_distances
+from monitor.statistics.members.member import Member
+from monitor.statistics.members.ranks import ranks
 from monitor.statistics.null import NullTable
 from monitor.statistics.patients import Patients
-from monitor.statistics.ranks import ranks
 from monitor.statistics.two_sample import Dependence, Layout, PatientSums, growths
 from monitor.statistics.verdicts import Detection, Verdict
 from monitor.statistics.weeks import WeekEffects

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from monitor.statistics.embeddings import Flags, Floats, Integers, Singles
-from monitor.statistics.member import Member
+from monitor.statistics.members.member import Member
 from monitor.statistics.patients import Patients
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from monitor.statistics.calibration import (
+from monitor.statistics.performance.calibration import (
     CalibrationError,
     CalibrationLine,
     calibration_line,
     expected_calibration_error,
 )
-from monitor.statistics.proportions import Interval
+from monitor.statistics.performance.proportions import Interval
 from registry.errors import InsufficientDataError
 from retrain.gates.limits import GateLimits
 from retrain.gates.outcome import Gate, GateOutcome, Outcome, all_of, not_evaluable

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from monitor.statistics.discrimination import estimate_auc
+from monitor.statistics.performance.discrimination import estimate_auc
 from registry.errors import InsufficientDataError
 from retrain.gates.outcome import GateOutcome, Outcome, not_evaluable
 from retrain.gates.results import Results

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from monitor.statistics.independent_differences import independent_difference
+from monitor.statistics.performance.independent_differences import independent_difference
 from registry.errors import BadInputError
 from retrain.gates.measures import Measure, estimate
 from retrain.gates.results import Results

@@ -8,10 +8,10 @@ from typing import Protocol
 
 import numpy as np
 
-from monitor.statistics.discrimination import Area, compare_aucs, estimate_auc
-from monitor.statistics.independent_differences import independent_difference
-from monitor.statistics.paired_proportions import paired_difference
-from monitor.statistics.proportions import Interval, Proportion, proportion
+from monitor.statistics.performance.discrimination import Area, compare_aucs, estimate_auc
+from monitor.statistics.performance.independent_differences import independent_difference
+from monitor.statistics.performance.paired_proportions import paired_difference
+from monitor.statistics.performance.proportions import Interval, Proportion, proportion
 from retrain.gates.results import Booleans, PairedResults, Results
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from monitor.statistics.proportions import Interval
+from monitor.statistics.performance.proportions import Interval
 from registry.canonical import Json, to_json
 from registry.errors import BadInputError
 from retrain.gates.limits import GateLimits

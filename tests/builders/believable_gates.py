@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from monitor.statistics.proportions import Interval
+from monitor.statistics.performance.proportions import Interval
 from retrain.gates.outcome import Gate, GateOutcome, Outcome, all_of
 
 

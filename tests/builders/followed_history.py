@@ -6,15 +6,18 @@ from datetime import timedelta
 from pathlib import Path
 
 from monitored_history import ANCHOR, History, found
+from sqlalchemy import select
 
-from monitor import episodes
+from monitor import embeddings, episodes
 from monitor.episode_evidence import gather
 from monitor.evaluation import Evaluation, evaluate, store_verdicts
 from monitor.following import kept
 from monitor.following.follower import FOLLOW, Follower
 from monitor.following.settings import StreamSettings
 from monitor.monitors import apply_monitor, require_monitor
-from monitor.tables import EpisodeRow, StreamRow
+from monitor.streams import StreamDetector
+from monitor.tables import EpisodeRow, ReferenceRow, StreamRow, StreamScan
+from monitor.windows import Window
 from registry.clock import ReplayClock
 from registry.jobs import JobQueue, enqueue
 from registry.worker import Worker
@@ -111,7 +114,39 @@ class FollowedHistory:
 
     def streams(self) -> list[StreamRow]:
         with self.database.reading() as session:
-            return kept.running(session, "chest")
+            rows = kept.running(session, "chest")
+            for row in rows:
+                session.refresh(row, ["state"])
+            return rows
+
+    def undisturbed(self, row: StreamRow) -> bytes:
+        """Return the state of a stream that saw the same scans in one go."""
+        with self.database.reading() as session:
+            reference = session.get_one(ReferenceRow, row.reference)
+            scans = embeddings.in_window(
+                session,
+                reference.version,
+                Window(start=reference.accepted_at, end=self.clock.now() + timedelta(days=1)),
+            )
+        detector = StreamDetector(
+            self.history.profiles.load(reference.profile_digest),
+            scans_between_false_alarms=row.scans_between_false_alarms,
+            burn_in=row.burn_in,
+            seed=row.id,
+        )
+        detector.update(scans.vectors, scans.patients)
+        return kept.packed(detector)
+
+    def dealt_with(self, row: StreamRow) -> list[int | None]:
+        """Return the numbers that a stream gave its scans, in the order of registration."""
+        with self.database.reading() as session:
+            return list(
+                session.scalars(
+                    select(StreamScan.number)
+                    .where(StreamScan.stream == row.id)
+                    .order_by(StreamScan.scan)
+                )
+            )
 
     def episodes(self) -> list[EpisodeRow]:
         """Return all episodes, oldest first."""

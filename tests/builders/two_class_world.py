@@ -14,7 +14,7 @@ from monitor.statistics.attribution.findings import FindingReference
 from monitor.statistics.attribution.spaces import SpaceReference
 from monitor.statistics.embeddings import Floats, Singles
 from monitor.statistics.patients import Patients
-from monitor.statistics.recalibration import CalibratedReference
+from monitor.statistics.performance.recalibration import CalibratedReference
 
 DIMENSION = 24
 PREVALENCE = 0.4

@@ -16,7 +16,10 @@ from monitor.episodes import Impact
 from monitor.estimating import ASSUMPTIONS, MOST_NOVEL, ImpactEstimate, estimate_impact
 from monitor.evaluation import evaluate, store_verdicts
 from monitor.performance import reference_results
-from monitor.statistics.estimated_performance import EstimatedPerformance, NoEstimate
+from monitor.statistics.performance.estimated_performance import (
+    EstimatedPerformance,
+    NoEstimate,
+)
 from monitor.subgroups import Subgroup
 from monitor.tables import EpisodeRow
 from monitor.windows import Window

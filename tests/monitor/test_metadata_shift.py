@@ -191,9 +191,15 @@ def test_ten_scans_of_each_patient_say_no_more_than_one() -> None:
     assert once[0].reference_patients == 24
 
 
+def test_a_pseudonym_that_two_sites_share_is_two_patients() -> None:
+    both = [scan(patient="p", site=site, protocol="a") for site in ("north", "south")]
+    (found,) = metadata_shifts(both, both[:1], [PROTOCOL])
+    assert (found.reference_patients, found.shifted_patients) == (2, 1)
+
+
 def _pairs(patients: int, *, first: str, second: str, name: str) -> list[ScanRow]:
     return [
-        scan(patient=f"{name}-{number}", view=view)
+        scan(patient=f"{name}-{number}", instance=f"{name}-{number}-{view}", view=view)
         for number in range(patients)
         for view in (first, second)
     ]

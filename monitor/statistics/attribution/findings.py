@@ -8,7 +8,7 @@ import numpy as np
 
 from monitor.statistics.attribution.spaces import SeenScans, SpaceReference
 from monitor.statistics.embeddings import Floats
-from monitor.statistics.label_shift import likeliest_prevalence
+from monitor.statistics.performance.label_shift import likeliest_prevalence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from monitor.statistics.embeddings import Floats, Integers, Singles
-from monitor.statistics.log_mahalanobis import LogMahalanobis, log_distances
-from monitor.statistics.novelty import Novelty, log_nearest
+from monitor.statistics.members.log_mahalanobis import LogMahalanobis, log_distances
+from monitor.statistics.members.novelty import Novelty, log_nearest
+from monitor.statistics.members.residual import Residual, log_residuals
 from monitor.statistics.patients import Patients
 from monitor.statistics.portfolio import Portfolio
-from monitor.statistics.residual import Residual, log_residuals
 from monitor.statistics.two_sample import Layout
 from registry.errors import BadInputError, InsufficientDataError
 

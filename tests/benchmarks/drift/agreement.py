@@ -17,7 +17,7 @@ from peers import started
 from results import Results
 from scipy.spatial.distance import cdist, pdist
 
-from monitor.statistics.exact_kernels import mmd_test
+from monitor.statistics.exact.kernels import mmd_test
 
 REFERENCE, WINDOW, DIMENSION = 200, 40, 24
 PERMUTATIONS = {"alibi-mmd": 1000, "torchdrift-mmd": 1000, "frouros-mmd": 200}

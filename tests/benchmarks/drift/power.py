@@ -22,9 +22,9 @@ from results import Results
 from worlds import SHIFTS, World, worlds
 
 from monitor.profiles import ReferenceProfile
-from monitor.statistics.classifier_two_sample import classifier_test
-from monitor.statistics.exact_kernels import mmd_test
-from monitor.statistics.kolmogorov_smirnov import kolmogorov_smirnov_test
+from monitor.statistics.exact.classifier_two_sample import classifier_test
+from monitor.statistics.exact.kernels import mmd_test
+from monitor.statistics.exact.kolmogorov_smirnov import kolmogorov_smirnov_test
 
 REFERENCE, WINDOW, WINDOWS = 2000, 200, 10
 INPUTS = ("raw", "pca", "whitened")

@@ -20,7 +20,7 @@ from real_embeddings import ENCODERS, TOUCHED, RealEmbeddings, real_embeddings
 from results import Results
 
 from monitor.profiles import ReferenceProfile
-from monitor.statistics.exact_kernels import mmd_test
+from monitor.statistics.exact.kernels import mmd_test
 
 REFERENCE, WINDOW = 1200, 200
 ORDINARY, SHIFTED = 80, 20

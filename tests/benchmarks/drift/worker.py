@@ -223,7 +223,7 @@ class ExactMMD:
         self.reference = reference
 
     def check(self, window):
-        from monitor.statistics.exact_kernels import mmd_test
+        from monitor.statistics.exact.kernels import mmd_test
 
         result = mmd_test(self.reference, window, permutations=PERMUTATIONS, seed=0)
         return {"p_value": result.p_value, "score": result.statistic}

@@ -49,7 +49,7 @@ from monitor.statistics.attribution.shifts import statistics  # noqa: E402
 from monitor.statistics.attribution.spaces import SeenScans, SpaceReference  # noqa: E402
 from monitor.statistics.attribution.views import fit_views  # noqa: E402
 from monitor.statistics.patients import Patients  # noqa: E402
-from monitor.statistics.recalibration import CalibratedReference  # noqa: E402
+from monitor.statistics.performance.recalibration import CalibratedReference  # noqa: E402
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]

@@ -25,7 +25,7 @@ from scipy.optimize import brentq
 from scipy.stats import ks_2samp
 from sklearn.decomposition import PCA
 
-from monitor.statistics.exact_kernels import mmd_test
+from monitor.statistics.exact.kernels import mmd_test
 
 Floats = npt.NDArray[np.float64]
 Singles = npt.NDArray[np.float32]

@@ -47,19 +47,19 @@ from sklearn.linear_model import LogisticRegression  # noqa: E402
 
 from monitor.causes import Cause  # noqa: E402
 from monitor.estimating import ASSUMPTIONS  # noqa: E402
-from monitor.statistics.difference_of_confidences import (  # noqa: E402
+from monitor.statistics.performance.difference_of_confidences import (  # noqa: E402
     by_difference_of_confidences,
     by_thresholded_confidence,
 )
-from monitor.statistics.estimated_performance import (  # noqa: E402
+from monitor.statistics.performance.estimated_performance import (  # noqa: E402
     Assumption,
     EstimatedPerformance,
     NoEstimate,
     estimate_under_covariate_shift,
     estimate_under_label_shift,
 )
-from monitor.statistics.expected_measures import expected_measures  # noqa: E402
-from monitor.statistics.recalibration import CalibratedReference  # noqa: E402
+from monitor.statistics.performance.expected_measures import expected_measures  # noqa: E402
+from monitor.statistics.performance.recalibration import CalibratedReference  # noqa: E402
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]

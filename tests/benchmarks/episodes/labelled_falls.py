@@ -29,11 +29,11 @@ from results import Results  # noqa: E402
 from scipy.stats import norm  # noqa: E402
 
 from monitor.falls import IMPACT_ALPHA, MARGINS  # noqa: E402
-from monitor.statistics.discrimination import Area, estimate_auc  # noqa: E402
-from monitor.statistics.independent_differences import independent_difference  # noqa: E402
-from monitor.statistics.proportions import Proportion, proportion  # noqa: E402
-from monitor.statistics.recalibration import LEAST_PATIENTS  # noqa: E402
-from monitor.statistics.sequential_falls import (  # noqa: E402
+from monitor.statistics.performance.discrimination import Area, estimate_auc  # noqa: E402
+from monitor.statistics.performance.independent_differences import independent_difference  # noqa: E402
+from monitor.statistics.performance.proportions import Proportion, proportion  # noqa: E402
+from monitor.statistics.performance.recalibration import LEAST_PATIENTS  # noqa: E402
+from monitor.statistics.performance.sequential_falls import (  # noqa: E402
     area_fall_in_sequence,
     fall_in_sequence,
 )

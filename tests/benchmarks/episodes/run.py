@@ -23,6 +23,11 @@ _BEGIN, _END = "<!-- episodes: begin -->", "<!-- episodes: end -->"
 SECTIONS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "streams": ("Streams", "stream_alarms.py", ()),
     "causes": ("Causes", "cause_tables.py", ("cause_embeddings.py", "cause_evidence.py")),
+    "places": (
+        "Cause and place",
+        "cause_places.py",
+        ("cause_embeddings.py", "cause_evidence.py"),
+    ),
     "simulation": ("Twenty-six weeks through the product", "simulation.py", ()),
     "estimates": (
         "Performance without labels",
@@ -33,7 +38,11 @@ SECTIONS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "silence": ("Silence", "silence.py", ()),
     "subgroups": ("Subgroups", "subgroup_cost.py", ()),
 }
-_RESULTS = {"causes": "causes.json", "estimates": "estimated_performance.jsonl"}
+_RESULTS = {
+    "causes": "causes.json",
+    "places": "cause_places.json",
+    "estimates": "estimated_performance.jsonl",
+}
 
 
 def main() -> None:

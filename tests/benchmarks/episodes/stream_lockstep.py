@@ -14,8 +14,8 @@ import numpy.typing as npt
 from worlds import World
 
 from monitor.profiles import ReferenceProfile
-from monitor.statistics.betting import Bets, alarm_wealth
-from monitor.statistics.stakes import StreamLaw
+from monitor.statistics.streams.betting import Bets, alarm_wealth
+from monitor.statistics.streams.stakes import StreamLaw
 from monitor.statistics.threads import one_thread
 
 Singles = npt.NDArray[np.float32]

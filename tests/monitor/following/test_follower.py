@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 from datetime import timedelta
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,50 +10,17 @@ from followed_history import LOT, SETTINGS, FollowedHistory
 from monitored_history import History
 from sqlalchemy import func, select, update
 
-from monitor import embeddings, references
+from monitor import references
 from monitor.episodes import EpisodeState
-from monitor.following import kept
 from monitor.following.arranging import MANY_SCANS, following_is_due
 from monitor.following.follower import FOLLOW
 from monitor.following.incoming import Odd
 from monitor.following.settings import StreamSettings
-from monitor.streams import StreamDetector
-from monitor.tables import EmbeddingRow, ReferenceRow, ScanRow, StreamRow, StreamScan
-from monitor.windows import Window
+from monitor.tables import EmbeddingRow, ScanRow, StreamRow, StreamScan
 from registry import ledger
 from registry.errors import LeaseLostError
 from registry.jobs import Job, JobQueue
 from retrain.scheduling import tick
-
-
-def undisturbed(followed: FollowedHistory, row: StreamRow) -> bytes:
-    """Return the state of a stream that saw the same scans in one go."""
-    with followed.database.reading() as session:
-        reference = session.get_one(ReferenceRow, row.reference)
-        scans = embeddings.in_window(
-            session,
-            reference.version,
-            Window(start=reference.accepted_at, end=followed.clock.now() + timedelta(days=1)),
-        )
-    detector = StreamDetector(
-        followed.history.profiles.load(reference.profile_digest),
-        scans_between_false_alarms=row.scans_between_false_alarms,
-        burn_in=row.burn_in,
-        seed=row.id,
-    )
-    detector.update(scans.vectors, scans.patients)
-    return kept.packed(detector)
-
-
-def dealt_with(followed: FollowedHistory, stream: int) -> list[int | None]:
-    with followed.database.reading() as session:
-        return list(
-            session.scalars(
-                select(StreamScan.number)
-                .where(StreamScan.stream == stream)
-                .order_by(StreamScan.scan)
-            )
-        )
 
 
 def test_every_scan_is_seen_once_by_the_stream_of_each_reference(
@@ -69,8 +31,8 @@ def test_every_scan_is_seen_once_by_the_stream_of_each_reference(
     assert followed.episodes() == []
     for row in followed.streams():
         assert row.scans == 2 * LOT + 5
-        assert dealt_with(followed, row.id) == list(range(row.scans))
-        assert row.state == undisturbed(followed, row)
+        assert followed.dealt_with(row) == list(range(row.scans))
+        assert row.state == followed.undisturbed(row)
     with followed.database.reading() as session:
         assert ledger.verify(session).valid
 
@@ -103,7 +65,7 @@ def test_a_restart_in_the_burn_in_goes_on_where_it_was(history: History) -> None
     followed.restart()
     followed.live(LOT)
     for row in followed.streams():
-        assert row.state == undisturbed(followed, row)
+        assert row.state == followed.undisturbed(row)
     # The burn-in is over, and it was not longer than it should be.
     followed.live(2 * LOT, shift=0.9, windows=False)
     assert len(followed.episodes()) == 1
@@ -315,7 +277,7 @@ def test_another_budget_is_taken_over_and_nothing_is_forgotten(
     assert [row.id for row in after] == [row.id for row in before]
     assert [row.scans_between_false_alarms for row in after] == [3600, 3600]
     for row in after:
-        assert row.state == undisturbed(followed, row)
+        assert row.state == followed.undisturbed(row)
 
 
 def test_a_monitor_that_follows_no_streams_ends_those_that_run(
@@ -342,66 +304,3 @@ def test_a_worker_that_lost_its_lease_keeps_nothing(followed: FollowedHistory) -
     with pytest.raises(LeaseLostError):
         followed.follower.handle(claim)
     assert [row.scans for row in followed.streams()] == [LOT, LOT]
-
-
-PROGRAM = """
-import os, signal, sys
-from pathlib import Path
-sys.path[:0] = [str(Path(sys.argv[3])), str(Path(sys.argv[3]) / "tests" / "builders")]
-from monitor.following import follower, kept, shifts
-from monitor.references import ProfileStore
-from registry.clock import ReplayClock
-from registry.database import Database
-from monitored_history import ANCHOR
-from datetime import timedelta
-
-follower.SCANS_PER_COMMIT = 16
-step, left = sys.argv[4], int(sys.argv[5])
-
-def killed(function):
-    def call(*words, **options):
-        global left
-        found = function(*words, **options)
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return found
-    return call
-
-# Before a transaction; in one, its rows written; in one, its episode and ledger entry written.
-place = {"packed": kept, "_write_scans": follower, "record": shifts}[step]
-setattr(place, step, killed(getattr(place, step)))
-database = Database(f"sqlite:///{sys.argv[1]}")
-clock = ReplayClock(ANCHOR + timedelta(hours=200))
-follower.Follower(database, ProfileStore(Path(sys.argv[2])), clock).follow("chest")
-"""
-
-
-@pytest.mark.parametrize(
-    ("step", "times"), [("packed", 3), ("_write_scans", 2), ("record", 1), ("record", 2)]
-)
-def test_a_kill_anywhere_neither_loses_nor_doubles_a_scan_or_an_alarm(
-    followed: FollowedHistory, founded: Path, tmp_path: Path, step: str, times: int
-) -> None:
-    followed.live(2 * LOT, windows=False, follow=False)
-    followed.live(2 * LOT, shift=0.9, windows=False, follow=False)
-    program = [sys.executable, "-c", PROGRAM, tmp_path / "driftward.db", founded / "profiles"]
-    repository = Path(__file__).parents[3]
-    done = subprocess.run(
-        [*program, repository, step, str(times)],
-        env={**os.environ, "PYTHONPATH": str(repository)},
-        check=False,
-        capture_output=True,
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
-    followed.follow()
-    for row in followed.streams():
-        assert dealt_with(followed, row.id) == list(range(4 * LOT))
-        assert row.state == undisturbed(followed, row)
-        assert row.shifted
-    [episode] = followed.episodes()
-    assert sorted(entry["stream"] for entry in episode.evidence["streams"]) == [1, 2]
-    with followed.database.reading() as session:
-        assert ledger.verify(session).valid
-        opened = ledger.entries(session, kind="episode.opened")
-        assert len(list(opened)) == 1

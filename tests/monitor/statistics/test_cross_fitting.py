@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from monitor.statistics.cross_fitting import fit_portfolio
+from monitor.statistics.members.ranks import rank_features
 from monitor.statistics.patients import Patients
 from monitor.statistics.portfolio import Portfolio
-from monitor.statistics.ranks import rank_features
 from monitor.statistics.two_sample import Layout, PatientSums, traces
 
 

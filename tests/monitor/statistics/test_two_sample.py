@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import skew
 
-from monitor.statistics.occupancy import Cells, Occupancy
+from monitor.statistics.members.occupancy import Cells, Occupancy
+from monitor.statistics.members.variances import Variances
 from monitor.statistics.patients import Patients
 from monitor.statistics.two_sample import (
     Dependence,
@@ -16,7 +17,6 @@ from monitor.statistics.two_sample import (
     intraclass_correlations,
     traces,
 )
-from monitor.statistics.variances import Variances
 
 LAYOUT = Layout(edges=np.array([0, 2, 5]), peaked=np.array([False, False]))
 

@@ -1,0 +1,1 @@
+"""The portfolio's members: maps of scans to features whose means are compared."""

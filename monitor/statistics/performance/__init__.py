@@ -1,0 +1,1 @@
+"""How well a champion reads: with labels, and without them."""
