@@ -10,6 +10,15 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 DEFAULT_HOME = Path("driftward-home")
+#: No library reports to its makers from a hospital: MLflow, Evidently and Hugging Face would.
+UNTRACKED = {
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_OFFLINE": "1",
+}
+for _name, _value in UNTRACKED.items():
+    os.environ.setdefault(_name, _value)
 
 
 class Settings(BaseSettings):

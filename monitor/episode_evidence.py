@@ -195,10 +195,15 @@ def _metadata(
     place: Place,
     attributes: Sequence[Attribute],
 ) -> tuple[AttributeShift, ...]:
-    """Return the attributes that differ, but for those that the place was chosen by."""
-    chosen_by = set(place.subgroup.attributes) if place.subgroup else set()
+    """Return the attributes that differ, but for those that the place was chosen by.
+
+    A place is compared with its own past, where it has one: its scanners are not the fleet's.
+    """
+    subgroup = place.subgroup
+    chosen_by = set(subgroup.attributes) if subgroup else set()
     asked = [one for one in dict.fromkeys(attributes) if one not in chosen_by]
-    found = metadata_shifts(reference, shifted.scans, asked)
+    own = [scan for scan in reference if subgroup is None or subgroup.holds(scan)]
+    found = metadata_shifts(own or reference, shifted.scans, asked)
     return tuple(one for one in found if one.differs)
 
 

@@ -38,8 +38,8 @@ Flags = npt.NDArray[np.bool_]
 
 #: the level at which a window counts as shifted
 LEVEL = 0.05
-#: rounds of boosting, and how fast it learns; leaves of a tree, and the fewest windows in one
-_ROUNDS, _RATE, _LEAVES, _LEAST_LEAF = 150, 0.1, 31, 30
+#: leaves of a tree, and the fewest windows in one
+_LEAVES, _LEAST_LEAF = 31, 30
 #: share of the numbers that a split may look at, and the penalty on leaves
 _COLUMNS, _PENALTY = 0.15, 10.0
 #: wrong answers that the threshold allows, each pool answered by the other's trees
@@ -49,6 +49,14 @@ _UNLIKE = 0.03
 _DIRECTIONS = 40
 _QUANTILES = 100
 _KNOTS = np.linspace(0.0, 1.0, 41)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Boosting:
+    """How many rounds, and how fast they learn."""
+
+    rounds: int = 150
+    rate: float = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -111,12 +119,17 @@ def cause_of(kind: str) -> FirstLevel:
 
 
 def fit(
-    pools: Sequence[Table], *, without: str | None = None, seed: int = 0
+    pools: Sequence[Table],
+    *,
+    boosting: Boosting = Boosting(),
+    without: str | None = None,
+    seed: int = 0,
 ) -> CauseClassifier:
     """Fit a classifier on the detected windows of pools.
 
     Parameters
     ----------
+    boosting : how many rounds, and how fast they learn
     without : a cause that is left out, with all that is mixed of it
     """
     pools = [
@@ -126,7 +139,11 @@ def fit(
     kinds = sorted(set(everything.kind.tolist()))
     crossed = [
         _unsure(
-            joined([one for one in pools if one is not held_out]), held_out, kinds, seed=seed
+            joined([one for one in pools if one is not held_out]),
+            held_out,
+            kinds,
+            boosting=boosting,
+            seed=seed,
         )
         for held_out in pools
     ]
@@ -144,7 +161,7 @@ def fit(
     counted = [replace(one, calibration=calibration) for one in crossed]
     confidences = counted[0].confidences(shares)
     return replace(
-        _unsure(everything, everything, kinds, seed=seed),
+        _unsure(everything, everything, kinds, boosting=boosting, seed=seed),
         # Distances are those of windows that the middles were not taken from.
         nearness=replace(
             _nearness(everything, everything, kinds),
@@ -157,14 +174,19 @@ def fit(
 
 
 def _unsure(
-    training: Table, held_out: Table, kinds: Sequence[str], *, seed: int
+    training: Table,
+    held_out: Table,
+    kinds: Sequence[str],
+    *,
+    boosting: Boosting,
+    seed: int,
 ) -> CauseClassifier:
     """Return a classifier that does not know yet how sure it may be."""
     return CauseClassifier(
         names=training.names,
         kinds=tuple(kinds),
         causes=tuple(cause_of(kind) for kind in kinds),
-        trees=_trees(training, kinds, seed=seed),
+        trees=_trees(training, kinds, boosting=boosting, seed=seed),
         knots=_KNOTS,
         calibration=np.ones((len({cause_of(kind) for kind in kinds}), len(_KNOTS))),
         least_confidence=0.0,
@@ -258,10 +280,12 @@ def _evenly(windows: Table) -> Floats:
     return weights / weights.mean()
 
 
-def _trees(training: Table, kinds: Sequence[str], *, seed: int) -> BoostedTrees:
+def _trees(
+    training: Table, kinds: Sequence[str], *, boosting: Boosting, seed: int
+) -> BoostedTrees:
     fitted = HistGradientBoostingClassifier(
-        learning_rate=_RATE,
-        max_iter=_ROUNDS,
+        learning_rate=boosting.rate,
+        max_iter=boosting.rounds,
         max_leaf_nodes=_LEAVES,
         min_samples_leaf=_LEAST_LEAF,
         l2_regularization=_PENALTY,

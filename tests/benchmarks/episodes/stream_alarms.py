@@ -48,12 +48,12 @@ KINDS: Mapping[str, tuple[dict[str, Any], int]] = {
 }
 #: world, reference, kind, streams, scans of each, budgets, references
 CELLS: Sequence[tuple[str, int, str, int, int, tuple[int, ...], int]] = (
-    *((world, 500, "single", 16, 3000, BUDGETS, 25) for world in worlds()),
-    *((world, 2000, "single", 16, 3000, BUDGETS, 25) for world in worlds()),
+    *((world, 500, "single", 16, 3000, BUDGETS, 20) for world in worlds()),
+    *((world, 2000, "single", 16, 3000, BUDGETS, 20) for world in worlds()),
     ("broad", 50_000, "single", 16, 3000, BUDGETS, 20),
-    ("broad", 500, "patients", 16, 3000, BUDGETS, 25),
-    ("broad", 2000, "patients", 16, 3000, BUDGETS, 25),
-    *(("broad", 2000, f"weeks .0{o} .2", 16, 3000, BUDGETS, 25) for o in (2, 3)),
+    ("broad", 500, "patients", 16, 3000, BUDGETS, 20),
+    ("broad", 2000, "patients", 16, 3000, BUDGETS, 20),
+    *(("broad", 2000, f"weeks .0{o} .2", 16, 3000, BUDGETS, 20) for o in (2, 3)),
     ("broad", 2000, "single long", 16, 20_000, LONG_BUDGETS, 20),
 )
 SHIFTS = ("b", "c", "d", "e")
