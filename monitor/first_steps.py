@@ -8,7 +8,8 @@ _STEPS: dict[Cause, tuple[str, ...]] = {
     Cause.ACQUISITION: (
         "ask radiography or the service log whether the scanner, its software, its protocol "
         "or its dose was changed at the onset",
-        "have the change undone if it was not meant, and keep the model restricted there until it is",
+        "have the change undone if it was not meant, and keep the model restricted there until "
+        "it is",
     ),
     Cause.PIPELINE: (
         "ask PACS whether a router, a compression or an export of this site was changed at the "
