@@ -88,10 +88,12 @@ def gather(
     began = carrier.onset if carrier else item.onset
     if known is not None:
         began = known.onset
-    length = evaluation.monitor.specification.window_length
+    spec = evaluation.monitor.specification
+    # What came before the first window is the reference's own past.
+    earliest = min(began, max(began - spec.window_length, spec.anchor))
     around = _placed(
         embeddings.in_window(
-            session, item.reference.version, Window(start=began - length, end=window.end)
+            session, item.reference.version, Window(start=earliest, end=window.end)
         ),
         place,
     )
@@ -101,7 +103,7 @@ def gather(
         onset, interval = known.onset, [known.low.isoformat(), known.high.isoformat()]
     shifted = around.where([scan.arrived_at >= began for scan in around.scans])
     displaced = float(np.mean(profile.scan_scores(shifted.vectors) > OUTLIER_QUANTILE))
-    attributes = (*ACQUISITION, *evaluation.monitor.specification.subgroup_attributes)
+    attributes = (*ACQUISITION, *spec.subgroup_attributes)
     known_scans = members(session, item.reference.dataset)
     attributed = attributor and attributor.attribute(
         session,

@@ -3,7 +3,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from monitored_history import History
+from monitored_history import ANCHOR, History
 
 from monitor import episodes
 from monitor.causes import Cause
@@ -91,6 +91,14 @@ def test_a_shift_that_goes_on_is_one_episode(history: History) -> None:
         judge(history, number)
     episode = only_episode(history)
     assert episode.opened_at == history.window(1).end
+
+
+def test_no_shift_is_dated_before_the_first_window(history: History) -> None:
+    history.add(40, at=ANCHOR - timedelta(days=1), shift=0.8)
+    for number in (0, 1):
+        fill(history, number, shift=0.8)
+        judge(history, number)
+    assert only_episode(history).onset == ANCHOR + timedelta(hours=1)
 
 
 def test_a_window_below_the_floor_is_not_judged_and_says_so(history: History) -> None:
