@@ -45,7 +45,7 @@ bench: bench-drift bench-episodes  ## measure what still lacks, and print every 
 bench-drift: $(STAMP) $(PEERS:%=.peers/%/.installed)  ## the drift test beside its peers; QUICK=1 for a first look
 	$(BIN)/python tests/benchmarks/drift/run.py $(if $(QUICK),--quick)
 
-bench-episodes: $(STAMP) $(PEERS:%=.peers/%/.installed)  ## streams, causes, silence, impact, and 26 weeks of them
+bench-episodes: $(STAMP) $(PEERS:%=.peers/%/.installed)  ## streams, causes, silence, impact, subgroups
 	$(BIN)/python tests/benchmarks/episodes/run.py
 
 # Each peer in an environment of its own: their dependencies exclude each other's.

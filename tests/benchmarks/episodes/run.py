@@ -28,7 +28,6 @@ SECTIONS: dict[str, tuple[str, str, tuple[str, ...]]] = {
         "cause_places.py",
         ("cause_embeddings.py", "cause_evidence.py"),
     ),
-    "simulation": ("Twenty-six weeks through the product", "simulation.py", ()),
     "estimates": (
         "Performance without labels",
         "estimated_performance.py",
