@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cached_property
 
 from api.settings import Home, Settings, training_environment
@@ -12,6 +13,7 @@ from monitor.attributing import Attributor
 from monitor.embedding import Embedder
 from monitor.evaluating import DECIDE, EVALUATE, MEASURE, Evaluator, PerformanceMeter
 from monitor.following.follower import FOLLOW, Follower
+from monitor.intake.keeping import PURGE, QuarantineKeeper, QuarantineRetention
 from monitor.intake.keys import load_key
 from monitor.intake.quarantine import Quarantine
 from monitor.intake.vault import Vault
@@ -19,7 +21,7 @@ from monitor.label_intake import LabelIntake
 from monitor.references import ProfileStore
 from monitor.scans import ScanIntake
 from monitor.silence.watch import WATCH_ARRIVALS, SilenceWatcher
-from registry import identities, outbox
+from registry import crash_points, identities, outbox
 from registry.bundle_store import BundleStore
 from registry.clock import Clock, SystemClock
 from registry.database import Database
@@ -67,6 +69,8 @@ class Driftward:
             If a newer Driftward wrote it.
         """
         driftward = cls(settings, clock=clock)
+        if settings.crash_at is not None:
+            crash_points.arm(settings.crash_at, after=settings.crash_after)
         if settings.database_url is None and not driftward.home.database.exists():
             raise HomeError(
                 f"{settings.home} is not a Driftward home: `driftward init --home {settings.home}` "
@@ -108,6 +112,19 @@ class Driftward:
     def intake(self) -> ScanIntake:
         key = load_key(self.home.pseudonym_key)
         return ScanIntake(self.database, self.vault, self.quarantine, key, self.clock)
+
+    @cached_property
+    def quarantine_keeper(self) -> QuarantineKeeper:
+        return QuarantineKeeper(self.database, self.quarantine, self.intake, self.clock)
+
+    @cached_property
+    def quarantine_retention(self) -> QuarantineRetention:
+        return QuarantineRetention(
+            self.database,
+            lambda: self.quarantine,
+            self.clock,
+            keep_for=timedelta(days=self.settings.quarantine_days),
+        )
 
     @cached_property
     def label_intake(self) -> LabelIntake:
@@ -172,6 +189,7 @@ class Driftward:
             RENEW_REFERENCE: ReferenceRenewer(
                 self.database, self.profiles, self.embedder, self.clock
             ).handle,
+            PURGE: self.quarantine_retention.handle,
             DELIVER_OUTBOX: OutboxDeliverer(
                 database=self.database, tracking=self.tracking
             ).handle,

@@ -36,6 +36,12 @@ class Settings(BaseSettings):
     device: str = "auto"
     #: threads of one forward pass or training; 0 takes every core
     threads: int = Field(default=0, ge=0)
+    #: days that refused files stay in quarantine, from their first refusal
+    quarantine_days: int = Field(default=30, ge=0)
+    #: a point at which a test has the process killed (`registry.crash_points`)
+    crash_at: str | None = None
+    #: how often that point is passed unharmed before
+    crash_after: int = Field(default=0, ge=0)
 
 
 def training_environment() -> dict[str, str]:

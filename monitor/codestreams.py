@@ -47,6 +47,7 @@ _KEPT_APPLICATION = {(0xE0, b"JFIF\0"): 14, (0xE8, b"mrfx"): 5, (0xEE, b"Adobe")
 
 _SIZE, _START_OF_TILE, _START_OF_DATA, _COMMENT_2000 = 0xFF51, 0xFF90, 0xFF93, 0xFF64
 _CODESTREAM, _END_OF_CODESTREAM = b"\xff\x4f\xff\x51", b"\xff\xd9"
+_CODING, _CODING_OF_COMPONENT = 0xFF52, 0xFF53
 _JP2_SIGNATURE = b"\0\0\0\x0cjP  \r\n\x87\n"
 
 
@@ -62,6 +63,20 @@ class FrameSize:
     columns: int
     samples: int
     precision: int  #: bits a sample
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaveletHeader:
+    """What the main header of a JPEG 2000 codestream says of image and wavelet levels."""
+
+    size: FrameSize
+    signed: bool
+    levels: int  #: halvings that every component holds
+    plain: bool  #: components alike, none subsampled, and the image at the grid's origin
+
+    def shape_at(self, skipped: int) -> tuple[int, int]:
+        """Return (rows, columns) where the finest `skipped` levels are left out (T.800 B.2)."""
+        return -(-self.size.rows >> skipped), -(-self.size.columns >> skipped)
 
 
 def bare_codestream(frame: bytes) -> bytes:
@@ -104,6 +119,39 @@ def read_frame_size(frame: bytes, transfer_syntax: str) -> FrameSize | None:
     except (struct.error, IndexError):
         raise CodestreamError("the frame ends within its header") from None
     return None
+
+
+def read_wavelet_header(frame: bytes) -> WaveletHeader:
+    """Return what a JPEG 2000 codestream announces.
+
+    Raises
+    ------
+    CodestreamError
+        If the frame is no such codestream.
+    """
+    try:
+        size = _jpeg_2000_size(frame)
+        origin = struct.unpack_from(">2L", frame, 16)
+        components = [
+            struct.unpack_from(">3B", frame, 42 + 3 * index) for index in range(size.samples)
+        ]
+        # A component's own coding style begins with its number, of one byte or two (A.6.2).
+        places = {_CODING: 5, _CODING_OF_COMPONENT: 2 if size.samples < 257 else 3}
+        levels = [
+            frame[start + places[marker]]
+            for marker, start in _main_header_2000(frame)
+            if marker in places
+        ]
+    except (struct.error, IndexError):
+        raise CodestreamError("the frame ends within its header") from None
+    if not components or not levels:
+        raise CodestreamError("the JPEG 2000 header does not say how the image is coded")
+    return WaveletHeader(
+        size=size,
+        signed=bool(components[0][0] & 0x80),
+        levels=min(levels),
+        plain=origin == (0, 0) and len(set(components)) == 1 and components[0][1:] == (1, 1),
+    )
 
 
 def blank_comments(frame: bytes, transfer_syntax: str) -> bytes:
@@ -191,6 +239,19 @@ def _jpeg_2000_size(frame: bytes) -> FrameSize:
     return FrameSize(
         rows=rows, columns=columns, samples=values[10], precision=(values[11] & 0x7F) + 1
     )
+
+
+def _main_header_2000(frame: bytes) -> Iterator[tuple[int, int]]:
+    """Yield (marker, start of its content) of the main header's segments after the size."""
+    position = 2
+    while True:
+        marker, length = struct.unpack_from(">HH", frame, position)
+        if marker in {_START_OF_TILE, _START_OF_DATA}:
+            return
+        if marker < 0xFF00 or length < 2:
+            raise CodestreamError(f"no JPEG 2000 marker at byte {position} of the frame")
+        yield marker, position + 4
+        position += 2 + length
 
 
 def _blank_jpeg_2000(frame: bytearray) -> None:

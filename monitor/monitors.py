@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated
 
-import yaml
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -19,6 +18,7 @@ from registry import ledger
 from registry.canonical import digest_of
 from registry.errors import MonitorSpecError, NotFoundError
 from registry.versions import find, require_model
+from registry.yaml_files import read_specification
 
 
 class MonitorSpecification(BaseModel):
@@ -65,24 +65,15 @@ def parse_monitor(text: str, *, source: str) -> MonitorSpecification:
     Raises
     ------
     MonitorSpecError
-        Naming the file and the key.
+        Naming the file, the line and the key.
     """
-    try:
-        document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise MonitorSpecError(f"{source} is not YAML: {error}") from error
-    if not isinstance(document, dict):
-        raise MonitorSpecError(
-            f"{source}: a monitor is a mapping of keys; see docs/monitors.md"
-        )
-    try:
-        return MonitorSpecification.model_validate(document)
-    except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
-            for problem in error.errors()
-        )
-        raise MonitorSpecError(f"{source}: {problems}") from error
+    return read_specification(
+        text,
+        MonitorSpecification,
+        source=source,
+        what="a monitor; see docs/monitors.md",
+        error=MonitorSpecError,
+    )
 
 
 def apply_monitor(

@@ -9,28 +9,17 @@ from __future__ import annotations
 
 import io
 import math
-import warnings
-from dataclasses import dataclass
-from importlib.util import find_spec
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image as PillowImage
 from pydicom.dataset import Dataset
-from pydicom.encaps import get_frame
-from pydicom.pixels import apply_color_lut, pixel_array
-from pydicom.uid import (
-    JPEG2000TransferSyntaxes,
-    JPEGBaseline8Bit,
-    JPEGExtended12Bit,
-    JPEGLossless,
-    JPEGLosslessSV1,
-    JPEGLSTransferSyntaxes,
-    RLELossless,
-)
+from pydicom.pixels import apply_color_lut
 
 from monitor.intake.reasons import Reason, unreadable
+from monitor.stored_samples import stored_samples
 from monitor.voi import Floats, Voi, VoiFunction, VoiTable, VoiWindow, ramp
 from registry.bundles.preprocessing import (
     DicomWindow,
@@ -41,22 +30,8 @@ from registry.bundles.preprocessing import (
 )
 
 Mask: TypeAlias = npt.NDArray[np.bool_]
-
-# The fastest exact decoder of each compressed transfer syntax. A 2048 x 2048
-# image of 16 bits takes one core: RLE 24 ms (pydicom's own decoder 192),
-# JPEG-LS 106 (pylibjpeg 1,177), JPEG 2000 1,670, HTJ2K less.
-_PLUGINS: dict[str, str] = {
-    RLELossless: "pylibjpeg",
-    JPEGBaseline8Bit: "pillow",
-    **dict.fromkeys(JPEGLSTransferSyntaxes, "pyjpegls"),
-    **dict.fromkeys(JPEG2000TransferSyntaxes, "pylibjpeg"),
-}
-# JPEG with 12 bits or without loss: 104 ms in imagecodecs, and no other
-# decoder under a free enough licence.
-_BY_IMAGECODECS = frozenset((JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1))
-
-#: Transfer syntaxes of compressed pixels that `decode` knows.
-DECODED_SYNTAXES = frozenset(_PLUGINS) | _BY_IMAGECODECS
+#: left, top, right, bottom
+Box: TypeAlias = tuple[float, float, float, float]
 
 _FILTERS = {
     Resample.BOX: PillowImage.Resampling.BOX,
@@ -76,6 +51,9 @@ class Image:
     inverted: bool = False  #: MONOCHROME1: the lowest value is white
     voi: Voi | None = None  #: the first window or table that the instance carries
     padding: Mask | None = None  #: [h, w], true where there is no image
+    #: wavelet levels that were left out, and (rows, columns) with them
+    skipped_levels: int = 0
+    full_shape: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         shape = self.values.shape
@@ -85,18 +63,28 @@ class Image:
             raise ValueError(f"an image is float32 [h, w] or [h, w, 3], not {list(shape)}")
         if self.padding is not None and self.padding.shape != shape[:2]:
             raise ValueError("padding must have the image's height and width")
+        if (self.skipped_levels > 0) != (self.full_shape is not None):
+            raise ValueError("a reduced image must say what it was reduced from")
+
+    @property
+    def box(self) -> Box:
+        """Return the whole image's edges, in the pixels of `values`.
+
+        A wavelet level keeps every second pixel where it is: the first of a
+        reduced image lies at the first of the full one, not amid the many
+        that it stands for.
+        """
+        rows, columns = self.full_shape or self.values.shape[:2]
+        step = 2**self.skipped_levels
+        first = 0.5 - 0.5 / step
+        return first, first, first + columns / step, first + rows / step
 
     @property
     def is_color(self) -> bool:
         return self.values.ndim == 3
 
 
-def can_decode(transfer_syntax: str) -> bool:
-    """Say whether what decodes a known transfer syntax is installed."""
-    return transfer_syntax not in _BY_IMAGECODECS or find_spec("imagecodecs") is not None
-
-
-def decode(ds: Dataset) -> Image:
+def decode(ds: Dataset, *, skipped_levels: int = 0) -> Image:
     """Return the image of an instance.
 
     Several frames are refused, by whatever a preprocessing calls its unit:
@@ -107,6 +95,8 @@ def decode(ds: Dataset) -> Image:
     ----------
     ds : with file meta information; of trusted size (`monitor.intake` sees to
         that before a scan is stored)
+    skipped_levels : the finest wavelet levels that are left out, each of which
+        halves the image: as many as `monitor.wavelets.levels_to_skip` says
 
     Raises
     ------
@@ -119,13 +109,17 @@ def decode(ds: Dataset) -> Image:
             f"the image has {ds.NumberOfFrames} frames: this version reads images of one",
         )
     try:
-        samples = _samples(ds)
-        return _color(samples, ds) if samples.ndim == 3 else _gray(samples, ds)
+        samples = stored_samples(ds, skipped_levels=skipped_levels)
+        image = _color(samples, ds) if samples.ndim == 3 else _gray(samples, ds)
     except Exception as error:  # noqa: BLE001 - decoders raise anything on damaged data
         # Their messages quote the data set, so only their type is passed on.
         raise unreadable(
             Reason.UNDECODABLE, f"the pixels cannot be decoded ({type(error).__name__})"
         ) from None
+    full = (int(ds.Rows), int(ds.Columns))
+    if image.values.shape[:2] == full:
+        return image
+    return replace(image, skipped_levels=skipped_levels, full_shape=full)
 
 
 def prepare(image: Image, preprocessing: Preprocessing) -> Floats:
@@ -163,7 +157,7 @@ def rendered(image: Image, preprocessing: Preprocessing) -> Floats:
         case PercentileWindow(low=low, high=high):
             lowest, highest = np.percentile(_seen(image), (low, high))
             windowed = _finish(image, ramp(image.values, float(lowest), float(highest)))
-    return np.broadcast_to(_resize(windowed, preprocessing), preprocessing.shape)
+    return np.broadcast_to(_resize(windowed, image.box, preprocessing), preprocessing.shape)
 
 
 def thumbnail_png(image: Image, side: int = 128) -> bytes:
@@ -174,41 +168,12 @@ def thumbnail_png(image: Image, side: int = 128) -> bytes:
     if not 1 <= side <= _LARGEST_THUMBNAIL:
         raise ValueError(f"side must lie in 1..{_LARGEST_THUMBNAIL}, got {side}")
     shown = _shown(image)
-    scaled = _scale(shown, _fitted(shown.shape[:2], (side, side)), Resample.BICUBIC)
+    size = _fitted(image.box, (side, side))
+    scaled = _scale(shown, image.box, size, Resample.BICUBIC)
     pixels = np.rint(np.clip(scaled, 0, 1) * 255).astype(np.uint8)
     stream = io.BytesIO()
     PillowImage.fromarray(pixels.squeeze()).save(stream, format="PNG")
     return stream.getvalue()
-
-
-def _samples(ds: Dataset) -> npt.NDArray[Any]:
-    """Return stored samples, [h, w] or RGB [h, w, 3] (YBR converted, palettes not yet)."""
-    transfer_syntax = ds.file_meta.TransferSyntaxUID
-    if transfer_syntax in _BY_IMAGECODECS:
-        return _by_imagecodecs(ds)
-    with warnings.catch_warnings():
-        # pydicom warns of what it mends, once per file; what it cannot mend, it raises.
-        warnings.simplefilter("ignore")
-        array: npt.NDArray[Any] = pixel_array(
-            ds, decoding_plugin=_PLUGINS.get(transfer_syntax, "")
-        )
-    return array
-
-
-def _by_imagecodecs(ds: Dataset) -> npt.NDArray[Any]:
-    import imagecodecs
-
-    if ds.PhotometricInterpretation.startswith("YBR"):
-        raise ValueError("the decoder does not say which color space it returns")
-    frame = get_frame(ds.PixelData, 0, number_of_frames=1)
-    array: npt.NDArray[Any] = imagecodecs.jpeg8_decode(frame)
-    if array.shape[:2] != (ds.Rows, ds.Columns):
-        raise ValueError("the frame has another size than the header says")
-    if ds.PixelRepresentation == 1:
-        # JPEG knows no sign: the stored bits are a two's complement.
-        unused = 8 * array.dtype.itemsize - ds.BitsStored
-        array = (array << unused).view(f"i{array.dtype.itemsize}") >> unused
-    return array
 
 
 def _color(samples: npt.NDArray[Any], ds: Dataset) -> Image:
@@ -305,41 +270,44 @@ def _finish(image: Image, windowed: Floats) -> Floats:
     return shown
 
 
-def _resize(shown: Floats, preprocessing: Preprocessing) -> Floats:
+def _resize(shown: Floats, box: Box, preprocessing: Preprocessing) -> Floats:
     """Return [h, w] or [3, h, w] in [0, 1] of the declared size."""
     size = preprocessing.size
     match preprocessing.fit:
         case Fit.STRETCH:
-            resized = _scale(shown, size, preprocessing.resample)
+            resized = _scale(shown, box, size, preprocessing.resample)
         case Fit.PAD:
-            height, width = _fitted(shown.shape[:2], size)
+            height, width = _fitted(box, size)
             resized = np.zeros((*size, *shown.shape[2:]), dtype=np.float32)
             top, left = (size[0] - height) // 2, (size[1] - width) // 2
             resized[top : top + height, left : left + width] = _scale(
-                shown, (height, width), preprocessing.resample
+                shown, box, (height, width), preprocessing.resample
             )
     clipped: Floats = np.clip(resized, 0, 1)
     return clipped.transpose(2, 0, 1) if clipped.ndim == 3 else clipped
 
 
-def _fitted(shape: tuple[int, ...], size: tuple[int, int]) -> tuple[int, int]:
+def _fitted(box: Box, size: tuple[int, int]) -> tuple[int, int]:
     """Return height and width of the largest image of this shape that the size holds."""
-    factor = min(size[0] / shape[0], size[1] / shape[1])
+    sides = box[3] - box[1], box[2] - box[0]
+    factor = min(size[0] / sides[0], size[1] / sides[1])
     height, width = (
-        min(max(round(side * factor), 1), most)
-        for side, most in zip(shape[:2], size, strict=True)
+        min(max(round(side * factor), 1), most) for side, most in zip(sides, size, strict=True)
     )
     return height, width
 
 
-def _scale(shown: Floats, size: tuple[int, int], resample: Resample) -> Floats:
-    if shown.shape[:2] == size:
+def _scale(shown: Floats, box: Box, size: tuple[int, int], resample: Resample) -> Floats:
+    if box == (0.0, 0.0, float(size[1]), float(size[0])):
         return shown
     if shown.ndim == 3:
-        planes = [_scale(shown[:, :, channel], size, resample) for channel in range(3)]
+        planes = [_scale(shown[:, :, channel], box, size, resample) for channel in range(3)]
         return np.stack(planes, axis=2)
+    if box[0] > 0:
+        # The last pixels of a reduced image stand for those behind them, too.
+        shown = np.pad(shown, ((0, 1), (0, 1)), mode="edge")
     # Pillow's filters widen with the reduction, so that nothing aliases; on
     # float32 ("F") nothing is rounded between the two passes.
     plane = PillowImage.fromarray(np.ascontiguousarray(shown))
-    scaled = plane.resize((size[1], size[0]), resample=_FILTERS[resample])
+    scaled = plane.resize((size[1], size[0]), resample=_FILTERS[resample], box=box)
     return np.asarray(scaled, dtype=np.float32)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias
@@ -17,8 +18,16 @@ from typing import TypeAlias
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from monitor.intake.decoding import DecodingProcess
 from monitor.intake.folder import files_in
-from monitor.intake.intake import Accepted, Rejected, contradiction, prepare
+from monitor.intake.intake import (
+    Accepted,
+    Prepared,
+    Rejected,
+    contradiction,
+    prepare,
+    prepare_bytes,
+)
 from monitor.intake.keys import SecretKey
 from monitor.intake.limits import DEFAULT_LIMITS
 from monitor.intake.quarantine import Quarantine
@@ -26,7 +35,7 @@ from monitor.intake.reading import read_bytes
 from monitor.intake.reasons import Reason
 from monitor.intake.vault import Vault
 from monitor.tables import ScanRow
-from registry import ledger
+from registry import crash_points, ledger
 from registry.clock import Clock
 from registry.database import Database
 from registry.errors import UnreadableScanError
@@ -39,6 +48,32 @@ BATCH_BYTES = 256 << 20
 
 #: Told after each batch: how many files are done, out of how many.
 Tell: TypeAlias = Callable[[int, int], None]
+
+
+class Outcome(StrEnum):
+    """What became of an instance; each is durable once it is said."""
+
+    ADDED = "added"
+    KNOWN = "known"  #: came before, by whatever road
+    QUARANTINED = "quarantined"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrival:
+    """An instance that was prepared, on its way to storage."""
+
+    prepared: Prepared
+    #: returns it as it came, None where that is gone: a retry begins there
+    original: Callable[[], bytes | None] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fate:
+    """What became of one arrival."""
+
+    outcome: Outcome
+    reason: Reason | None = None  #: why it is in quarantine
+    detail: str = ""  #: a sentence without patient data
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +89,7 @@ class IntakeReport:
 
 
 class ScanIntake:
-    """Takes files in."""
+    """Takes instances in, by whatever road they come."""
 
     def __init__(
         self,
@@ -69,6 +104,7 @@ class ScanIntake:
         self._quarantine = quarantine
         self._key = key
         self._clock = clock
+        self._decoder = DecodingProcess()
 
     def add(
         self, paths: Iterable[Path], *, site: str, tell: Tell | None = None
@@ -83,91 +119,145 @@ class ScanIntake:
             If the disk is full; what was reported as added stays, the rest can be sent again.
         """
         files = list(files_in(paths))
-        added = known = done = 0
+        outcomes: Counter[Outcome] = Counter()
         reasons: Counter[str] = Counter()
+        done = 0
         for chunk in _chunks(files):
-            accepted: list[tuple[Path, Accepted]] = []
-            for path in chunk:
-                item = prepare(path, site=site, key=self._key)
-                if isinstance(item, Accepted):
-                    accepted.append((path, item))
-                else:
-                    self._set_aside(item)
-                    reasons[item.reason.value] += 1
-            fresh, conflicts = self._sorted(accepted)
-            for conflict in conflicts:
-                self._set_aside(conflict)
-                reasons[conflict.reason.value] += 1
-            stored = self._store(fresh)
-            added += stored
-            known += len(accepted) - len(conflicts) - stored
+            arrivals = [
+                Arrival(
+                    prepared=prepare(path, site=site, key=self._key, decoder=self._decoder),
+                    original=partial(_read_again, path),
+                )
+                for path in chunk
+            ]
+            for fate in self.take(arrivals):
+                outcomes[fate.outcome] += 1
+                if fate.reason is not None:
+                    reasons[fate.reason.value] += 1
             done += len(chunk)
             if tell is not None:
                 tell(done, len(files))
         return IntakeReport(
-            added=added, known=known, quarantined=reasons.total(), reasons=dict(reasons)
+            added=outcomes[Outcome.ADDED],
+            known=outcomes[Outcome.KNOWN],
+            quarantined=outcomes[Outcome.QUARANTINED],
+            reasons=dict(reasons),
         )
 
+    def prepare(
+        self, content: bytes, *, site: str, annotation_denied: bool = False
+    ) -> Arrival:
+        """Prepare the bytes of a DICOM file for `take`; see `prepare_bytes`."""
+        return Arrival(
+            prepared=prepare_bytes(
+                content,
+                site=site,
+                key=self._key,
+                decoder=self._decoder,
+                annotation_denied=annotation_denied,
+            ),
+            original=lambda: content,
+        )
+
+    def take(self, arrivals: Sequence[Arrival]) -> list[Fate]:
+        """Store arrivals together, and return what became of each, in their order.
+
+        When this returns, each survives a power cut: as a scan, as one that
+        was stored before, or in quarantine. Scans share one transaction and
+        one ledger entry.
+
+        Raises
+        ------
+        StorageFullError
+            If the disk is full; whatever was not stored can be sent again.
+        """
+        fates: dict[int, Fate] = {}
+        waiting: dict[int, tuple[Arrival, Accepted]] = {}
+        for index, arrival in enumerate(arrivals):
+            if isinstance(arrival.prepared, Accepted):
+                waiting[index] = (arrival, arrival.prepared)
+            else:
+                fates[index] = self._set_aside(arrival.prepared)
+        while waiting:
+            fresh, settled = self._sorted(waiting)
+            stored = self._store({index: waiting[index][1] for index in fresh})
+            fates |= settled
+            fates |= {index: Fate(outcome=Outcome.ADDED) for index in stored}
+            # Another intake stored the same instance meanwhile: it is looked at again.
+            waiting = {index: item for index, item in waiting.items() if index not in fates}
+        return [fates[index] for index in range(len(arrivals))]
+
     def _sorted(
-        self, accepted: Sequence[tuple[Path, Accepted]]
-    ) -> tuple[list[Accepted], list[Rejected]]:
-        """Return what is new, and what contradicts what is stored; resends are neither."""
+        self, waiting: Mapping[int, tuple[Arrival, Accepted]]
+    ) -> tuple[list[int], dict[int, Fate]]:
+        """Return what is new, and the fates of resends and of what contradicts what is stored."""
         with self._database.reading() as session:
-            stored = _stored_scans(session, [item for _, item in accepted])
-        fresh: dict[tuple[str, str], Accepted] = {}
-        conflicts: list[Rejected] = []
-        for path, item in accepted:
-            problem = None
+            stored = _stored_scans(session, [item for _, item in waiting.values()])
+        fresh: dict[tuple[str, str], tuple[int, Accepted]] = {}
+        fates: dict[int, Fate] = {}
+        for index, (arrival, item) in waiting.items():
             if item.identity in stored:
                 problem = self._contradiction(item, stored[item.identity])
             elif item.identity in fresh:
-                twin = fresh[item.identity]
+                twin = fresh[item.identity][1]
                 problem = contradiction(
                     item,
                     stored_pixel_digest=twin.pixel_digest,
                     stored_content=partial(_content, twin),
                 )
+                if problem is None:
+                    continue  # known as soon as its twin is stored
             else:
-                fresh[item.identity] = item
-            if problem is not None:
-                # The original, not what was made of it: a retry begins there.
-                try:
-                    content: bytes | None = read_bytes(path, DEFAULT_LIMITS)
-                except UnreadableScanError:
-                    content = None  # gone since it was read
-                conflicts.append(
+                fresh[item.identity] = (index, item)
+                continue
+            if problem is None:
+                fates[index] = Fate(outcome=Outcome.KNOWN)
+            else:
+                fates[index] = self._set_aside(
                     Rejected(
-                        site=item.site, reason=Reason.CONFLICT, detail=problem, content=content
+                        site=item.site,
+                        reason=Reason.CONFLICT,
+                        detail=problem,
+                        content=arrival.original(),
                     )
                 )
-        return list(fresh.values()), conflicts
+        return [index for index, _ in fresh.values()], fates
 
-    def _store(self, fresh: Sequence[Accepted]) -> int:
-        """Store new scans, and return how many another intake had not stored meanwhile."""
+    def _store(self, fresh: Mapping[int, Accepted]) -> list[int]:
+        """Store new scans, and return which another intake had not stored meanwhile."""
         if not fresh:
-            return 0
-        digests = self._vault.put_all([item.content for item in fresh])
+            return []
+        digests = self._vault.put_all([item.content for item in fresh.values()])
+        crash_points.reach("scans: in the vault")
         now = self._clock.now()
         with self._database.transaction() as session:
-            known = _stored_scans(session, fresh)
-            number = (session.scalar(select(func.max(ScanRow.batch))) or 0) + 1
-            rows = [
-                _row(item, digest, batch=number, at=now)
-                for item, digest in zip(fresh, digests, strict=True)
+            known = _stored_scans(session, list(fresh.values()))
+            number = session.scalar(select(func.max(ScanRow.batch))) or 0
+            stored = [
+                (index, item, digest)
+                for (index, item), digest in zip(fresh.items(), digests, strict=True)
                 if item.identity not in known
             ]
-            if rows:
+            for site in sorted({item.site for _, item, _ in stored}):
+                number += 1
+                rows = [
+                    _row(item, digest, batch=number, at=now)
+                    for _, item, digest in stored
+                    if item.site == site
+                ]
                 session.add_all(rows)
                 ledger.append(
                     session,
                     at=now,
                     actor=SYSTEM.name,
                     kind="scans.received",
-                    subject=rows[0].site,
+                    subject=site,
                     facts={"scans": len(rows)},
                     batches=[(ScanRow, number)],
                 )
-        return len(rows)
+            crash_points.reach("scans: before the commit")
+        crash_points.reach("scans: committed")
+        return [index for index, _, _ in stored]
 
     def _contradiction(self, item: Accepted, before: ScanRow) -> str | None:
         return contradiction(
@@ -176,7 +266,7 @@ class ScanIntake:
             stored_content=lambda: self._vault.get(before.vault_digest),
         )
 
-    def _set_aside(self, item: Rejected) -> None:
+    def _set_aside(self, item: Rejected) -> Fate:
         self._quarantine.put(
             item.content,
             reason=item.reason,
@@ -184,6 +274,14 @@ class ScanIntake:
             site=item.site,
             at=self._clock.now(),
         )
+        return Fate(outcome=Outcome.QUARANTINED, reason=item.reason, detail=item.detail)
+
+
+def _read_again(path: Path) -> bytes | None:
+    try:
+        return read_bytes(path, DEFAULT_LIMITS)
+    except UnreadableScanError:
+        return None  # gone since it was read
 
 
 def _content(item: Accepted) -> bytes:

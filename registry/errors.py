@@ -27,6 +27,7 @@ DriftwardError
 │   ├── HomeError
 │   │   └── NewerSchemaError
 │   ├── PortInUseError
+│   ├── SourceError            scans cannot be had from where they should come
 │   └── StorageFullError
 └── TrainingFailedError           the training subprocess failed
 
@@ -157,6 +158,10 @@ class NewerSchemaError(HomeError):
 
 class PortInUseError(SetupError):
     """Another process listens on the port."""
+
+
+class SourceError(SetupError):
+    """Scans cannot be had from where they should come."""
 
 
 class StorageFullError(SetupError):

@@ -12,8 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
@@ -21,6 +20,7 @@ from monitor.causes import Cause
 from registry import ledger
 from registry.canonical import sha256
 from registry.errors import BadInputError, NotFoundError, PlanError
+from registry.yaml_files import read_specification
 from retrain.gates.limits import GateLimits
 from retrain.gates.outcome import Gate
 from retrain.tables import PlanRow
@@ -150,45 +150,17 @@ def parse_plan(text: str, *, source: str) -> Plan:
         Naming the file, the line and the key.
     """
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f":{mark.line + 1}" if mark else ""
-        raise PlanError(
-            f"{source}{where}: not YAML: {getattr(error, 'problem', error)}"
-        ) from error
-    if not isinstance(document, dict):
-        raise PlanError(f"{source}: a plan is a mapping of keys; see docs/change-plan.md")
-    try:
-        return Plan.model_validate(document)
+        return read_specification(
+            text,
+            Plan,
+            source=source,
+            what="a change plan; see docs/change-plan.md",
+            error=PlanError,
+        )
+    except PlanError:
+        raise
     except BadInputError as error:
         raise PlanError(f"{source}: gates: {error}") from error
-    except ValidationError as error:
-        lines = [
-            f"{source}:{_line(node, problem['loc'])}: "
-            f"{'.'.join(str(part) for part in problem['loc']) or 'plan'}: {problem['msg']}"
-            for problem in error.errors()
-        ]
-        raise PlanError("\n".join(lines)) from error
-
-
-def _line(node: yaml.Node | None, location: tuple[int | str, ...]) -> int:
-    """Return the line of the deepest key of `location` that the file has, from 1."""
-    line = node.start_mark.line + 1 if node else 1
-    for part in location:
-        found: yaml.Node | None = None
-        if isinstance(node, yaml.MappingNode):
-            for key, value in node.value:
-                if key.value == str(part):
-                    line, found = key.start_mark.line + 1, value
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
-            found = node.value[part]
-            line = found.start_mark.line + 1
-        if found is None:
-            break
-        node = found
-    return line
 
 
 def apply_plan(

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from registry.errors import BadInputError
+from registry.yaml_files import read_specification
 from retrain.plans import TrainingRules
 
 
@@ -55,19 +54,6 @@ def parse_recipe(text: str, *, source: str) -> Recipe:
     Raises
     ------
     BadInputError
-        Naming the file and the key.
+        Naming the file, the line and the key.
     """
-    try:
-        document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise BadInputError(f"{source} is not YAML: {error}") from error
-    if not isinstance(document, dict):
-        raise BadInputError(f"{source}: a recipe is a mapping of keys; see docs/recipes.md")
-    try:
-        return Recipe.model_validate(document)
-    except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
-            for problem in error.errors()
-        )
-        raise BadInputError(f"{source}: {problems}") from error
+    return read_specification(text, Recipe, source=source, what="a recipe; see docs/recipes.md")

@@ -18,6 +18,7 @@ from api.cli import (
     models,
     monitors,
     plans,
+    receive,
     references,
     runs,
     scans,
@@ -36,7 +37,7 @@ app = typer.Typer(
 )
 for group in (audit, episodes, labels, models, monitors, plans, references, runs, scans):
     app.add_typer(group.app)
-for module in (demo, service, use, references, runs):
+for module in (demo, service, receive, use, references, runs):
     module.add_to(app)
 
 

@@ -25,15 +25,16 @@ from monitor.intake.limits import DEFAULT_LIMITS, Limits
 from monitor.intake.pseudonyms import Pseudonyms, pseudonyms_of
 from monitor.intake.reading import ACQUISITION_COUNTS, ACQUISITION_MEASURES, Instance
 from monitor.intake.reasons import Reason, unreadable
-from monitor.intake.writing import ElementWriter, file_of
+from monitor.intake.writing import (
+    IMPLEMENTATION,
+    IMPLEMENTATION_VERSION,
+    ElementWriter,
+    file_of,
+)
 from registry.canonical import sha256
 
 #: Which revision of these rules a stored file was made by.
 METHOD = "Driftward allow-list, revision 1"
-
-# A UUID of its own under 2.25 names the software that writes the files.
-_IMPLEMENTATION = "2.25.211694173458236284190276519064257038191"
-_IMPLEMENTATION_VERSION = "DRIFTWARD"
 
 # Required by the standard to be there, and to be empty where it is not known (type 2).
 _EMPTY = (
@@ -261,8 +262,8 @@ def _file_meta(
     meta.put_text(
         "TransferSyntaxUID", ExplicitVRLittleEndian if native else instance.transfer_syntax
     )
-    meta.put_text("ImplementationClassUID", _IMPLEMENTATION)
-    meta.put_text("ImplementationVersionName", _IMPLEMENTATION_VERSION)
+    meta.put_text("ImplementationClassUID", IMPLEMENTATION)
+    meta.put_text("ImplementationVersionName", IMPLEMENTATION_VERSION)
     return meta
 
 

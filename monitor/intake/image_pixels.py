@@ -25,7 +25,7 @@ from monitor.intake.elements import fragments
 from monitor.intake.limits import Limits
 from monitor.intake.reading import Instance
 from monitor.intake.reasons import Reason, unreadable
-from monitor.pixels import DECODED_SYNTAXES, can_decode
+from monitor.stored_samples import DECODED_SYNTAXES, can_decode
 
 NATIVE_SYNTAXES = frozenset(
     (

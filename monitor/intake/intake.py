@@ -16,7 +16,9 @@ import numpy as np
 from pydicom import dcmread
 
 from monitor.intake.attributes import ScanAttributes
+from monitor.intake.decoding import DecodingProcess
 from monitor.intake.deidentify import deidentify
+from monitor.intake.image_pixels import is_native
 from monitor.intake.keys import SecretKey
 from monitor.intake.limits import DEFAULT_LIMITS, Limits
 from monitor.intake.pseudonyms import Pseudonyms
@@ -57,7 +59,12 @@ Prepared: TypeAlias = Accepted | Rejected
 
 
 def prepare(
-    path: Path, *, site: str, key: SecretKey, limits: Limits = DEFAULT_LIMITS
+    path: Path,
+    *,
+    site: str,
+    key: SecretKey,
+    decoder: DecodingProcess,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> Prepared:
     """Prepare a file for storage; see `prepare_bytes`."""
     try:
@@ -66,11 +73,17 @@ def prepare(
         return Rejected(
             site=site, reason=Reason(error.reason), detail=error.detail, content=None
         )
-    return prepare_bytes(content, site=site, key=key, limits=limits)
+    return prepare_bytes(content, site=site, key=key, decoder=decoder, limits=limits)
 
 
 def prepare_bytes(
-    content: bytes, *, site: str, key: SecretKey, limits: Limits = DEFAULT_LIMITS
+    content: bytes,
+    *,
+    site: str,
+    key: SecretKey,
+    decoder: DecodingProcess,
+    limits: Limits = DEFAULT_LIMITS,
+    annotation_denied: bool = False,
 ) -> Prepared:
     """Read, check, de-identify and decode a DICOM file, whatever its bytes are.
 
@@ -81,10 +94,21 @@ def prepare_bytes(
     ----------
     site : where it comes from; pseudonyms of two sites have nothing in common
     key : of the pseudonyms
+    decoder : decodes what is compressed, where that may fail as it likes
+    annotation_denied : a person states that no text is burned in, whatever the tag says
     """
     try:
-        scan = deidentify(read_instance(content, limits), site=site, key=key, limits=limits)
-        decode(dcmread(io.BytesIO(scan.content)))
+        instance = read_instance(content, limits)
+        if annotation_denied:
+            instance = instance.with_code("BurnedInAnnotation", "NO")
+        scan = deidentify(instance, site=site, key=key, limits=limits)
+        if is_native(scan.attributes.transfer_syntax):
+            decode(dcmread(io.BytesIO(scan.content)))
+        else:
+            attributes = scan.attributes
+            decoder.require_decodable(
+                scan.content, samples=3 * attributes.rows * attributes.columns
+            )
     except UnreadableScanError as error:
         return Rejected(
             site=site, reason=Reason(error.reason), detail=error.detail, content=content

@@ -12,9 +12,13 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import os
 import re
 import secrets
-from dataclasses import dataclass
+import sys
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Self
@@ -56,31 +60,52 @@ class QuarantinedItem:
             raise ValueError("the time of an item must carry a time zone")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """Everything in quarantine at one moment."""
+
+    items: tuple[QuarantinedItem, ...]  #: oldest first
+    #: files that are no items: damaged ones, and what somebody else put there
+    foreign: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuarantineCount:
+    """The items of one site that were refused for one reason."""
+
+    reason: Reason
+    site: str
+    items: int
+    size: int  #: bytes of their originals
+    oldest: datetime
+
+
 class Quarantine:
-    """A folder of mode 0700 with one encrypted file an item."""
+    """A folder of mode 0700 with one encrypted file an item.
+
+    Safe to use from several threads and processes at once.
+    """
 
     def __init__(self, root: Path, *, key: SecretKey) -> None:
         self._root = root
         self._key = key
         self._cipher = AESGCM(key.secret)
+        #: file name -> when it was last changed [ns], and its item; None for what is none
+        self._seen: dict[str, tuple[int, QuarantinedItem | None]] = {}
+        self._looking = threading.Lock()
 
     @classmethod
     def open(cls, root: Path, *, key: Path) -> Self:
-        """Open the quarantine in a folder, made where it does not exist.
+        """Open the quarantine in the folder that `init` made.
 
         Raises
         ------
         HomeError
-            If the key file cannot be used, or others can enter the folder.
+            If the key file cannot be used, or the folder is gone, another
+            user's, or open to others.
         """
         secret = load_key(key)
-        root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        mode = root.stat().st_mode & 0o777
-        if mode & 0o077:
-            raise HomeError(
-                f"quarantine {root} has mode {mode:04o}, open to other users: "
-                f"run `chmod 700 {root}`"
-            )
+        require_own_folder(root)
         return cls(root, key=secret)
 
     def put(
@@ -113,28 +138,54 @@ class Quarantine:
             size=len(content or b""),
             kept=content is not None,
         )
-        path = self._path(item.id)
-        if path.exists():
-            return self._record(path)
+        before = self._read_record(self._path(item.id))
+        if before is not None:
+            if (before.reason, before.detail) == (reason, detail):
+                return before
+            item = replace(item, at=before.at)
         record = _to_line(item)
         nonce = secrets.token_bytes(_NONCE_BYTES)
         sealed = self._cipher.encrypt(nonce, content or b"", record)
-        write_durably(path, record + nonce + sealed)
+        write_durably(self._path(item.id), record + nonce + sealed)
         return item
 
-    def items(self) -> list[QuarantinedItem]:
-        """Return every item, oldest first.
+    def items(self) -> Sequence[QuarantinedItem]:
+        """Return every item, oldest first; see `listing`."""
+        return self.listing().items
+
+    def listing(self) -> Listing:
+        """Return every item, and how many files there are none.
+
+        Only what was changed since the last look is read again.
 
         Raises
         ------
-        IntegrityError
-            If a file there is no item.
+        HomeError
+            If the folder is gone, another user's, or open to others.
         """
-        paths = self._root.glob(f"*{_SUFFIX}")
-        found = [
-            self._record(path) for path in paths if not path.name.startswith(UNFINISHED_PREFIX)
-        ]
-        return sorted(found, key=lambda item: (item.at, item.id))
+        require_own_folder(self._root)
+        with self._looking:
+            self._seen = dict(self._looked_at())
+            items = [item for _, item in self._seen.values() if item is not None]
+        foreign = len(self._seen) - len(items)
+        items.sort(key=lambda item: (item.at, item.id))
+        return Listing(items=tuple(items), foreign=foreign)
+
+    def find(self, item_id: str) -> QuarantinedItem:
+        """Return one item.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such item.
+        """
+        item = self._read_record(self._existing(item_id))
+        if item is None:
+            raise NotFoundError(
+                f"quarantine file {item_id} is damaged, and no item any longer: look at it in "
+                f"{self._root}, and remove it; its sender has the original"
+            )
+        return item
 
     def read(self, item_id: str) -> bytes:
         """Return the original of an item, to be tried again.
@@ -146,8 +197,7 @@ class Quarantine:
         IntegrityError
             If the item was changed, or another key sealed it.
         """
-        path = self._existing(item_id)
-        record, _, rest = path.read_bytes().partition(b"\n")
+        record, _, rest = self._existing(item_id).read_bytes().partition(b"\n")
         try:
             content = self._cipher.decrypt(
                 rest[:_NONCE_BYTES], rest[_NONCE_BYTES:], record + b"\n"
@@ -157,7 +207,7 @@ class Quarantine:
                 f"quarantine item {item_id} was changed since it was stored, or belongs to "
                 "another key: it is not used"
             ) from None
-        if not self._record(path).kept:
+        if not self.find(item_id).kept:
             raise NotFoundError(
                 f"quarantine item {item_id} was too large to keep: send the original again"
             )
@@ -170,15 +220,19 @@ class Quarantine:
         ------
         NotFoundError
         """
-        self._existing(item_id).unlink()
+        self._existing(item_id)
+        self.remove_all([item_id])
+
+    def remove_all(self, item_ids: Iterable[str]) -> None:
+        """Remove items, those that are gone already among them, for good."""
+        for item_id in item_ids:
+            if _ID.fullmatch(item_id):
+                self._path(item_id).unlink(missing_ok=True)
         sync_folder(self._root)
 
-    def purge(self, *, older_than: timedelta, now: datetime) -> int:
-        """Remove items first refused before `now - older_than`, and return how many."""
-        expired = [item for item in self.items() if item.at < now - older_than]
-        for item in expired:
-            self.remove(item.id)
-        return len(expired)
+    def expired(self, *, older_than: timedelta, now: datetime) -> list[QuarantinedItem]:
+        """Return the items that were first refused before `now - older_than`."""
+        return [item for item in self.items() if item.at < now - older_than]
 
     def remove_unfinished(self) -> int:
         """Remove what a crash left half-written; to be called at a start."""
@@ -194,22 +248,117 @@ class Quarantine:
             )
         return self._path(item_id)
 
-    def _record(self, path: Path) -> QuarantinedItem:
-        with path.open("rb") as file:
-            line = file.readline(_LONGEST_RECORD)
+    def _looked_at(self) -> Iterator[tuple[str, tuple[int, QuarantinedItem | None]]]:
+        with os.scandir(self._root) as entries:
+            for entry in entries:
+                if entry.name.startswith(UNFINISHED_PREFIX):
+                    continue
+                try:
+                    changed = entry.stat(follow_symlinks=False).st_mtime_ns
+                except FileNotFoundError:
+                    continue  # taken or removed since the folder was read
+                known = self._seen.get(entry.name)
+                if known is not None and known[0] == changed:
+                    yield entry.name, known
+                    continue
+                try:
+                    item = _item_of(entry.name, _first_bytes(entry.path))
+                except FileNotFoundError:
+                    continue
+                except OSError:
+                    item = None  # a folder, a link in a circle, or another user's file
+                yield entry.name, (changed, item)
+
+    def _read_record(self, path: Path) -> QuarantinedItem | None:
+        """Return the item in a file; None where there is no file, or no item in it."""
         try:
-            facts = json.loads(line)
-            return QuarantinedItem(
-                id=facts["id"],
-                reason=Reason(facts["reason"]),
-                detail=facts["detail"],
-                site=facts["site"],
-                at=datetime.fromisoformat(facts["at"]),
-                size=facts["size"],
-                kept=facts["kept"],
-            )
-        except (ValueError, KeyError, TypeError):
-            raise IntegrityError(f"quarantine file {path} is no item: remove it") from None
+            return _item_of(path.name, _first_bytes(str(path)))
+        except OSError:
+            return None
+
+
+def require_own_folder(root: Path) -> None:
+    """Refuse a quarantine that is lost, or that others can look into.
+
+    Raises
+    ------
+    HomeError
+        With the way out.
+    """
+    try:
+        status = root.stat()
+    except FileNotFoundError:
+        raise HomeError(
+            f"quarantine {root} is gone, and what was in it: mount or restore it, or begin "
+            f"anew with `mkdir -m 700 {root}`"
+        ) from None
+    except OSError as error:
+        raise HomeError(
+            f"quarantine {root} cannot be looked into ({error.strerror}): give this user the "
+            "folders above it"
+        ) from None
+    if not root.is_dir():
+        raise HomeError(f"quarantine {root} is no folder: move what is there away")
+    if status.st_uid != os.geteuid():
+        raise HomeError(
+            f"quarantine {root} belongs to user {status.st_uid}, and this is user "
+            f"{os.geteuid()}: run as its owner, or `chown -R {os.geteuid()} {root}`"
+        )
+    mode = status.st_mode & 0o777
+    if mode & 0o077:
+        raise HomeError(
+            f"quarantine {root} has mode {mode:04o}, open to other users: "
+            f"run `chmod 700 {root}`"
+        )
+    if mode & 0o700 != 0o700:
+        raise HomeError(
+            f"quarantine {root} has mode {mode:04o}, closed to its owner: "
+            f"run `chmod 700 {root}`"
+        )
+
+
+def counts_of(items: Iterable[QuarantinedItem]) -> list[QuarantineCount]:
+    """Return counts by reason and site, the most frequent first."""
+    found: dict[tuple[Reason, str], QuarantineCount] = {}
+    for item in items:
+        key = item.reason, item.site
+        before = found.get(key)
+        found[key] = QuarantineCount(
+            reason=item.reason,
+            site=item.site,
+            items=1 + (before.items if before else 0),
+            size=item.size + (before.size if before else 0),
+            oldest=min(item.at, before.oldest) if before else item.at,
+        )
+    return sorted(found.values(), key=lambda count: (-count.items, count.reason, count.site))
+
+
+def _first_bytes(path: str) -> bytes:
+    # Much faster than a file object, of which there would be one an item.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        return os.read(descriptor, _LONGEST_RECORD)
+    finally:
+        os.close(descriptor)
+
+
+def _item_of(name: str, beginning: bytes) -> QuarantinedItem | None:
+    """Return the item of a file that begins with these bytes, or None."""
+    line, end, _ = beginning.partition(b"\n")
+    try:
+        facts = json.loads(line)
+        item = QuarantinedItem(
+            id=facts["id"],
+            reason=Reason(facts["reason"]),
+            detail=sys.intern(facts["detail"]),
+            site=sys.intern(facts["site"]),
+            at=datetime.fromisoformat(facts["at"]),
+            size=facts["size"],
+            kept=facts["kept"],
+        )
+    except (ValueError, KeyError, TypeError):
+        return None
+    return item if end and name == f"{item.id}{_SUFFIX}" and _ID.fullmatch(item.id) else None
 
 
 def _to_line(item: QuarantinedItem) -> bytes:

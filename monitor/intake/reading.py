@@ -13,7 +13,7 @@ import stat
 import struct
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydicom.charset import python_encoding
@@ -184,6 +184,16 @@ class Instance:
     def code(self, keyword: str) -> str:
         """Return the first value of a code string in capitals, "" where there is none."""
         return next(iter(self.texts(keyword)), "").upper()
+
+    def with_code(self, keyword: str, code: str) -> Instance:
+        """Return the instance as if it stated this code (VR CS)."""
+        element = Element(
+            vr=b"CS",
+            value=memoryview(code.encode("ascii")),
+            undefined_length=False,
+            implicit=self.encoding.implicit,
+        )
+        return replace(self, elements={**self.elements, keyword: element})
 
     def numbers(self, keyword: str) -> tuple[float, ...]:
         """Return the values of a decimal or integer string; none where one is no number."""

@@ -15,6 +15,10 @@ from pydicom.datadict import dictionary_VR, tag_for_keyword
 
 from monitor.intake.elements import LONG_VRS
 
+#: A UUID of its own under 2.25 names the software that writes the files.
+IMPLEMENTATION = "2.25.211694173458236284190276519064257038191"
+IMPLEMENTATION_VERSION = "DRIFTWARD"
+
 _PREAMBLE = bytes(128) + b"DICM"
 _ITEM = struct.Struct("<HHL")
 _PADDING = {"UI": b"\0"}

@@ -25,6 +25,8 @@ PIPELINE_REVISION = 1
 # Below 8 pixels nothing is left of a scan; above 4096 no encoder reads whole
 # images, and one batch would fill the memory.
 SMALLEST_SIDE, LARGEST_SIDE = 8, 4096
+# Beyond 8 times the size no radiograph has a level left to skip.
+LARGEST_OVERSAMPLING = 8
 
 
 class Unit(StrEnum):
@@ -83,6 +85,13 @@ class Preprocessing:
     MONOCHROME1 is inverted), resize, clip to [0, 1] again (a bicubic filter
     overshoots), three channels (gray is repeated), `(x - mean) / std`.
 
+    An image compressed with wavelets (JPEG 2000, also its high-throughput
+    form) holds itself at halves of its size. With `wavelet_oversampling` n the
+    smallest of these is decoded that keeps both sides at least n times those
+    that the image takes after the resize, and the other steps follow. It is
+    many times faster, and nearly the same image; since it is not quite the
+    same, it is part of the digest, and without it (None) nothing is skipped.
+
     Raises
     ------
     BundleError
@@ -96,6 +105,7 @@ class Preprocessing:
     std: tuple[float, float, float]  #: per channel, on the scale [0, 1]
     fit: Fit = Fit.PAD
     resample: Resample = Resample.BICUBIC
+    wavelet_oversampling: int | None = None  #: None: images are decoded at their full size
 
     def __post_init__(self) -> None:
         for side in self.size:
@@ -108,6 +118,12 @@ class Preprocessing:
             raise BundleError("preprocessing: mean and std must be finite")
         if not all(value > 0 for value in self.std):
             raise BundleError(f"preprocessing: std {list(self.std)} must be above 0")
+        oversampling = self.wavelet_oversampling
+        if oversampling is not None and not 1 <= oversampling <= LARGEST_OVERSAMPLING:
+            raise BundleError(
+                f"preprocessing: wavelet_oversampling {oversampling} must lie between 1 and "
+                f"{LARGEST_OVERSAMPLING}, or be left out"
+            )
 
     @property
     def digest(self) -> str:
@@ -151,6 +167,11 @@ class Preprocessing:
                 window = {"kind": "dicom"}
             case PercentileWindow(low=low, high=high):
                 window = {"kind": "percentile", "low": float(low), "high": float(high)}
+        # What is not declared is not written, so that the digests of bundles
+        # that were made before it could be declared stay what they are.
+        optional: dict[str, Json] = {}
+        if self.wavelet_oversampling is not None:
+            optional["wavelet_oversampling"] = self.wavelet_oversampling
         return {
             "pipeline": PIPELINE_REVISION,
             "unit": self.unit.value,
@@ -160,6 +181,7 @@ class Preprocessing:
             "resample": self.resample.value,
             "mean": [float(value) for value in self.mean],
             "std": [float(value) for value in self.std],
+            **optional,
         }
 
     @classmethod
@@ -203,6 +225,11 @@ def _from_section(section: Section) -> Preprocessing:
         std=(std[0], std[1], std[2]),
         fit=section.choice("fit", Fit),
         resample=section.choice("resample", Resample),
+        wavelet_oversampling=(
+            section.integer("wavelet_oversampling")
+            if "wavelet_oversampling" in section
+            else None
+        ),
     )
     section.close()
     return preprocessing

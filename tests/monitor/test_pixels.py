@@ -18,7 +18,8 @@ from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut
 from pydicom.sequence import Sequence
 from pydicom.uid import CTImageStorage, JPEGBaseline8Bit, JPEGLosslessSV1
 
-from monitor.intake.intake import Accepted, prepare_bytes
+from monitor.intake.deidentify import deidentify
+from monitor.intake.reading import read_instance
 from monitor.intake.reasons import Reason
 from monitor.pixels import Image, decode, prepare, thumbnail_png
 from monitor.voi import VoiWindow
@@ -103,9 +104,8 @@ def test_a_stored_scan_decodes_to_what_pydicom_decodes_from_the_original(name: s
     pydicom.dcmwrite(stream, original)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        accepted = prepare_bytes(stream.getvalue(), site=SITE, key=KEY)
-        assert isinstance(accepted, Accepted), accepted
-        ds = pydicom.dcmread(io.BytesIO(accepted.content))
+        scan = deidentify(read_instance(stream.getvalue()), site=SITE, key=KEY)
+        ds = pydicom.dcmread(io.BytesIO(scan.content))
         image = decode(ds)
     if original.PhotometricInterpretation == "PALETTE COLOR":
         expected = apply_color_lut(expected, original) / 65535
@@ -235,9 +235,8 @@ def test_lossless_jpeg_is_exact() -> None:
         stored = samples.view(np.uint16) & np.uint16(0x0FFF)
         frame = imagecodecs.jpeg8_encode(stored, lossless=True, bitspersample=12)
         set_frames(ds, frame, transfer_syntax=JPEGLosslessSV1)
-        accepted = prepare_bytes(as_file(ds), site=SITE, key=KEY)
-        assert isinstance(accepted, Accepted), accepted
-        image = decode(pydicom.dcmread(io.BytesIO(accepted.content)))
+        scan = deidentify(read_instance(as_file(ds)), site=SITE, key=KEY)
+        image = decode(pydicom.dcmread(io.BytesIO(scan.content)))
         assert np.array_equal(image.values, samples.astype(np.float32))
 
 

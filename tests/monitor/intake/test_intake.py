@@ -22,6 +22,7 @@ from PIL import Image as PillowImage
 from pydicom.data import get_testdata_file
 from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit
 
+from monitor.intake.decoding import DecodingProcess
 from monitor.intake.intake import Accepted, Rejected, contradiction, prepare, prepare_bytes
 from monitor.intake.limits import Limits
 from monitor.intake.reasons import Reason
@@ -29,9 +30,11 @@ from monitor.pixels import decode
 
 FILE = as_file(radiograph())
 
+DECODER = DecodingProcess()
+
 
 def accepted(content: bytes) -> Accepted:
-    outcome = prepare_bytes(content, site=SITE, key=KEY)
+    outcome = prepare_bytes(content, site=SITE, key=KEY, decoder=DECODER)
     assert isinstance(outcome, Accepted), outcome
     return outcome
 
@@ -52,7 +55,7 @@ def test_a_radiograph_is_accepted_de_identified_and_decodable() -> None:
 def test_a_file_and_its_bytes_are_prepared_alike(tmp_path: Path) -> None:
     path = tmp_path / "1.dcm"
     path.write_bytes(FILE)
-    assert prepare(path, site=SITE, key=KEY) == accepted(FILE)
+    assert prepare(path, site=SITE, key=KEY, decoder=DECODER) == accepted(FILE)
 
 
 def test_the_same_file_by_any_native_road_is_the_same_scan() -> None:
@@ -63,7 +66,7 @@ def test_the_same_file_by_any_native_road_is_the_same_scan() -> None:
 
 def test_what_is_refused_keeps_its_original_and_shows_nothing_of_it() -> None:
     content = as_file(radiograph(BurnedInAnnotation="YES"))
-    outcome = prepare_bytes(content, site=SITE, key=KEY)
+    outcome = prepare_bytes(content, site=SITE, key=KEY, decoder=DECODER)
     assert isinstance(outcome, Rejected)
     assert outcome.reason is Reason.BURNED_IN
     assert outcome.content == content
@@ -73,14 +76,14 @@ def test_what_is_refused_keeps_its_original_and_shows_nothing_of_it() -> None:
 def test_what_is_too_large_is_refused_unread(tmp_path: Path) -> None:
     path = tmp_path / "1.dcm"
     path.write_bytes(FILE)
-    outcome = prepare(path, site=SITE, key=KEY, limits=Limits(file_bytes=100))
+    outcome = prepare(path, site=SITE, key=KEY, decoder=DECODER, limits=Limits(file_bytes=100))
     assert isinstance(outcome, Rejected)
     assert (outcome.reason, outcome.content) == (Reason.TOO_LARGE, None)
 
 
 def test_a_retry_after_the_cause_is_gone_is_accepted() -> None:
     tight = Limits(samples=10)
-    outcome = prepare_bytes(FILE, site=SITE, key=KEY, limits=tight)
+    outcome = prepare_bytes(FILE, site=SITE, key=KEY, decoder=DECODER, limits=tight)
     assert isinstance(outcome, Rejected)
     assert outcome.content is not None
     assert accepted(outcome.content) == accepted(FILE)
@@ -137,7 +140,7 @@ def test_a_frame_that_does_not_decode_is_refused() -> None:
     PillowImage.fromarray(ds.pixel_array).save(stream, "JPEG2000", no_jp2=True)
     damaged = stream.getvalue()[:120]
     set_frames(ds, damaged, transfer_syntax=JPEG2000Lossless)
-    outcome = prepare_bytes(as_file(ds), site=SITE, key=KEY)
+    outcome = prepare_bytes(as_file(ds), site=SITE, key=KEY, decoder=DECODER)
     assert isinstance(outcome, Rejected)
     assert outcome.reason is Reason.UNDECODABLE
 
@@ -161,7 +164,7 @@ def test_a_frame_that_does_not_decode_is_refused() -> None:
 def test_odd_files_are_refused_with_their_true_reason(name: str, reason: Reason) -> None:
     path = get_testdata_file(name, download=False)
     assert path is not None
-    outcome = prepare(Path(path), site=SITE, key=KEY)
+    outcome = prepare(Path(path), site=SITE, key=KEY, decoder=DECODER)
     assert isinstance(outcome, Rejected)
     assert outcome.reason is reason
 
@@ -190,7 +193,9 @@ def test_a_damaged_file_is_accepted_or_refused_and_never_anything_else(
     for place, replacement in edits:
         position = int(place * len(damaged))
         damaged[position : position + len(replacement)] = replacement
-    outcome = prepare_bytes(bytes(damaged[: int(cut * len(damaged))]), site=SITE, key=KEY)
+    outcome = prepare_bytes(
+        bytes(damaged[: int(cut * len(damaged))]), site=SITE, key=KEY, decoder=DECODER
+    )
     if isinstance(outcome, Accepted):
         assert b"Yamada" not in outcome.content
     else:
@@ -199,7 +204,7 @@ def test_a_damaged_file_is_accepted_or_refused_and_never_anything_else(
 
 def test_a_file_cut_anywhere_is_refused_with_a_reason() -> None:
     for length in range(0, len(FILE), 7):
-        outcome = prepare_bytes(FILE[:length], site=SITE, key=KEY)
+        outcome = prepare_bytes(FILE[:length], site=SITE, key=KEY, decoder=DECODER)
         assert isinstance(outcome, Rejected)
         assert outcome.reason in {
             Reason.NOT_DICOM,

@@ -38,6 +38,7 @@ declarations = st.builds(
     std=st.tuples(positive, positive, positive),
     fit=st.sampled_from(Fit),
     resample=st.sampled_from(Resample),
+    wavelet_oversampling=st.one_of(st.none(), st.integers(1, 8)),
 )
 
 
@@ -71,6 +72,7 @@ def test_the_digest_ignores_white_space_and_the_order_of_keys(
         {"std": (0.5, 0.224, 0.225)},
         {"fit": Fit.STRETCH},
         {"resample": Resample.BOX},
+        {"wavelet_oversampling": 2},
     ],
     ids=lambda change: next(iter(change)),
 )
@@ -78,6 +80,16 @@ def test_every_part_of_the_declaration_is_part_of_the_digest(
     change: dict[str, object], preprocessing: Preprocessing
 ) -> None:
     assert replace(preprocessing, **change).digest != preprocessing.digest  # type: ignore[arg-type]
+
+
+def test_bundles_from_before_a_part_could_be_declared_keep_their_digest(
+    preprocessing: Preprocessing,
+) -> None:
+    declaration = replace(preprocessing, size=(64, 64))
+    assert "wavelet_oversampling" not in declaration.to_json()
+    assert declaration.digest == (
+        "2ce11e4d4acab9da495d7b43d90aaa2c0bb9e291b870ba7941a19ff3a339e069"
+    )
 
 
 def test_an_unknown_key_is_named(preprocessing: Preprocessing) -> None:
@@ -109,6 +121,9 @@ def test_a_missing_key_is_named(preprocessing: Preprocessing) -> None:
         ({"mean": [0, 0]}, "'mean' must be a list of 3"),
         ({"std": [1, 1, 0]}, "must be above 0"),
         ({"std": [1, 1, "1"]}, "'std' must be a list of 3 finite numbers"),
+        ({"wavelet_oversampling": 0}, "wavelet_oversampling 0 must lie between 1 and 8"),
+        ({"wavelet_oversampling": 9}, "wavelet_oversampling 9"),
+        ({"wavelet_oversampling": None}, "'wavelet_oversampling' must be a whole number"),
     ],
 )
 def test_an_impossible_value_is_named(

@@ -1,0 +1,57 @@
+"""Named places where a test can have the process killed, as a power cut would.
+
+Nothing is armed unless an installation is told to be (`DRIFTWARD_CRASH_AT`);
+then the process ends with SIGKILL at that place: no handler runs, no buffer
+is flushed, no lock is given back.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+#: Every crash point, in the order in which a scan passes them.
+POINTS = (
+    "receive: data set complete",
+    "receive: de-identified",
+    "folder: picked up",
+    "source: fetched",
+    "scans: in the vault",
+    "scans: before the commit",
+    "scans: committed",
+    "receive: acknowledged",
+    "source: position kept",
+    "embed: read",
+    "embed: before the commit",
+    "embed: committed",
+)
+
+
+class _Armed:
+    point: str | None = None
+    passes_left = 0
+
+
+def arm(point: str, *, after: int = 0) -> None:
+    """Have this process killed when it reaches a point.
+
+    Parameters
+    ----------
+    after : how often the point is passed unharmed before
+
+    Raises
+    ------
+    ValueError
+        If there is no such point.
+    """
+    if point not in POINTS:
+        raise ValueError(f"there is no crash point {point!r}: {', '.join(POINTS)}")
+    _Armed.point, _Armed.passes_left = point, after
+
+
+def reach(point: str) -> None:
+    """Pass a point, or end there where it is armed."""
+    if _Armed.point == point:
+        if _Armed.passes_left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        _Armed.passes_left -= 1

@@ -1,0 +1,68 @@
+"""Reading a YAML file as a specification, with errors that name file, line and key."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from registry.errors import BadInputError
+
+Specification = TypeVar("Specification", bound=BaseModel)
+
+
+def read_specification(
+    text: str,
+    kind: type[Specification],
+    *,
+    source: str,
+    what: str,
+    error: type[BadInputError] = BadInputError,
+) -> Specification:
+    """Return what a YAML text specifies.
+
+    Parameters
+    ----------
+    source : the file's name, for errors
+    what : what it specifies and where that is described: "a monitor; see docs/monitors.md"
+    error : raised with one line a problem, each as `file:line: key: what is wrong`
+    """
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as problem:
+        mark = getattr(problem, "problem_mark", None)
+        where = f":{mark.line + 1}" if mark else ""
+        raise error(
+            f"{source}{where}: not YAML: {getattr(problem, 'problem', problem)}"
+        ) from problem
+    if not isinstance(document, dict):
+        raise error(f"{source}: a mapping of keys is expected, of {what}")
+    try:
+        return kind.model_validate(document)
+    except ValidationError as refused:
+        lines = [
+            f"{source}:{_line(node, problem['loc'])}: "
+            f"{'.'.join(str(part) for part in problem['loc']) or 'file'}: {problem['msg']}"
+            for problem in refused.errors()
+        ]
+        raise error("\n".join(lines)) from refused
+
+
+def _line(node: yaml.Node | None, location: tuple[int | str, ...]) -> int:
+    """Return the line of the deepest key of `location` that the file has, from 1."""
+    line = node.start_mark.line + 1 if node else 1
+    for part in location:
+        found: yaml.Node | None = None
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                if key.value == str(part):
+                    line, found = key.start_mark.line + 1, value
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
+            found = node.value[part]
+            line = found.start_mark.line + 1
+        if found is None:
+            break
+        node = found
+    return line

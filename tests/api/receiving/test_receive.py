@@ -1,0 +1,275 @@
+"""The DICOM port, with real senders."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from dicom_instances import as_file, radiograph
+from dicom_programs import program
+from pydicom.uid import (
+    CTImageStorage,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
+from running_receiver import receiving
+
+VERIFICATION = "1.2.840.10008.1.1"
+ROOT = "1.2.826.0.1.3680043.8.498"
+SUCCESS = 0x0000
+
+
+def numbered(number: int, **elements: object) -> bytes:
+    return as_file(radiograph(SOPInstanceUID=f"{ROOT}.9.{number}", **elements))
+
+
+def test_an_echo_is_answered_and_a_wrong_title_is_told_so(home: Path) -> None:
+    echoscu = program("echoscu")
+    with receiving(home) as receiver:
+        right = subprocess.run(
+            [echoscu, "-v", "-aec", "DRIFTWARD", "127.0.0.1", str(receiver.port)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        wrong = subprocess.run(
+            [echoscu, "-v", "-aec", "ELSEWHERE", "127.0.0.1", str(receiver.port)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert "Received Echo Response (Success)" in right.stdout + right.stderr
+    assert "Called AE Title Not Recognized" in wrong.stdout + wrong.stderr
+
+
+def test_what_storescu_sends_is_stored_once_however_often_it_comes(
+    home: Path, tmp_path: Path
+) -> None:
+    storescu = program("storescu")
+    folder = tmp_path / "sent"
+    folder.mkdir()
+    for number in range(12):
+        (folder / f"{number}.dcm").write_bytes(numbered(number))
+    with receiving(home) as receiver:
+        for _ in range(2):
+            subprocess.run(
+                [storescu, "+sd", "-aec", "DRIFTWARD", "127.0.0.1", str(receiver.port), folder],
+                check=True,
+            )
+        assert len(receiver.scans()) == 12
+        assert {scan.site for scan in receiver.scans()} == {"north"}
+        receiver.require_whole()
+
+
+@pytest.mark.parametrize(
+    "syntax",
+    [
+        ImplicitVRLittleEndian,
+        ExplicitVRLittleEndian,
+        ExplicitVRBigEndian,
+        DeflatedExplicitVRLittleEndian,
+    ],
+)
+def test_each_native_transfer_syntax_gives_the_same_scan(home: Path, syntax: str) -> None:
+    from dicom_instances import in_native_syntax
+
+    with receiving(home) as receiver:
+        assert receiver.store(in_native_syntax(syntax)) == [SUCCESS]
+        assert receiver.store(in_native_syntax(ExplicitVRLittleEndian)) == [SUCCESS]
+        assert len(receiver.scans()) == 1
+        assert receiver.reasons() == []
+
+
+def test_senders_at_once_store_everything_and_the_ledger_agrees(home: Path) -> None:
+    with receiving(home) as receiver:
+
+        def send(sender: int) -> list[int]:
+            return receiver.store(*(numbered(100 * sender + i) for i in range(10)))
+
+        with ThreadPoolExecutor(8) as senders:
+            statuses = [one for sent in senders.map(send, range(8)) for one in sent]
+        assert statuses == [SUCCESS] * 80
+        assert len(receiver.scans()) == 80
+        receiver.require_whole()
+
+
+def test_what_is_no_scan_is_acknowledged_and_waits_in_quarantine(home: Path) -> None:
+    burned_in = numbered(1, BurnedInAnnotation="YES")
+    with receiving(home) as receiver:
+        assert receiver.store(burned_in, numbered(2)) == [SUCCESS, SUCCESS]
+        assert receiver.reasons() == ["burned_in"]
+        assert len(receiver.scans()) == 1
+
+
+def test_contexts_of_no_storage_class_and_syntaxes_that_are_not_decoded_are_refused(
+    home: Path,
+) -> None:
+    mpeg = "1.2.840.10008.1.2.4.102"
+    with receiving(home) as receiver:
+        association = receiver.associate("1.2.840.10008.5.1.4.1.2.2.1", VERIFICATION)
+        assert [str(one.abstract_syntax) for one in association.accepted_contexts] == [
+            VERIFICATION
+        ]
+        association.release()
+        association = receiver.associate(CTImageStorage, syntaxes=[mpeg])
+        assert not association.accepted_contexts
+        association.abort()
+
+
+def test_strangers_are_turned_away_and_peers_send_for_their_own_site(
+    home: Path, tmp_path: Path
+) -> None:
+    config = tmp_path / "receiver.yaml"
+    config.write_text(
+        "peers:\n"
+        "  - {title: SENDER, addresses: [127.0.0.0/8], site: west}\n"
+        "  - {title: FARAWAY, addresses: [10.0.0.0/8], site: east}\n"
+    )
+    with receiving(home, "--config", str(config)) as receiver:
+        for stranger in ("NOBODY", "FARAWAY"):
+            association = receiver.associate(VERIFICATION, title=stranger)
+            assert association.is_rejected
+        assert receiver.store(numbered(1)) == [SUCCESS]
+        assert [scan.site for scan in receiver.scans()] == ["west"]
+
+
+def test_a_database_that_is_away_is_told_to_the_sender_and_recovers_by_itself(
+    home: Path,
+) -> None:
+    with receiving(home) as receiver:
+        assert receiver.store(numbered(1)) == [SUCCESS]
+        # The table is gone for a while, as a database in the middle of a restore is.
+        with receiver.driftward.database.engine.begin() as connection:
+            connection.exec_driver_sql("ALTER TABLE scans RENAME TO scans_away")
+        assert receiver.store(numbered(2)) == [0xA700]
+        with receiver.driftward.database.engine.begin() as connection:
+            connection.exec_driver_sql("ALTER TABLE scans_away RENAME TO scans")
+        assert receiver.store(numbered(2)) == [SUCCESS]
+        assert len(receiver.scans()) == 2
+        receiver.require_whole()
+
+
+def test_a_process_that_dies_is_started_again(home: Path) -> None:
+    import os
+    import signal
+
+    with receiving(home) as receiver:
+        first = receiver.children()
+        for process in first:
+            os.kill(process, signal.SIGKILL)
+        latest = time.monotonic() + 60
+        while time.monotonic() < latest:
+            alive = set(receiver.children()) - set(first)
+            if len(alive) == len(first):
+                break
+            time.sleep(0.1)
+        deadline = time.monotonic() + 30
+        association = receiver.associate(VERIFICATION)
+        while not association.is_established and time.monotonic() < deadline:
+            time.sleep(0.2)
+            association = receiver.associate(VERIFICATION)
+        assert association.is_established
+        association.release()
+        assert receiver.store(numbered(1)) == [SUCCESS]
+
+
+def test_a_stop_ends_every_process_and_says_nothing_of_patients(home: Path) -> None:
+    with receiving(home) as receiver:
+        receiver.store(numbered(1), numbered(2, BurnedInAnnotation="YES"))
+        children = receiver.children()
+        receiver.stop()
+        assert receiver.process.returncode == 0
+        assert not any(Path(f"/proc/{child}").exists() for child in children)
+        for canary in ("Yamada", "Hanako", "4711-0815", ROOT):
+            assert canary not in receiver.log
+
+
+def test_a_sample_over_an_encrypted_port(home: Path, tmp_path: Path) -> None:
+    storescu = program("storescu")
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
+            *("-subj", "/CN=localhost", "-keyout", key, "-out", certificate),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    config = tmp_path / "receiver.yaml"
+    config.write_text(
+        f"site: north\ntls: {{certificate: {certificate}, key: {key}, authority: {certificate}}}\n"
+    )
+    (tmp_path / "1.dcm").write_bytes(numbered(1))
+    with receiving(home, "--config", str(config)) as receiver:
+        subprocess.run(
+            [
+                *(storescu, "-aec", "DRIFTWARD", "+tls", key, certificate),
+                *("+cf", certificate, "127.0.0.1", str(receiver.port), tmp_path / "1.dcm"),
+            ],
+            check=True,
+        )
+        assert len(receiver.scans()) == 1
+        assert not receiver.associate(VERIFICATION).is_established  # not without keys
+
+
+def test_memory_stays_bounded_while_large_instances_come_at_once(home: Path) -> None:
+    import numpy as np
+
+    large = np.zeros((3000, 2500), dtype=np.uint16)
+    with receiving(home) as receiver:
+
+        def send(sender: int) -> int:
+            ds = radiograph(large + sender, SOPInstanceUID=f"{ROOT}.7.{sender}")
+            return receiver.store(as_file(ds))[0]
+
+        with ThreadPoolExecutor(6) as senders:
+            assert list(senders.map(send, range(6))) == [SUCCESS] * 6
+        assert receiver.resident_bytes() < 768 << 20
+        assert len(receiver.scans()) == 6
+
+
+def test_the_port_of_another_program_is_named(home: Path, tmp_path: Path) -> None:
+    import socket
+    import sys
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        command = Path(sys.executable).parent / "driftward"
+        ended = subprocess.run(
+            [command, "receive", "--home", home, "--site", "north", "--port", str(port)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert ended.returncode == 1
+    assert f"127.0.0.1:{port}" in ended.stderr
+    assert "--port" in ended.stderr
+
+
+def test_a_receiver_that_all_could_send_to_is_refused(home: Path) -> None:
+    import sys
+
+    command = Path(sys.executable).parent / "driftward"
+    ended = subprocess.run(
+        [command, "receive", "--home", home, "--site", "north", "--host", "0.0.0.0"],  # noqa: S104
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert "peers" in ended.stderr
+
+
+def test_unused_options_leave_the_receiver_as_the_file_says(home: Path, tmp_path: Path) -> None:
+    config = tmp_path / "receiver.yaml"
+    config.write_text("title: OTHER\nsite: south\n")
+    with receiving(home, "--config", str(config), "--aet", "DRIFTWARD") as receiver:
+        assert receiver.store(numbered(1)) == [SUCCESS]
+        assert [scan.site for scan in receiver.scans()] == ["south"]
