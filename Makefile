@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 HOME_DIR ?= driftward-home
 PEERS := $(basename $(notdir $(wildcard tests/benchmarks/drift/peers/*.txt)))
 
-.PHONY: help venv demo test check format bench bench-drift bench-episodes wheel clean
+.PHONY: help venv demo test check format bench bench-drift bench-episodes bench-intake faults fuzz wheel clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -40,13 +40,22 @@ format: $(STAMP)  ## format and mend what can be mended by itself
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: bench-drift bench-episodes  ## measure what still lacks, and print every benchmark's tables
+bench: bench-drift bench-episodes bench-intake  ## measure what still lacks, and print every benchmark's tables
 
 bench-drift: $(STAMP) $(PEERS:%=.peers/%/.installed)  ## the drift test beside its peers; QUICK=1 for a first look
 	$(BIN)/python tests/benchmarks/drift/run.py $(if $(QUICK),--quick)
 
 bench-episodes: $(STAMP) $(PEERS:%=.peers/%/.installed)  ## streams, causes, silence, impact, subgroups
 	$(BIN)/python tests/benchmarks/episodes/run.py
+
+bench-intake: $(STAMP)  ## receiving beside storescp, decoding, embedding (needs dcmtk)
+	$(BIN)/python tests/benchmarks/intake/run.py
+
+faults: $(STAMP)  ## kill -9 at every crash point, 20 times each (needs dcmtk)
+	$(BIN)/python tests/faults/run.py
+
+fuzz: $(STAMP)  ## an hour of damaged files and requests
+	FUZZ_EXAMPLES=200000 $(BIN)/python -m pytest -q --timeout 5000 tests/monitor/intake/test_fuzz.py
 
 # Each peer in an environment of its own: their dependencies exclude each other's.
 .peers/%/.installed: tests/benchmarks/drift/peers/%.txt

@@ -1,4 +1,7 @@
-"""Assembly: every object of an installation is built here, once, and job handlers are bound."""
+"""Assembly: every object of an installation is built here, once, and job handlers are bound.
+
+What an object is made of is imported where it is built: a command loads what it uses.
+"""
 
 from __future__ import annotations
 
@@ -7,35 +10,45 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from api.settings import Home, Settings, training_environment
-from monitor.attributing import Attributor
-from monitor.embedding import Embedder
-from monitor.evaluating import DECIDE, EVALUATE, MEASURE, Evaluator, PerformanceMeter
-from monitor.following.follower import FOLLOW, Follower
-from monitor.intake.keeping import PURGE, QuarantineKeeper, QuarantineRetention
-from monitor.intake.keys import load_key
-from monitor.intake.quarantine import Quarantine
-from monitor.intake.vault import Vault
-from monitor.label_intake import LabelIntake
-from monitor.references import ProfileStore
-from monitor.scans import ScanIntake
-from monitor.silence.watch import WATCH_ARRIVALS, SilenceWatcher
-from registry import crash_points, identities, outbox
-from registry.bundle_store import BundleStore
+
+# Declared here, whatever a command loads besides: what verifies or migrates the
+# database goes by the tables that are declared.
+from monitor import tables as _monitor_tables  # noqa: F401
+from monitor.assembling import tables as _unit_tables  # noqa: F401
+from monitor.sources import tables as _source_tables  # noqa: F401
+from registry import crash_points, identities
+from registry import outbox as _outbox_table  # noqa: F401
+from registry import serving as _serving_tables  # noqa: F401
+from registry import versions as _version_tables  # noqa: F401
 from registry.clock import Clock, SystemClock
 from registry.database import Database
 from registry.errors import HomeError
 from registry.identities import Identity
-from registry.jobs import Claim, JobQueue
-from registry.tracking import Tracking
-from registry.worker import JobHandler, Worker
-from retrain.deciding import Decider
-from retrain.promotion import DELIVER_OUTBOX, RENEW_REFERENCE
-from retrain.renewal import ReferenceRenewer
-from retrain.scheduling import EMBED
-from retrain.training import TRAIN, VALIDATE, Trainer
-from retrain.validating import Validator
+from registry.jobs import JobQueue
+from retrain import tables as _retrain_tables  # noqa: F401
+
+if TYPE_CHECKING:
+    from monitor.assembling.assembler import Assembler
+    from monitor.attributing import Attributor
+    from monitor.embedding import Embedder
+    from monitor.evaluating import Evaluator
+    from monitor.following.follower import Follower
+    from monitor.intake.keeping import QuarantineKeeper, QuarantineRetention
+    from monitor.intake.pseudonym_keys import PseudonymKeys
+    from monitor.intake.quarantine import Quarantine
+    from monitor.intake.vault import Vault
+    from monitor.label_intake import LabelIntake
+    from monitor.references import ProfileStore
+    from monitor.scans import ScanIntake
+    from monitor.sources.following import Followers
+    from registry.bundle_store import BundleStore
+    from registry.jobs import Claim
+    from registry.tracking import Tracking
+    from registry.worker import JobHandler, Worker
+    from retrain.training import Trainer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +59,8 @@ class OutboxDeliverer:
     tracking: Tracking
 
     def handle(self, _claim: Claim) -> None:
+        from registry import outbox
+
         outbox.deliver(self.database, self.tracking)
 
 
@@ -91,6 +106,8 @@ class Driftward:
 
     @cached_property
     def tracking(self) -> Tracking:
+        from registry.tracking import Tracking
+
         folder = self.home.mlflow.resolve()
         uri = self.settings.mlflow_uri or f"sqlite:///{folder / 'mlflow.db'}"
         folder.mkdir(parents=True, exist_ok=True)
@@ -98,27 +115,57 @@ class Driftward:
 
     @cached_property
     def bundles(self) -> BundleStore:
+        from registry.bundle_store import BundleStore
+
         return BundleStore(self.tracking, self.home.work / "bundles")
 
     @cached_property
     def vault(self) -> Vault:
+        from monitor.intake.vault import Vault
+
         return Vault(self.home.vault)
 
     @cached_property
     def quarantine(self) -> Quarantine:
+        from monitor.intake.quarantine import Quarantine
+
         return Quarantine.open(self.home.quarantine, key=self.home.quarantine_key)
 
     @cached_property
     def intake(self) -> ScanIntake:
-        key = load_key(self.home.pseudonym_key)
-        return ScanIntake(self.database, self.vault, self.quarantine, key, self.clock)
+        return self.new_intake()
+
+    def new_intake(self) -> ScanIntake:
+        """Return an intake for one who takes scans in by themselves."""
+        from monitor.intake.sealing import Sealer
+        from monitor.scans import ScanIntake
+
+        public = self.settings.reidentification_key
+        return ScanIntake(
+            self.database,
+            self.vault,
+            self.quarantine,
+            self.pseudonym_keys,
+            self.clock,
+            sealer=None if public is None else Sealer.from_file(public),
+        )
+
+    @cached_property
+    def pseudonym_keys(self) -> PseudonymKeys:
+        from monitor.intake.pseudonym_keys import PseudonymKeys
+
+        return PseudonymKeys(self.database, self.home.pseudonym_key)
 
     @cached_property
     def quarantine_keeper(self) -> QuarantineKeeper:
+        from monitor.intake.keeping import QuarantineKeeper
+
         return QuarantineKeeper(self.database, self.quarantine, self.intake, self.clock)
 
     @cached_property
     def quarantine_retention(self) -> QuarantineRetention:
+        from monitor.intake.keeping import QuarantineRetention
+
         return QuarantineRetention(
             self.database,
             lambda: self.quarantine,
@@ -127,15 +174,35 @@ class Driftward:
         )
 
     @cached_property
+    def followers(self) -> Followers:
+        """What follows sources; each has an intake of its own."""
+        from monitor.intake.keys import load_key
+        from monitor.sources.following import Followers
+
+        key = load_key(self.home.pseudonym_key)
+        return Followers(
+            database=self.database,
+            clock=self.clock,
+            intake=self.new_intake,
+            key=key,
+        )
+
+    @cached_property
     def label_intake(self) -> LabelIntake:
-        return LabelIntake(self.database, load_key(self.home.pseudonym_key), self.clock)
+        from monitor.label_intake import LabelIntake
+
+        return LabelIntake(self.database, self.pseudonym_keys, self.clock)
 
     @cached_property
     def profiles(self) -> ProfileStore:
+        from monitor.references import ProfileStore
+
         return ProfileStore(self.home.profiles.resolve())
 
     @cached_property
     def embedder(self) -> Embedder:
+        from monitor.embedding import Embedder
+
         return Embedder(
             self.database,
             self.bundles,
@@ -146,21 +213,35 @@ class Driftward:
         )
 
     @cached_property
+    def assembler(self) -> Assembler:
+        from monitor.assembling.assembler import Assembler
+
+        return Assembler(self.database, self.vault, self.clock)
+
+    @cached_property
     def evaluator(self) -> Evaluator:
+        from monitor.evaluating import Evaluator
+
         return Evaluator(
             self.database, self.profiles, self.embedder, self.attributor, self.clock
         )
 
     @cached_property
     def attributor(self) -> Attributor:
+        from monitor.attributing import Attributor
+
         return Attributor(self.profiles, self.embedder)
 
     @cached_property
     def follower(self) -> Follower:
+        from monitor.following.follower import Follower
+
         return Follower(self.database, self.profiles, self.clock, attributor=self.attributor)
 
     @cached_property
     def trainer(self) -> Trainer:
+        from retrain.training import Trainer
+
         return Trainer(
             self.database,
             self.bundles,
@@ -175,7 +256,20 @@ class Driftward:
     @cached_property
     def handlers(self) -> Mapping[str, JobHandler]:
         """What does each kind of job."""
+        from monitor.assembling.assembler import ASSEMBLE
+        from monitor.evaluating import DECIDE, EVALUATE, MEASURE, PerformanceMeter
+        from monitor.following.follower import FOLLOW
+        from monitor.intake.keeping import PURGE
+        from monitor.silence.watch import WATCH_ARRIVALS, SilenceWatcher
+        from retrain.deciding import Decider
+        from retrain.promotion import DELIVER_OUTBOX, RENEW_REFERENCE
+        from retrain.renewal import ReferenceRenewer
+        from retrain.scheduling import EMBED
+        from retrain.training import TRAIN, VALIDATE
+        from retrain.validating import Validator
+
         return {
+            ASSEMBLE: self.assembler.handle,
             EMBED: self.embedder.handle,
             EVALUATE: self.evaluator.handle,
             FOLLOW: self.follower.handle,
@@ -197,6 +291,8 @@ class Driftward:
 
     def worker(self) -> Worker:
         """Return a worker that does every kind of job."""
+        from registry.worker import Worker
+
         return Worker(JobQueue(self.database), self.handlers)
 
     def whoever_runs_this(self) -> Identity:

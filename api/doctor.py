@@ -5,10 +5,15 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import packages_distributions
 
 from api.assembly import Driftward
+from api.receiving import receiver_settings
 from api.settings import Settings
+from monitor.receiving.counters import Counted, Counters
+from monitor.sources.catalogue import AppliedSource, all_sources, standing_of
+from monitor.sources.checking import examine_source
 from registry import ledger, outbox
 from registry.database import safe_sqlite
 from registry.errors import DriftwardError
@@ -61,8 +66,15 @@ def _findings(settings: Settings) -> Iterator[Finding]:
     yield Finding(
         check="disk", ok=free >= LEAST_FREE_BYTES, detail=f"{free / 2**30:.1f} GiB free"
     )
+    yield _try("quarantine", lambda: _quarantine(driftward))
     yield _try("ledger", lambda: _ledger(driftward))
     yield _try("MLflow", lambda: _mlflow(driftward))
+    if driftward.home.receiver.exists():
+        yield _try("receiver", lambda: _receiver(driftward))
+    with driftward.database.reading() as session:
+        sources = all_sources(session)
+    for source in sources:
+        yield _try(f"source {source.name}", partial(_source, driftward, source))
 
 
 def _try(check: str, look: Callable[[], str]) -> Finding:
@@ -81,6 +93,16 @@ def _device(settings: Settings) -> str:
     return f"{settings.device} (found: {found})"
 
 
+def _quarantine(driftward: Driftward) -> str:
+    listing = driftward.quarantine.listing()
+    if listing.foreign:
+        raise DriftwardError(
+            f"{listing.foreign} files in {driftward.home.quarantine} are no items: look at "
+            "them there, and remove what does not belong"
+        )
+    return f"{len(listing.items)} items, the folder is its owner's alone"
+
+
 def _ledger(driftward: Driftward) -> str:
     with driftward.database.reading() as session:
         found = ledger.verify(session)
@@ -93,3 +115,27 @@ def _mlflow(driftward: Driftward) -> str:
     driftward.tracking.ping()
     waiting = outbox.waiting(driftward.database)
     return f"answers; {waiting} changes wait in the outbox"
+
+
+def _receiver(driftward: Driftward) -> str:
+    settings = receiver_settings(driftward.home.receiver, {})
+    if settings.tls is not None:
+        settings.tls.context()
+    where = f"{settings.title} on {settings.host}:{settings.port}, {len(settings.peers)} peers"
+    counters = Counters.of_running(driftward.home.receiver_counters)
+    if counters is None:
+        return f"{where}; does not run now (`driftward receive`, or `driftward up`)"
+    counts = counters.totals().counts
+    return f"{where}; runs, {counts[Counted.OPEN_ASSOCIATIONS]} associations open"
+
+
+def _source(driftward: Driftward, source: AppliedSource) -> str:
+    found = examine_source(source.specification)
+    with driftward.database.reading() as session:
+        standing = standing_of(session, source.name)
+    if standing.failing_since is not None:
+        raise DriftwardError(
+            f"{found}; answers now, and its follower failed last: {standing.last_error}"
+        )
+    waiting = "" if standing.backlog is None else f"; {standing.backlog} not yet read"
+    return found + waiting

@@ -5,6 +5,7 @@ Labels name sites, models, monitors and states: never anything of a patient.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 
@@ -17,12 +18,19 @@ from sqlalchemy.orm import Session
 from api.assembly import Driftward
 from api.pages.judged import newest_judged
 from api.pages.ledger_page import VerificationDesk, entry_count
-from monitor.embedding import count_pending
-from monitor.episodes import EpisodeState
+from api.receiver_metrics import ReceiverCollector
+from api.source_metrics import source_figures
+from monitor.assembling.tables import WithdrawnScanRow
+from monitor.episodes import EpisodeState, Impact
 from monitor.following.standing import following
+from monitor.intake.quarantine import Quarantine
+from monitor.intake.reasons import Reason
 from monitor.monitors import all_monitors
+from monitor.pending_scans import backlog
+from monitor.receiving.counters import Counters
 from monitor.silence.alarms import SilenceKind, SilenceState, newest_look
 from monitor.tables import EpisodeRow, RefusalRow, ScanRow, SilenceAlarmRow, VerdictRow
+from registry.errors import HomeError
 from registry.jobs import Job
 from registry.outbox import OutboxItem
 from registry.serving import Champion, Restriction
@@ -37,6 +45,8 @@ def registry(driftward: Driftward, desk: VerificationDesk) -> CollectorRegistry:
     """Return a registry of this installation alone."""
     found = CollectorRegistry()
     found.register(DriftwardCollector(driftward, desk))
+    counters = driftward.home.receiver_counters
+    found.register(ReceiverCollector(lambda: Counters.of_running(counters)))
     return found
 
 
@@ -56,6 +66,7 @@ class DriftwardCollector(Collector):
         with self._driftward.database.reading() as session:
             for read in READERS:
                 yield from read(session, now)
+        yield from _quarantine(lambda: self._driftward.quarantine, now)
         yield from self._ledger_verified()
 
     def _ledger_verified(self) -> Iterator[Metric]:
@@ -70,6 +81,34 @@ class DriftwardCollector(Collector):
             "When the ledger was last verified.",
             newest.at.timestamp(),
         )
+
+
+def _quarantine(opened: Callable[[], Quarantine], now: datetime) -> Iterator[Metric]:
+    try:
+        listing = opened().listing()
+    except HomeError:
+        # Absent figures would look like an empty quarantine.
+        yield _gauge("driftward_quarantine_usable", "1 if it can be looked into.", 0)
+        return
+    yield _gauge("driftward_quarantine_usable", "1 if it can be looked into.", 1)
+    items = listing.items
+    by_reason = Counter(item.reason.value for item in items)
+    yield _by(
+        "driftward_quarantine_items",
+        "Items in quarantine.",
+        ["reason"],
+        [(reason.value, by_reason[reason.value]) for reason in Reason],
+    )
+    size = sum(item.size for item in items)
+    yield _gauge("driftward_quarantine_bytes", "Bytes of their originals.", size)
+    yield _gauge(
+        "driftward_quarantine_oldest_seconds",
+        "Age of the oldest item.",
+        (now - items[0].at).total_seconds() if items else 0.0,
+    )
+    yield _gauge(
+        "driftward_quarantine_foreign_files", "Files there that are no items.", listing.foreign
+    )
 
 
 def _gauge(name: str, documentation: str, value: float) -> GaugeMetricFamily:
@@ -90,15 +129,33 @@ def _scans(session: Session, now: datetime) -> Iterator[Metric]:
     scans = CounterMetricFamily("driftward_scans", "Scans taken in.", labels=["site"])
     newest = []
     for site, number, last in session.execute(
-        select(ScanRow.site, func.count(ScanRow.id), func.max(ScanRow.arrived_at)).group_by(
-            ScanRow.site
-        )
+        select(ScanRow.site, func.count(ScanRow.id), func.max(ScanRow.arrived_at))
+        .where(ScanRow.unit == "instance")
+        .group_by(ScanRow.site)
     ):
         scans.add_metric([site], number)
         newest.append((site, (now - last).total_seconds()))
     yield scans
     yield _by(
         "driftward_seconds_since_last_scan", "Age of a site's newest scan.", ["site"], newest
+    )
+    yield _by(
+        "driftward_scans_assembled",
+        "Series and studies made of instances, every revision.",
+        ["unit"],
+        session.execute(
+            select(ScanRow.unit, func.count(ScanRow.id))
+            .where(ScanRow.unit != "instance")
+            .group_by(ScanRow.unit)
+        ).all(),
+    )
+    yield _by(
+        "driftward_scans_withdrawn",
+        "Scans that count no more, by why.",
+        ["why"],
+        session.execute(
+            select(WithdrawnScanRow.why, func.count()).group_by(WithdrawnScanRow.why)
+        ).all(),
     )
     refusals = CounterMetricFamily(
         "driftward_refusals", "Scans outside a model's intended use.", labels=["model"]
@@ -151,6 +208,11 @@ def _drift(session: Session, now: datetime) -> Iterator[Metric]:
         name: GaugeMetricFamily(f"driftward_{name}", documentation, labels=labels)
         for name, documentation, labels in (
             ("pending_scans", "Scans that wait to be embedded.", ["monitor"]),
+            (
+                "oldest_pending_scan_age_seconds",
+                "Since the arrival of the scan that waits longest; 0 where none waits.",
+                ["monitor"],
+            ),
             ("alarm_p_value", "Of the newest window with those before it.", ["monitor"]),
             ("alarm_alpha", "Budget that the alarm's p-value is held against.", ["monitor"]),
             ("alarm", "1 if the newest window made an alarm.", ["monitor"]),
@@ -167,13 +229,25 @@ def _drift(session: Session, now: datetime) -> Iterator[Metric]:
                 "Time since a window was last judged.",
                 ["monitor"],
             ),
-            ("open_episodes", "Episodes that are open.", ["monitor"]),
+            (
+                "open_episodes",
+                "Episodes that are open, by their impact.",
+                ["monitor", "impact"],
+            ),
         )
     }
     for monitor in all_monitors(session):
         name = monitor.name
-        families["pending_scans"].add_metric([name], count_pending(session, monitor))
-        families["open_episodes"].add_metric([name], _open_episodes(session, name))
+        waiting = backlog(session, monitor)
+        families["pending_scans"].add_metric([name], waiting.scans)
+        oldest = waiting.oldest_arrived_at
+        families["oldest_pending_scan_age_seconds"].add_metric(
+            [name], 0.0 if oldest is None else (now - oldest).total_seconds()
+        )
+        for impact in Impact:
+            families["open_episodes"].add_metric(
+                [name, impact.value], _open_episodes(session, name, impact)
+            )
         last = session.scalar(
             select(func.max(VerdictRow.created_at)).where(VerdictRow.monitor == name)
         )
@@ -201,9 +275,11 @@ def _drift(session: Session, now: datetime) -> Iterator[Metric]:
     yield from families.values()
 
 
-def _open_episodes(session: Session, monitor: str) -> int:
+def _open_episodes(session: Session, monitor: str, impact: Impact) -> int:
     query = select(func.count(EpisodeRow.id)).where(
-        EpisodeRow.monitor == monitor, EpisodeRow.state == EpisodeState.OPEN
+        EpisodeRow.monitor == monitor,
+        EpisodeRow.state == EpisodeState.OPEN,
+        EpisodeRow.impact == impact.value,
     )
     return session.scalar(query) or 0
 
@@ -306,4 +382,12 @@ def _streams(session: Session, _now: datetime) -> Iterator[Metric]:
     yield from gauges.values()
 
 
-READERS: tuple[Reader, ...] = (_scans, _work, _drift, _streams, _silence, _serving)
+READERS: tuple[Reader, ...] = (
+    _scans,
+    source_figures,
+    _work,
+    _drift,
+    _streams,
+    _silence,
+    _serving,
+)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import yaml
@@ -39,22 +40,41 @@ def receive_until_stopped(
     settings: ReceiverSettings,
     *,
     listening: Callable[[int], None],
+    metrics_port: int | None = None,
 ) -> None:
     """Receive until SIGTERM or SIGINT.
 
     Parameters
     ----------
     listening : told the port once senders may come
+    metrics_port : of loopback, where the receiver's own figures are served besides
     """
+    # What is wrong with keys or quarantine is said here, before a sender finds out.
+    driftward.pseudonym_keys.current()
+    _ = driftward.quarantine
     # SQLite's connections must not be carried into other processes.
     driftward.database.dispose()
 
     def intake() -> ScanIntake:
         return Driftward.open(driftward.settings, clock=driftward.clock).intake
 
-    supervisor.run(
-        settings,
-        intake=intake,
-        listening=listening,
-        counters=Counters(supervisor.process_count(settings)),
+    counters = Counters.create(
+        driftward.home.receiver_counters, processes=supervisor.process_count(settings)
     )
+    metrics: list[supervisor.Work] = []
+    if metrics_port is not None:
+        metrics.append(partial(_serve_metrics, counters, metrics_port))
+    supervisor.run(
+        settings, intake=intake, listening=listening, counters=counters, beside=metrics
+    )
+
+
+def _serve_metrics(counters: Counters, port: int) -> None:
+    from prometheus_client import CollectorRegistry, start_http_server
+
+    from api.receiver_metrics import ReceiverCollector
+
+    registry = CollectorRegistry()
+    registry.register(ReceiverCollector(lambda: counters))
+    _, thread = start_http_server(port, addr="127.0.0.1", registry=registry)
+    thread.join()

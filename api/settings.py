@@ -38,6 +38,9 @@ class Settings(BaseSettings):
     threads: int = Field(default=0, ge=0)
     #: days that refused files stay in quarantine, from their first refusal
     quarantine_days: int = Field(default=30, ge=0)
+    #: an X25519 public key in PEM, to which what pseudonyms stand for is sealed; by default
+    #: it is kept by nobody
+    reidentification_key: Path | None = None
     #: a point at which a test has the process killed (`registry.crash_points`)
     crash_at: str | None = None
     #: how often that point is passed unharmed before
@@ -94,6 +97,15 @@ class Home:
     @property
     def work(self) -> Path:
         return self.root / "work"
+
+    @property
+    def receiver(self) -> Path:
+        """Who may send to the DICOM port; where there is none, `up` opens no port."""
+        return self.root / "receiver.yaml"
+
+    @property
+    def receiver_counters(self) -> Path:
+        return self.work / "receiver.counters"
 
     @property
     def logs(self) -> Path:

@@ -168,7 +168,7 @@ class Attributor:
             for role, row in rows.items()
         }
         scans = _common(seen, said)
-        patients = [f"{scan.site}/{scan.patient}" for scan in scans]
+        patients = [f"{scan.site}/{scan.person}" for scan in scans]
         if said is None or len(set(patients)) < LEAST_WINDOW:
             raise InsufficientDataError(
                 what="patients that both encoders and the champion have read",

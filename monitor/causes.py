@@ -93,21 +93,23 @@ def diagnose(evidence: ShiftEvidence) -> Diagnosis:
     new = _new_equipment(evidence)
     seen = _pattern_words(evidence)
     if new is not None:
-        attribute, value = new.terms[-1]
+        subgroup, attribute, value = new
+        named = subgroup if subgroup.terms[-1] == (attribute, value) else None
+        what = _words(named or Subgroup.of(attribute, value))
         reasons = (
-            f"{_words(new)} is new: {evidence.place_shares[attribute][value]:.0%} of these "
+            f"{what} is new: {evidence.place_shares[attribute][value]:.0%} of these "
             "scans have it, and none or almost none of the reference",
-            _sisters_words(evidence, new),
+            place.reason if named is None else _sisters_words(evidence, named),
             *seen,
             displaced,
         )
         if _contradicted(evidence.pattern):
             return Diagnosis(
                 cause=Cause.UNKNOWN,
-                subgroup=new,
+                subgroup=subgroup,
                 reasons=(*reasons, "the new value and the pattern speak for different causes"),
             )
-        return Diagnosis(cause=Cause.ACQUISITION, subgroup=new, reasons=reasons)
+        return Diagnosis(cause=Cause.ACQUISITION, subgroup=subgroup, reasons=reasons)
     others = (*evidence.metadata, "no equipment tag has a new value")
     first = _first_level(evidence)
     if first is not Cause.TECHNICAL:
@@ -177,9 +179,15 @@ def _technical(place: Place) -> tuple[Cause, tuple[str, ...]]:
     return Cause.TECHNICAL, (place.reason,)
 
 
-def _new_equipment(evidence: ShiftEvidence) -> Subgroup | None:
-    """Return the new equipment value that carries the shift: the most specific attribute first."""
+def _new_equipment(evidence: ShiftEvidence) -> tuple[Subgroup, Attribute, str] | None:
+    """Return where a new equipment value carries the shift, with the value.
+
+    The most specific attribute comes first. Where all scans of a scanner have the new value,
+    the two are one subgroup, which goes by the scanner's name.
+    """
+    tested = {item.subgroup for item in evidence.tested}
     moved = {item.subgroup for item in evidence.tested if item.moved}
+    place = evidence.place.subgroup
     for attribute in ACQUISITION:
         known = evidence.reference_shares.get(attribute, {})
         for value, share in sorted(
@@ -187,14 +195,19 @@ def _new_equipment(evidence: ShiftEvidence) -> Subgroup | None:
         ):
             if known.get(value, 0.0) > NEW_SHARE or share < EXPLAINING_SHARE:
                 continue
-            place = evidence.place.subgroup
-            if place is not None and (attribute, value) in place.terms:
-                return place
             subgroup = Subgroup.of(attribute, value)
+            if place is not None and (attribute, value) in place.terms:
+                return place, attribute, value
+            if (
+                place is not None
+                and place.attributes[-1] in HIERARCHY
+                and subgroup not in tested
+            ):
+                return place, attribute, value
             if subgroup in moved and not any(
                 item.moved for item in _sisters(evidence, subgroup)
             ):
-                return subgroup
+                return subgroup, attribute, value
     return None
 
 

@@ -10,6 +10,7 @@ from enum import StrEnum
 from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
+from monitor.assembling.withdrawing import withdrawn_among
 from monitor.tables import DatasetMember, DatasetRow, ScanRow
 from registry import ledger
 from registry.canonical import Json, digest_of
@@ -37,11 +38,15 @@ def freeze(
 ) -> DatasetRow:
     """Freeze scans as a dataset; the digest covers which scans and their pixels.
 
+    Scans that were rejected or superseded by now are left out.
+
     Raises
     ------
     InsufficientDataError
         If there are none.
     """
+    gone = withdrawn_among(session, [scan.id for scan in scans])
+    scans = [scan for scan in scans if scan.id not in gone]
     if not scans:
         raise InsufficientDataError(what=f"dataset for {purpose.value}", needed=1, got=0)
     content: list[Json] = [
@@ -53,7 +58,7 @@ def freeze(
         purpose=purpose.value,
         description=description,
         scans=len(scans),
-        patients=len({scan.patient for scan in scans}),
+        patients=len({scan.person for scan in scans}),
         frozen_at=at,
     )
     session.add(row)
@@ -96,7 +101,7 @@ def patients_in(session: Session, digests: Iterable[str]) -> set[str]:
     """Return the patients of every dataset of these digests."""
     return set(
         session.scalars(
-            select(ScanRow.patient)
+            select(ScanRow.person)
             .join(DatasetMember, DatasetMember.scan == ScanRow.id)
             .join(DatasetRow, DatasetRow.id == DatasetMember.dataset)
             .where(DatasetRow.digest.in_(list(digests)))
@@ -122,7 +127,7 @@ def split_by_patient(
         raise ValueError(f"shares add up to {sum(shares.values())}, not 1")
     parts: dict[Purpose, list[ScanRow]] = {purpose: [] for purpose in shares}
     for scan in scans:
-        hashed = hashlib.sha256(f"{salt}\0{scan.patient}".encode()).digest()
+        hashed = hashlib.sha256(f"{salt}\0{scan.person}".encode()).digest()
         position, below = int.from_bytes(hashed[:8], "big") / 2**64, 0.0
         for purpose, share in shares.items():
             below += share

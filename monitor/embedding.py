@@ -1,66 +1,84 @@
 """Embedding: every scan of a monitor by its champion and its monitoring encoder.
 
-A scan is read from the vault and decoded once, prepared for each encoder, and
-embedded in batches. Embeddings, results, refusals and their ledger entry are
-written in one transaction a batch, behind the job's fence.
+Scans are read from the vault once, prepared for each encoder and embedded by
+threads, a bounded number of scans ahead of what is written: on a CPU each
+thread takes a few scans from file to embedding on a core of its own; on a GPU
+the threads prepare and one feeds it. Embeddings, results, refusals and their
+ledger entry are written in one transaction for some hundred scans, behind the
+job's fence, meanwhile the threads go on. What is embedded together, and the
+order of what is written, depend on the scans alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import exists, func, or_, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from monitor.assembling.assembler import Assembler
+from monitor.assembling.counting import unit_watched
+from monitor.assembling.selecting import selection_refusals
+from monitor.embedding_plan import (
+    PIECE,
+    Batch,
+    Embedded,
+    Planned,
+    ReadingVersion,
+    embed_together,
+    gathered,
+    piece_of,
+)
 from monitor.embeddings import to_bytes
 from monitor.intake.vault import Vault
 from monitor.monitors import Monitor, require_monitor
+from monitor.ordered_work import in_order
+from monitor.pending_scans import intended_use, pending_scans, without_embedding
 from monitor.pixel_measures import pixel_measures
-from monitor.pixels import decode, prepare, rendered
+from monitor.pixels import rendered
+from monitor.scan_preparation import ScanImages
+from monitor.stored_samples import Reduced
 from monitor.subgroups import Subgroup
 from monitor.tables import EmbeddingRow, RefusalRow, ResultRow, ScanRow
+from monitor.wavelet_processes import WaveletProcesses
+from monitor.wavelets import decode_without
 from monitor.windows import Window
-from registry import ledger, serving
+from registry import crash_points, ledger, serving
 from registry.bundle_store import BundleStore
 from registry.bundles.bundle import Bundle
+from registry.bundles.preprocessing import Unit
 from registry.clock import Clock
 from registry.database import Database
+from registry.errors import BadInputError
 from registry.identities import SYSTEM
 from registry.jobs import Claim, fence
+from registry.version_units import require_one_unit
 from registry.versions import VersionRow, find, ref
 
 if TYPE_CHECKING:
     from monitor.encoders import Encoded, Encoder
 
-BATCH = 64
-#: Batches that one transaction writes: each costs one fsync.
-BATCHES_PER_COMMIT = 4
+#: Pieces under way or done, for each thread: they keep it busy while a commit is written.
+PIECES_AHEAD = 8
+#: Scans that one transaction writes: each costs one fsync.
+SCANS_PER_COMMIT = 256
+#: Scans from which on processes that decode at reduced resolution are started: that takes them
+#: half a second.
+WORTH_PROCESSES = 64
+#: Scans that are measured at a time.
+MEASURED = 64
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 #: Told after each commit: how many scans are done, out of how many.
 Tell: TypeAlias = Callable[[int, int], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReadingVersion:
-    """A version that reads scans for a monitor."""
-
-    version: VersionRow
-    bundle: Bundle
-    encoder: Encoder
-    serves: bool
-
-
-@dataclass(slots=True, kw_only=True)
-class _Batch:
-    """What one transaction will write."""
-
-    refusals: list[tuple[ScanRow, str]] = field(default_factory=list)
-    read: list[tuple[ReadingVersion, Sequence[ScanRow], Encoded]] = field(default_factory=list)
 
 
 class Embedder:
@@ -79,6 +97,8 @@ class Embedder:
         self._database = database
         self._bundles = bundles
         self._vault = vault
+        self._images = ScanImages(vault)
+        self._assembler = Assembler(database, vault, clock)
         self._clock = clock
         self._device = device
         self._threads = threads
@@ -90,13 +110,24 @@ class Embedder:
             from monitor.encoders import load_encoder
 
             self._encoders[version.bundle_digest] = load_encoder(
-                self._bundles.open(version), device=self._device, threads=self._threads
+                self._bundles.open(version),
+                device=self._device,
+                # Cores are shared out by scans: two that embed one scan each are faster
+                # than two that embed one together, and wait for nobody.
+                threads=1,
             )
         return self._encoders[version.bundle_digest]
 
     def handle(self, claim: Claim) -> None:
         """Do the job `embed`: payload {monitor}."""
         self.embed(claim.payload["monitor"], claim=claim)
+
+    def assemble(self, monitor_name: str, *, claim: Claim | None = None) -> None:
+        """Make scans of what has settled, if a monitor's versions read series or studies."""
+        with self._database.reading() as session:
+            unit = unit_watched(session, require_monitor(session, monitor_name))
+        if unit is not Unit.INSTANCE:
+            self._assembler.assemble(claim=claim)
 
     def embed(
         self,
@@ -118,16 +149,20 @@ class Embedder:
         claim : the job for which this is done; each write checks that it still holds
         tell : called after each commit
         """
+        self.assemble(monitor_name, claim=claim)
         with self._database.reading() as session:
             monitor = require_monitor(session, monitor_name)
             versions = self._versions(session, monitor, extra)
-            pending = _pending(session, monitor, versions, window, only)
+            pending = pending_scans(session, monitor, versions, window, only)
         done = 0
-        for chunk in _chunks(pending, BATCH * BATCHES_PER_COMMIT):
-            self._write(monitor, self._read(monitor, versions, chunk), claim)
-            done += len(chunk)
-            if tell is not None:
-                tell(done, len(pending))
+        with self._decoder(versions, len(pending)) as reduced:
+            for batch in self._batches(monitor, versions, pending, reduced):
+                crash_points.reach("embed: read")
+                self._write(monitor, batch, claim)
+                crash_points.reach("embed: committed")
+                done += batch.scans
+                if tell is not None:
+                    tell(done, len(pending))
         return done
 
     def probabilities(
@@ -135,17 +170,31 @@ class Embedder:
     ) -> npt.NDArray[np.float64]:
         """Return the probability of a task's positive class for each scan, without storing it."""
         encoder = self.encoder(version)
-        parts = [
-            encoder.embed(self.pixels(self._bundles.open(version), chunk)).probabilities[task][
-                :, -1
-            ]
-            for chunk in _chunks(scans, BATCH)
-        ]
-        return np.concatenate(parts).astype(np.float64)
+        bundle = self._bundles.open(version)
+
+        def positive(chunk: Sequence[ScanRow]) -> npt.NDArray[np.float32]:
+            inputs = [self._images.prepared(scan, bundle.preprocessing) for scan in chunk]
+            encoded = encoder.embed(
+                np.concatenate(inputs), frames=[len(pixels) for pixels in inputs]
+            )
+            return encoded.probabilities[task][:, -1]
+
+        together = PIECE if encoder.device == "cpu" else encoder.batch
+        parts = self._in_order(positive, _chunks(scans, together))
+        return np.concatenate(list(parts)).astype(np.float64)
 
     def pixels(self, bundle: Bundle, scans: Sequence[ScanRow]) -> npt.NDArray[np.float32]:
-        """Return scans as a bundle's encoder reads them, float32 [n, 3, h, w]."""
-        return np.stack([prepare(self._decoded(scan), bundle.preprocessing) for scan in scans])
+        """Return scans as a bundle's encoder reads them, float32 [n, 3, h, w].
+
+        Raises
+        ------
+        NotFoundError
+            If a scan's pixels are no longer kept.
+        BadInputError
+            If several frames of a scan are read: they are no one image.
+        """
+        parts = self._in_order(partial(self._stacked, bundle), _chunks(scans, PIECE))
+        return np.concatenate(list(parts))
 
     def measures(
         self, version: VersionRow, scans: Sequence[ScanRow]
@@ -160,22 +209,44 @@ class Embedder:
             If the encoder reads images that are too small to be measured.
         """
         preprocessing = self._bundles.open(version).preprocessing
-        return np.concatenate(
-            [
-                pixel_measures(
-                    np.stack(
-                        [
-                            rendered(self._decoded(scan), preprocessing).mean(axis=0)
-                            for scan in chunk
-                        ]
-                    )
-                )
-                for chunk in _chunks(scans, BATCH)
-            ]
-        )
 
-    def _decoded(self, scan: ScanRow):  # type: ignore[no-untyped-def]
-        return decode(self._vault.dataset(scan.vault_digest))
+        def measured(chunk: Sequence[ScanRow]) -> npt.NDArray[np.float64]:
+            shown = [
+                rendered(self._images.image(scan, preprocessing), preprocessing).mean(axis=0)
+                for scan in chunk
+            ]
+            return pixel_measures(np.stack(shown))
+
+        return np.concatenate(list(self._in_order(measured, _chunks(scans, MEASURED))))
+
+    def _stacked(self, bundle: Bundle, scans: Sequence[ScanRow]) -> npt.NDArray[np.float32]:
+        inputs = [self._images.prepared(scan, bundle.preprocessing) for scan in scans]
+        if any(len(pixels) > 1 for pixels in inputs):
+            several, one = "means over frames", "frames `middle`"
+            if bundle.preprocessing.reading is not None:
+                several, one = "several instances", "`at_most` 1"
+            raise BadInputError(
+                f"bundle {bundle.card.name} reads scans as {several}, which are no one image: "
+                f"assemble it with {one} to train on them"
+            )
+        return np.concatenate(inputs)
+
+    @contextmanager
+    def _decoder(self, versions: Sequence[ReadingVersion], pending: int) -> Iterator[Reduced]:
+        """Yield what decodes at reduced resolution: processes where they are worth their start."""
+        asked = any(
+            reader.bundle.preprocessing.wavelet_oversampling is not None for reader in versions
+        )
+        if not asked or self._threads == 1 or pending < WORTH_PROCESSES:
+            yield decode_without
+            return
+        with WaveletProcesses(self._threads) as processes:
+            yield processes.decode_without
+
+    def _in_order(
+        self, work: Callable[[Item], Result], items: Iterable[Item]
+    ) -> Iterator[Result]:
+        return in_order(work, items, threads=self._threads, ahead=PIECES_AHEAD * self._threads)
 
     def _versions(
         self, session: Session, monitor: Monitor, extra: Sequence[VersionRow]
@@ -183,50 +254,99 @@ class Embedder:
         fixed = find(session, monitor.specification.monitoring_encoder)
         champion = serving.champion(session, monitor.specification.model)
         wanted = {row.id: row for row in (fixed, champion, *extra) if row is not None}
+        require_one_unit([*wanted.values()])
         return [
             ReadingVersion(
                 version=row,
                 bundle=self._bundles.open(row),
                 encoder=self.encoder(row),
                 serves=champion is not None and row.id == champion.id,
+                preprocessing=self._bundles.open(row).preprocessing.digest,
             )
             for row in wanted.values()
         ]
 
-    def _read(
-        self, monitor: Monitor, versions: Sequence[ReadingVersion], scans: Sequence[ScanRow]
-    ) -> _Batch:
-        batch = _Batch()
-        with self._database.reading() as session:
-            use = _intended_use(session, self._bundles, monitor, versions)
-            missing = {
-                reader.version.id: _without_embedding(session, reader.version.id, scans)
-                for reader in versions
-            }
-        accepted: list[ScanRow] = []
-        for scan in scans:
-            reason = use.card.intended_use.refusal(
-                modality=scan.modality,
-                body_part=scan.body_part,
-                view=scan.view,
-                age_years=scan.age_years,
-            )
-            if reason is None:
-                accepted.append(scan)
-            else:
-                batch.refusals.append((scan, reason))
-        for chunk in _chunks(accepted, BATCH):
-            images = {scan.id: self._decoded(scan) for scan in chunk}
-            for reader in versions:
-                todo = [scan for scan in chunk if scan.id in missing[reader.version.id]]
-                if todo:
-                    pixels = np.stack(
-                        [prepare(images[scan.id], reader.bundle.preprocessing) for scan in todo]
-                    )
-                    batch.read.append((reader, todo, reader.encoder.embed(pixels)))
-        return batch
+    def _batches(
+        self,
+        monitor: Monitor,
+        versions: Sequence[ReadingVersion],
+        pending: Sequence[ScanRow],
+        reduced: Reduced,
+    ) -> Iterator[Batch]:
+        """Yield what to write, in order, while threads work on what comes next."""
+        planned = self._plans(monitor, versions, pending)
+        read: list[tuple[ReadingVersion, Sequence[ScanRow], Encoded]] = []
+        unreadable: list[tuple[ScanRow, str]] = []
+        for embedded in self._embedded(versions, planned, reduced):
+            read += embedded.read
+            unreadable += embedded.unreadable
+            batch = embedded.planned[-1].ends
+            if batch is not None:
+                batch.read, read = read, []
+                batch.refusals += unreadable
+                unreadable = []
+                yield batch
 
-    def _write(self, monitor: Monitor, batch: _Batch, claim: Claim | None) -> None:
+    def _embedded(
+        self,
+        versions: Sequence[ReadingVersion],
+        planned: Iterable[Planned],
+        reduced: Reduced,
+    ) -> Iterator[Embedded]:
+        prepare = partial(self._images.prepare_piece, reduced=reduced)
+        if all(reader.encoder.device == "cpu" for reader in versions):
+            return self._in_order(
+                lambda plan: embed_together(versions, [(plan, prepare(plan.piece))]), planned
+            )
+        # Series are many images each: as few of these lie ahead as of single ones.
+        ahead = PIECES_AHEAD * self._threads * PIECE // max(PIECE, _images(versions))
+        prepared = in_order(
+            lambda plan: (plan, prepare(plan.piece)),
+            planned,
+            threads=self._threads,
+            ahead=max(ahead, self._threads),
+        )
+        together = max(reader.encoder.batch for reader in versions)
+        # One thread feeds the GPU; the next batch lies ready when it is done.
+        return in_order(
+            partial(embed_together, versions), gathered(prepared, together), threads=1, ahead=3
+        )
+
+    def _plans(
+        self, monitor: Monitor, versions: Sequence[ReadingVersion], pending: Sequence[ScanRow]
+    ) -> Iterator[Planned]:
+        for scans in _chunks(pending, SCANS_PER_COMMIT):
+            with self._database.reading() as session:
+                use = intended_use(session, self._bundles, monitor, versions)
+                missing = {
+                    reader.version.id: without_embedding(session, reader.version.id, scans)
+                    for reader in versions
+                }
+                unselected = selection_refusals(
+                    session, self._vault, scans, use.preprocessing.reading, versions=[*missing]
+                )
+            batch = Batch(scans=len(scans))
+            accepted: list[ScanRow] = []
+            for scan in scans:
+                reason = use.card.intended_use.refusal(
+                    modality=scan.modality,
+                    body_part=scan.body_part,
+                    view=scan.view,
+                    age_years=scan.age_years,
+                ) or unselected.get(scan.id)
+                if reason is None:
+                    accepted.append(scan)
+                else:
+                    batch.refusals.append((scan, reason))
+            pieces = list(_chunks(accepted, max(1, PIECE // _images(versions)))) or [[]]
+            for index, piece in enumerate(pieces):
+                yield Planned(
+                    piece=piece_of(versions, piece, missing),
+                    missing=missing,
+                    ends=batch if index == len(pieces) - 1 else None,
+                )
+
+    def _write(self, monitor: Monitor, batch: Batch, claim: Claim | None) -> None:
         now = self._clock.now()
         with self._database.transaction() as session:
             if claim is not None:
@@ -293,71 +413,13 @@ class Embedder:
                 facts={"read": dict(read), "refused": len(batch.refusals)},
                 batches=[(table, number) for table in (EmbeddingRow, ResultRow, RefusalRow)],
             )
+            crash_points.reach("embed: before the commit")
 
 
-def count_pending(session: Session, monitor: Monitor) -> int:
-    """Count scans that neither a refusal nor the monitoring encoder has dealt with."""
-    fixed = find(session, monitor.specification.monitoring_encoder)
-    return len(_unread(session, monitor, [fixed.id], None, None))
-
-
-def _pending(
-    session: Session,
-    monitor: Monitor,
-    versions: Sequence[ReadingVersion],
-    window: Window | None,
-    only: Sequence[int] | None,
-) -> list[ScanRow]:
-    ids = [reader.version.id for reader in versions]
-    return _unread(session, monitor, ids, window, only)
-
-
-def _unread(
-    session: Session,
-    monitor: Monitor,
-    versions: Sequence[int],
-    window: Window | None,
-    only: Sequence[int] | None,
-) -> list[ScanRow]:
-    refused = exists().where(
-        RefusalRow.scan == ScanRow.id, RefusalRow.model == monitor.specification.model
-    )
-    times_read = (
-        select(func.count(EmbeddingRow.id))
-        .where(EmbeddingRow.scan == ScanRow.id, EmbeddingRow.version.in_(versions))
-        .scalar_subquery()
-    )
-    query = select(ScanRow).where(~refused, times_read < len(versions)).order_by(ScanRow.id)
-    since = serving.serving_since(session, monitor.specification.model)
-    if window is None and only is None and since is not None:
-        # What arrived before the champion served is not its to read: the fixed
-        # encoder alone must have seen it.
-        fixed = find(session, monitor.specification.monitoring_encoder)
-        seen = exists().where(EmbeddingRow.scan == ScanRow.id, EmbeddingRow.version == fixed.id)
-        query = query.where(or_(~seen, ScanRow.arrived_at >= since))
-    if window is not None:
-        query = query.where(ScanRow.arrived_at >= window.start, ScanRow.arrived_at < window.end)
-    if only is not None:
-        query = query.where(ScanRow.id.in_(list(only)))
-    return list(session.scalars(query))
-
-
-def _without_embedding(session: Session, version: int, scans: Sequence[ScanRow]) -> set[int]:
-    ids = {scan.id for scan in scans}
-    read = session.scalars(
-        select(EmbeddingRow.scan).where(
-            EmbeddingRow.version == version, EmbeddingRow.scan.in_(ids)
-        )
-    )
-    return ids - set(read)
-
-
-def _intended_use(
-    session: Session, bundles: BundleStore, monitor: Monitor, versions: Sequence[ReadingVersion]
-) -> Bundle:
-    """Return the bundle whose intended use counts: the champion's, before it the encoder's."""
-    champion = serving.champion(session, monitor.specification.model)
-    return bundles.open(champion) if champion is not None else versions[0].bundle
+def _images(versions: Sequence[ReadingVersion]) -> int:
+    """Return how many images one scan is read as, at most."""
+    readings = [reader.bundle.preprocessing.reading for reader in versions]
+    return max((reading.at_most for reading in readings if reading is not None), default=1)
 
 
 def _chunks(scans: Sequence[ScanRow], size: int) -> Iterator[list[ScanRow]]:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
+from monitor.assembling.counting import not_withdrawn
 from monitor.tables import DatasetMember, EmbeddingRow, ScanRow
 from monitor.windows import Window
 
@@ -32,7 +33,7 @@ class EmbeddedScans:
     @property
     def patients(self) -> list[str]:
         """The patient of each scan: a patient of one site is not one of another."""
-        return [f"{scan.site}/{scan.patient}" for scan in self.scans]
+        return [f"{scan.site}/{scan.person}" for scan in self.scans]
 
     def weeks(self, since: datetime) -> list[int]:
         """Return the number of the week, from a time on, in which each scan arrived."""
@@ -53,7 +54,11 @@ def to_bytes(vector: npt.NDArray[np.float32]) -> bytes:
 def in_window(session: Session, version: int, window: Window) -> EmbeddedScans:
     """Return what arrived in a window and was embedded by a version."""
     return _read(
-        session, version, ScanRow.arrived_at >= window.start, ScanRow.arrived_at < window.end
+        session,
+        version,
+        ScanRow.arrived_at >= window.start,
+        ScanRow.arrived_at < window.end,
+        not_withdrawn(),
     )
 
 

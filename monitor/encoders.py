@@ -8,7 +8,7 @@ space.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
@@ -16,6 +16,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from monitor.aggregation import aggregated, aggregated_probabilities
 from registry.bundles.bundle import Bundle
 from registry.bundles.onnx_session import (
     EMBEDDING,
@@ -23,6 +24,7 @@ from registry.bundles.onnx_session import (
     graph_outputs,
     open_session,
 )
+from registry.bundles.scan_units import Aggregate
 from registry.errors import BadInputError, EmbeddingsError, SetupError, SpaceMismatchError
 
 Floats: TypeAlias = NDArray[np.float32]
@@ -71,7 +73,7 @@ class Encoder:
                 f"{space[:12]}: embeddings of two spaces are never compared"
             )
 
-    def embed(self, pixels: Floats) -> Encoded:
+    def embed(self, pixels: Floats, *, frames: Sequence[int] | None = None) -> Encoded:
         """Return embeddings and probabilities.
 
         Equal pixels in equal order give equal bits, on one machine with one
@@ -82,6 +84,11 @@ class Encoder:
         ----------
         pixels : float32, shape [n, 3, h, w], as the bundle's preprocessing
             prepares them; n may be 0
+        frames : how many of them in turn are one scan; by default each is.
+            The embedding of frames of one instance is their mean, and their
+            probabilities are those of the mean logits: heads are linear, so
+            that these are the logits of the mean embedding. Instances of a
+            series or a study are aggregated as the bundle declares.
 
         Returns
         -------
@@ -95,6 +102,10 @@ class Encoder:
             If the encoder returns values that are not finite.
         """
         self._check(pixels)
+        if frames is not None and (sum(frames) != len(pixels) or min(frames, default=1) < 1):
+            raise BadInputError(
+                f"{len(pixels)} images are not {sum(frames)} frames of {len(frames)} scans"
+            )
         tasks = self.bundle.tasks
         embeddings = np.empty((len(pixels), self.bundle.dimension), dtype=np.float32)
         logits = {
@@ -112,12 +123,23 @@ class Encoder:
             raise EmbeddingsError(
                 f"bundle {self.bundle.card.name} returned values that are not finite"
             )
-        return Encoded(
-            embeddings=embeddings,
-            probabilities={
-                task.name: task.probabilities(logits[task.output]) for task in tasks
-            },
-        )
+        reading = self.bundle.preprocessing.reading
+        several = frames if frames is not None and any(count != 1 for count in frames) else None
+        if several is not None and reading is None:
+            embeddings = aggregated(embeddings, several, Aggregate.MEAN)
+            logits = {
+                name: aggregated(values, several, Aggregate.MEAN)
+                for name, values in logits.items()
+            }
+        probabilities: Mapping[str, Floats] = {
+            task.name: task.probabilities(logits[task.output]) for task in tasks
+        }
+        if several is not None and reading is not None:
+            embeddings = aggregated(embeddings, several, reading.embedding)
+            probabilities = aggregated_probabilities(
+                probabilities, tasks, several, reading.probabilities
+            )
+        return Encoded(embeddings=embeddings, probabilities=probabilities)
 
     def _parts(self, n: int) -> Iterator[slice]:
         for start in range(0, n, self.batch):
@@ -159,7 +181,7 @@ def load_encoder(
     SetupError
         If "cuda" is asked for and cannot be had.
     BundleError
-        If the bundle's unit cannot be read yet, or its graph not be run.
+        If the bundle's graph cannot be run.
     IntegrityError
         If the graph has changed on disk.
     """
@@ -168,7 +190,6 @@ def load_encoder(
     for what, number in (("threads", threads), ("batch", batch)):
         if number is not None and number < 1:
             raise BadInputError(f"{what} must be at least 1, got {number}")
-    bundle.preprocessing.require_supported_unit()
     gpu = None if device == "cpu" else _gpu_run(bundle)
     if gpu is not None:
         return Encoder(bundle=bundle, device="cuda", batch=batch or GPU_BATCH, run=gpu)

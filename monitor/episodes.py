@@ -136,18 +136,24 @@ def conclude(
 ) -> None:
     """Write into an episode what an alarm's evidence says.
 
-    What a stream saw first keeps its onset, which is dated scan by scan; its place, if it had
-    none, is the one that was found now.
+    A cause that a window named stays where a later one names none: the last window of a shift
+    is of both sides of its end, and whoever reads a closed episode asks what it was. What a
+    stream saw first keeps its onset, which is dated scan by scan; its place is the one
+    that was found now, while a few scans have told it and nothing hangs on it yet.
     """
     document = dict(found.document)
     if "streams" in row.evidence:
         document["onset_interval"] = row.evidence["onset_interval"]
-        if row.subgroup is None and found.diagnosis.subgroup is not None:
-            row.subgroup = str(found.diagnosis.subgroup)
-    row.cause = found.diagnosis.cause.value
+        document["place_settled"] = _place(row, found)
+    if _names_less(row, found):
+        for told in ("diagnosis", "pattern", "metadata", "place"):
+            document.pop(told, None)
+    else:
+        row.cause = found.diagnosis.cause.value
     row.p_value = p_value
     row.effect = found.verdict.effect.value
     row.heaviest = list(found.heaviest)
+    document["place_smallest_effect"] = _place_sensitivity(row, evaluation)
     row.evidence = {**row.evidence, **document}
     _estimate(session, row, evaluation)
 
@@ -245,6 +251,51 @@ def record_change(
         facts=facts,
         seals=[row],
     )
+
+
+def _names_less(row: EpisodeRow, found: AlarmEvidence) -> bool:
+    """Return whether evidence names no cause, and a window has named an episode's."""
+    named = row.cause not in {None, Cause.UNKNOWN}
+    by_window = row.evidence.get("alpha") is not None
+    return named and by_window and found.diagnosis.cause is Cause.UNKNOWN
+
+
+def _place(row: EpisodeRow, found: AlarmEvidence) -> bool:
+    """Place an episode that a stream opened anew, unless its place is settled.
+
+    It is once a cause was named with it, on which a restriction may hang, or a window
+    confirmed it. Until then more scans tell it better: of a scanner with too few of them, the
+    model was the smallest subgroup that could be tested. Returns whether it was settled.
+    """
+    place = found.diagnosis.subgroup
+    settled = (
+        row.evidence.get("place_settled", False)
+        or row.evidence.get("alpha") is not None
+        or row.cause != Cause.UNKNOWN
+    )
+    by_window = found.document["alpha"] is not None
+    if place is not None and (row.subgroup is None or not settled):
+        row.subgroup = str(place)
+    elif place is None and not settled and not by_window:
+        row.subgroup = None
+    return bool(settled)
+
+
+def _place_sensitivity(row: EpisodeRow, evaluation: Evaluation) -> float | None:
+    """Return the smallest effect that the scans of an episode's place could have shown.
+
+    For every reference; the one before where these scans were too few to be tested now.
+    """
+    if row.subgroup is None:
+        return None
+    found = [
+        part.verdict.smallest_effect
+        for item in evaluation.deciding
+        for part in item.subgroups
+        if str(part.subgroup) == row.subgroup
+    ]
+    before: float | None = row.evidence.get("place_smallest_effect")
+    return max(found, default=before)
 
 
 def _estimate(session: Session, row: EpisodeRow, evaluation: Evaluation) -> None:

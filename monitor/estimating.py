@@ -16,6 +16,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from monitor import embeddings, labels, performance
+from monitor.assembling.counting import not_withdrawn
 from monitor.causes import Cause
 from monitor.falls import IMPACT_ALPHA, MARGINS
 from monitor.monitors import Monitor
@@ -215,7 +216,7 @@ def champion_results(
         select(
             ScanRow.id,
             ScanRow.site,
-            ScanRow.patient,
+            ScanRow.person,
             ResultRow.probabilities,
             ResultRow.threshold,
         )
@@ -225,6 +226,7 @@ def champion_results(
             ResultRow.task == task,
             ScanRow.arrived_at >= window.start,
             ScanRow.arrived_at < window.end,
+            not_withdrawn(),
         )
         .order_by(ScanRow.id)
     )
@@ -236,7 +238,7 @@ def champion_results(
     return ChampionResults(
         scans=tuple(row.id for row in rows),
         scores=np.array([row.probabilities[-1] for row in rows]),
-        patients=tuple(f"{row.site}/{row.patient}" for row in rows),
+        patients=tuple(f"{row.site}/{row.person}" for row in rows),
         threshold=rows[0].threshold,
     )
 

@@ -25,6 +25,8 @@ from registry.canonical import Json
 from registry.errors import NotFoundError
 
 WEEK = timedelta(days=7)
+#: A window that shows no more than this shows nothing: an alarm needs a far smaller p-value.
+QUIET_LEVEL = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,10 +46,35 @@ class ReferenceVerdict:
     @property
     def p_value(self) -> float:
         """Of all scans and every subgroup: half of the budget for either."""
-        if not self.subgroups:
-            return self.persistence_p_value
-        smallest = min(item.adjusted_persistence_p_value for item in self.subgroups)
-        return min(1.0, 2.0 * min(self.persistence_p_value, smallest))
+        return self._combined(
+            self.persistence_p_value,
+            [item.adjusted_persistence_p_value for item in self.subgroups],
+        )
+
+    @property
+    def lasting_p_value(self) -> float:
+        """The same, of what this window shows, too.
+
+        The rule judges blocks of two windows with the one before. So a shift that ended
+        before this window still has its small p-value here; it alarmed when it was there.
+        """
+        return self._combined(
+            self.persistence_p_value if _shows(self.verdict) else 1.0,
+            [
+                item.adjusted_persistence_p_value if _shows(item.verdict) else 1.0
+                for item in self.subgroups
+            ],
+        )
+
+    @staticmethod
+    def _combined(everything: float, subgroups: Sequence[float]) -> float:
+        if not subgroups:
+            return everything
+        return min(1.0, 2.0 * min(everything, *subgroups))
+
+
+def _shows(verdict: Verdict) -> bool:
+    return verdict.alarm_p_value <= QUIET_LEVEL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +94,9 @@ class Evaluation:
 
     @property
     def alarm(self) -> bool:
-        return self.scheduled and self.p_value is not None and self.p_value <= self.alpha
+        """Whether a shift persisted that this window shows, too."""
+        lasting = [item.lasting_p_value for item in self.deciding]
+        return self.scheduled and bool(lasting) and min(lasting) * len(lasting) <= self.alpha
 
     @property
     def deciding(self) -> tuple[ReferenceVerdict, ...]:

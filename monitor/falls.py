@@ -18,6 +18,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from monitor import labels
+from monitor.assembling.tables import ScanMemberRow
 from monitor.performance import LEVEL, LabelledResults, Performance, fewest_patients
 from monitor.statistics.performance.discrimination import Area, estimate_auc
 from monitor.statistics.performance.recalibration import LEAST_PATIENTS
@@ -105,12 +106,19 @@ def first_labels(session: Session, results: LabelledResults, *, task: str) -> li
     known: dict[int, datetime] = {}
     for start in range(0, len(scans), labels.PARAMETERS):
         part = scans[start : start + labels.PARAMETERS]
-        rows = session.execute(
+        own = session.execute(
             select(LabelRow.scan, func.min(LabelRow.arrived_at))
             .where(LabelRow.task == task, LabelRow.scan.in_(part))
             .group_by(LabelRow.scan)
         )
-        known.update((scan, moment) for scan, moment in rows)
+        of_members = session.execute(
+            select(ScanMemberRow.scan, func.min(LabelRow.arrived_at))
+            .join(ScanMemberRow, ScanMemberRow.member == LabelRow.scan)
+            .where(LabelRow.task == task, ScanMemberRow.scan.in_(part))
+            .group_by(ScanMemberRow.scan)
+        )
+        for scan, moment in (*own, *of_members):
+            known[scan] = min(moment, known.get(scan, moment))
     return [known[scan] for scan in scans]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from monitor import labels
 from monitor.evaluating import ask_for_measurement
-from monitor.intake.keys import SecretKey
+from monitor.intake.pseudonym_keys import PseudonymKeys
 from monitor.intake.pseudonyms import instance_pseudonym
 from monitor.labels import LabelImport
 from monitor.monitors import all_monitors
@@ -18,9 +18,9 @@ from registry.identities import Identity, Role
 class LabelIntake:
     """Takes label files in."""
 
-    def __init__(self, database: Database, key: SecretKey, clock: Clock) -> None:
+    def __init__(self, database: Database, keys: PseudonymKeys, clock: Clock) -> None:
         self._database = database
-        self._key = key
+        self._keys = keys
         self._clock = clock
 
     def add(self, path: Path, *, site: str, by: Identity) -> LabelImport:
@@ -32,8 +32,10 @@ class LabelIntake:
             Naming the file and the line.
         """
         by.require(Role.OPERATOR, "import labels")
+        self._keys.reload()
+        naming = self._keys.current()
         read = labels.read_csv(
-            path, pseudonym=lambda uid: instance_pseudonym(uid, site=site, key=self._key)
+            path, pseudonym=lambda uid: instance_pseudonym(uid, site=site, key=naming)
         )
         with self._database.transaction() as session:
             report = labels.attach(

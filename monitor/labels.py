@@ -18,6 +18,7 @@ from typing import TypeVar
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from monitor.assembling.tables import ScanMemberRow
 from monitor.tables import LabelRow, ResultRow, ScanRow
 from registry import ledger
 from registry.errors import LabelError
@@ -183,14 +184,22 @@ def attach(
 
 
 def latest(session: Session, scans: Sequence[int]) -> dict[tuple[int, str], LabelRow]:
-    """Return each scan's newest label by task."""
-    return {
-        (row.scan, row.task): row
-        for part in _parts(scans)
-        for row in session.scalars(
-            select(LabelRow).where(LabelRow.scan.in_(part)).order_by(LabelRow.id)
+    """Return each scan's newest label by task.
+
+    A label names an instance. It holds for the series or study that the
+    instance is part of, too, whatever revision that is.
+    """
+    found: dict[tuple[int, str], LabelRow] = {}
+    for part in _parts(scans):
+        own = session.execute(select(LabelRow, LabelRow.scan).where(LabelRow.scan.in_(part)))
+        of_members = session.execute(
+            select(LabelRow, ScanMemberRow.scan)
+            .join(ScanMemberRow, ScanMemberRow.member == LabelRow.scan)
+            .where(ScanMemberRow.scan.in_(part))
         )
-    }
+        for row, scan in sorted((*own, *of_members), key=lambda pair: pair[0].id):
+            found[scan, row.task] = row
+    return found
 
 
 def _scans(session: Session, site: str, instances: Sequence[str]) -> dict[str, ScanRow]:
@@ -214,13 +223,21 @@ def _first_results(session: Session, scans: Sequence[int]) -> dict[tuple[int, st
 
     A result that was withheld, or ran in the background, influenced nobody.
     """
-    return {
-        # The aggregate keeps the column's type, so its time carries UTC.
-        (scan, task): moment
-        for part in _parts(scans)
-        for scan, task, moment in session.execute(
+    found: dict[tuple[int, str], datetime] = {}
+    for part in _parts(scans):
+        own = session.execute(
             select(ResultRow.scan, ResultRow.task, func.min(ResultRow.created_at))
             .where(ResultRow.delivery == "delivered", ResultRow.scan.in_(part))
             .group_by(ResultRow.scan, ResultRow.task)
         )
-    }
+        # A reader of an instance has seen what was said of its series.
+        of_whole = session.execute(
+            select(ScanMemberRow.member, ResultRow.task, func.min(ResultRow.created_at))
+            .join(ScanMemberRow, ScanMemberRow.scan == ResultRow.scan)
+            .where(ResultRow.delivery == "delivered", ScanMemberRow.member.in_(part))
+            .group_by(ScanMemberRow.member, ResultRow.task)
+        )
+        # The aggregate keeps the column's type, so its time carries UTC.
+        for scan, task, moment in (*own, *of_whole):
+            found[scan, task] = min(moment, found.get((scan, task), moment))
+    return found

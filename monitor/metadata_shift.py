@@ -186,7 +186,7 @@ def _one_scan_per_patient(scans: Sequence[ScanRow]) -> list[ScanRow]:
     chosen: dict[tuple[str, str], tuple[bytes, ScanRow]] = {}
     for scan in scans:
         digest = blake2b(f"{scan.site}\0{scan.instance}".encode(), digest_size=16).digest()
-        patient = scan.site, scan.patient
+        patient = scan.site, scan.person
         held = chosen.get(patient)
         if held is None or digest < held[0]:
             chosen[patient] = digest, scan

@@ -14,9 +14,10 @@ from monitor.following.settings import StreamSettings
 from monitor.silence.settings import SilenceSettings
 from monitor.subgroups import Attribute
 from monitor.tables import MonitorRow
-from registry import ledger
+from registry import ledger, serving
 from registry.canonical import digest_of
 from registry.errors import MonitorSpecError, NotFoundError
+from registry.version_units import require_one_unit
 from registry.versions import find, require_model
 from registry.yaml_files import read_specification
 
@@ -79,9 +80,19 @@ def parse_monitor(text: str, *, source: str) -> MonitorSpecification:
 def apply_monitor(
     session: Session, specification: MonitorSpecification, *, actor: str, at: datetime
 ) -> Monitor:
-    """Put a monitor into force, or change it; the same specification again changes nothing."""
+    """Put a monitor into force, or change it; the same specification again changes nothing.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no such model or encoder.
+    MonitorSpecError
+        If the model and its encoder read scans in different units.
+    """
     require_model(session, specification.model)
-    find(session, specification.monitoring_encoder)
+    fixed = find(session, specification.monitoring_encoder)
+    champion = serving.champion(session, specification.model)
+    require_one_unit([fixed] if champion is None else [fixed, champion])
     document = specification.model_dump(mode="json")
     digest = digest_of(document)
     row = session.get(MonitorRow, specification.name)

@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
 from monitor import labels, references
+from monitor.assembling.counting import not_withdrawn
 from monitor.monitors import Monitor
 from monitor.references import EncoderRole
 from monitor.statistics.performance.discrimination import Area, estimate_auc
@@ -94,7 +95,11 @@ def labelled_results(
         ResultRow.task == task,
     ]
     if window is not None:
-        conditions += [ScanRow.arrived_at >= window.start, ScanRow.arrived_at < window.end]
+        conditions += [
+            ScanRow.arrived_at >= window.start,
+            ScanRow.arrived_at < window.end,
+            not_withdrawn(),
+        ]
     if dataset is not None:
         chosen = select(DatasetMember.scan).where(DatasetMember.dataset == dataset)
         conditions.append(ScanRow.id.in_(chosen))
@@ -117,7 +122,7 @@ def labelled_results(
     return LabelledResults(
         scores=np.array([result.probabilities[-1] for _, result, _ in labelled]),
         truth=np.array([label.value == 1 for *_, label in labelled]),
-        patients=tuple(f"{scan.site}/{scan.patient}" for scan, *_ in labelled),
+        patients=tuple(f"{scan.site}/{scan.person}" for scan, *_ in labelled),
         scans=tuple(scan for scan, *_ in labelled),
         threshold=labelled[0][1].threshold,
         ai_influenced=sum(label.ai_influenced for *_, label in labelled),

@@ -10,13 +10,11 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from monitor.evaluation import Evaluation
+from monitor.evaluation import QUIET_LEVEL, Evaluation
 from monitor.tables import EpisodeRow, VerdictRow
 
 #: Windows in a row, this one included, that must show nothing.
 QUIET_WINDOWS = 2
-#: An alarm needs a far smaller p-value than this: between the two an episode stays as it is.
-QUIET_LEVEL = 0.05
 #: Windows vary in size: one that is this much less sensitive than the alarm's still counts.
 LEAST_SENSITIVITY = 1.25
 
@@ -34,8 +32,9 @@ def recovery(session: Session, row: EpisodeRow, evaluation: Evaluation) -> Recov
 
     It is when in two windows in a row, for every deciding reference, the scans of its
     subgroup show nothing at .05, and were enough to show the episode's effect at 80 % power,
-    or nearly as many as raised the alarm. So a shift that lasts is seldom taken for gone, and
-    a scanner that sends nothing has not recovered.
+    or nearly as many as raised the alarm; between .05 and an alarm's level it stays as it is.
+    So a shift that lasts is seldom taken for gone, and a scanner that sends nothing has not
+    recovered.
 
     Where streams saw it, it must be over for each of them, too. Where they alone did, that is
     all there is to ask for, once the window in which it ended has been judged: were the shift
@@ -93,7 +92,9 @@ def _lacking(verdict: VerdictRow | None, row: EpisodeRow) -> str | None:
         return "the shift began less than two windows ago"
     if verdict.alarm_p_value <= QUIET_LEVEL:
         return f"{where}: the shift still shows (p = {verdict.alarm_p_value:.2g})"
-    needed = max(row.effect, LEAST_SENSITIVITY * row.evidence["smallest_effect"])
+    # Where the newest alarm was of other scans than the place's, these have their own.
+    usual = row.evidence.get("place_smallest_effect") or row.evidence["smallest_effect"]
+    needed = max(row.effect, LEAST_SENSITIVITY * usual)
     if verdict.smallest_effect > needed:
         return (
             f"{where}: so few that shifts show from {verdict.smallest_effect:.2f} on, and "

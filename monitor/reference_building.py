@@ -8,6 +8,7 @@ from datetime import datetime
 from sqlalchemy import select
 
 from monitor import references
+from monitor.assembling.counting import read_as, unit_watched
 from monitor.embedding import Embedder
 from monitor.monitors import require_monitor
 from monitor.references import EncoderRole, ProfileStore
@@ -50,11 +51,14 @@ def build_references(
         If too few scans are left.
     """
     by.require(Role.OPERATOR, "accept a reference")
+    embedder.assemble(monitor_name)
     with database.reading() as session:
         monitor = require_monitor(session, monitor_name)
         champion = serving.require_champion(session, monitor.specification.model)
         fixed = find(session, monitor.specification.monitoring_encoder)
-        query = select(ScanRow).order_by(ScanRow.id)
+        query = (
+            select(ScanRow).where(read_as(unit_watched(session, monitor))).order_by(ScanRow.id)
+        )
         if since is not None:
             query = query.where(ScanRow.arrived_at >= since)
         if until is not None:

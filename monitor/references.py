@@ -106,7 +106,7 @@ def eligible(
         for part in (version, *lineage.ancestors(session, version)):
             digests = [data["digest"] for data in part.card["training_data"] if data["digest"]]
             trained |= patients_in(session, digests)
-    return [scan for scan in scans if scan.patient not in trained]
+    return [scan for scan in scans if scan.person not in trained]
 
 
 def freeze_reference(

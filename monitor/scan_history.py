@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from sqlalchemy import select
+from dataclasses import asdict
+
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
+from monitor.assembling.composition import composition_of, withdrawn_because
+from monitor.assembling.tables import ScanMemberRow
 from monitor.tables import LabelRow, RefusalRow, ResultRow, ScanRow
 from registry.canonical import Json, to_json
 from registry.errors import NotFoundError
@@ -14,6 +18,7 @@ from registry.versions import VersionRow, ref
 SHOWN = (
     "id",
     "site",
+    "unit",
     "modality",
     "body_part",
     "view",
@@ -45,11 +50,17 @@ def describe_scan(session: Session, scan: int) -> dict[str, Json]:
         .order_by(ResultRow.id)
     ).all()
     refusals = session.scalars(select(RefusalRow).where(RefusalRow.scan == scan))
+    members = select(ScanMemberRow.member).where(ScanMemberRow.scan == scan)
     labels = session.scalars(
-        select(LabelRow).where(LabelRow.scan == scan).order_by(LabelRow.id)
+        select(LabelRow)
+        .where(or_(LabelRow.scan == scan, LabelRow.scan.in_(members)))
+        .order_by(LabelRow.id)
     )
+    composition = composition_of(session, scan)
     return {
         **{name: to_json(getattr(row, name)) for name in SHOWN},
+        "made_of": None if composition is None else to_json(asdict(composition)),
+        "withdrawn": withdrawn_because(session, scan),
         "results": [
             {
                 "version": str(ref(version)),

@@ -5,19 +5,29 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
+import numpy as np
 from pydicom import dcmread
+from pydicom.dataset import Dataset
 
+from monitor.assembling.manifests import read_manifest
+from monitor.frames import chosen_frames, frame_count, middle_frame
+from monitor.images import Image
+from monitor.intake.reasons import Reason, unreadable
 from monitor.intake.vault import Vault
-from monitor.pixels import Image, decode, prepare
+from monitor.pixels import decode, prepare
+from monitor.stored_samples import Reduced
 from monitor.voi import Floats
-from monitor.wavelets import levels_to_skip
-from registry.bundles.preprocessing import Preprocessing
+from monitor.wavelets import decode_without, levels_to_skip
+from registry.bundles.preprocessing import Preprocessing, Unit
 from registry.errors import IntegrityError, NotFoundError, SetupError, UnreadableScanError
 
 if TYPE_CHECKING:
     from monitor.tables import ScanRow
+
+#: (frame, levels left out) -> image
+_Decoded: TypeAlias = dict[tuple[int, int], Image]
 
 _GONE = "cannot be read: the vault no longer holds its pixels"
 _DAMAGED = "cannot be read: the vault's file is not what was stored"
@@ -36,7 +46,7 @@ class Piece:
 class PreparedPiece:
     """What came of a piece."""
 
-    #: name of the preprocessing -> scan id -> float32 [3, h, w]
+    #: name of the preprocessing -> scan id -> float32 [frames, 3, h, w]
     inputs: dict[str, dict[int, Floats]] = field(default_factory=dict)
     #: scans that cannot be decoded, with the reason
     unreadable: list[tuple[ScanRow, str]] = field(default_factory=list)
@@ -49,21 +59,28 @@ class ScanImages:
         self._vault = vault
 
     def prepared(self, scan: ScanRow, preprocessing: Preprocessing) -> Floats:
-        """Return a scan as an encoder reads it, float32 [3, h, w].
+        """Return a scan as an encoder reads it, float32 [frames, 3, h, w].
 
         Raises
         ------
         UnreadableScanError, NotFoundError, IntegrityError
             If it cannot be decoded, is no longer kept, or is not what was stored.
         """
-        return prepare(self.image(scan, preprocessing), preprocessing)
+        return _OpenScan(self._vault, scan).inputs(preprocessing, decode_without)
 
     def image(self, scan: ScanRow, preprocessing: Preprocessing) -> Image:
-        """Return a scan's image at the resolution that a preprocessing asks for."""
-        ds = dcmread(io.BytesIO(self._vault.get(scan.vault_digest)))
-        return decode(ds, skipped_levels=levels_to_skip(ds, preprocessing))
+        """Return a scan's image at the resolution that a preprocessing asks for.
 
-    def prepare_piece(self, piece: Piece) -> PreparedPiece:
+        Of several instances or frames it is the one in the middle of those that are read.
+        """
+        opened = _OpenScan(self._vault, scan)
+        digests = opened.instances(preprocessing)
+        ds = opened.dataset(digests[middle_frame(len(digests))])
+        frames = chosen_frames(frame_count(ds), preprocessing.frames)
+        frame = frames[middle_frame(len(frames))]
+        return decode(ds, frame=frame, skipped_levels=levels_to_skip(ds, preprocessing, frame))
+
+    def prepare_piece(self, piece: Piece, reduced: Reduced = decode_without) -> PreparedPiece:
         """Prepare scans for all who read them; one that cannot be read is said to be such.
 
         Raises
@@ -74,7 +91,7 @@ class ScanImages:
         prepared = PreparedPiece(inputs={name: {} for name in piece.wanted})
         for scan in piece.scans:
             try:
-                inputs = self._inputs(scan, piece)
+                inputs = self._prepared(scan, piece, reduced)
             except UnreadableScanError as error:
                 prepared.unreadable.append((scan, f"cannot be read: {error.detail}"))
             except NotFoundError:
@@ -87,19 +104,18 @@ class ScanImages:
                     prepared.inputs[name][scan.id] = pixels
         return prepared
 
-    def _inputs(self, scan: ScanRow, piece: Piece) -> dict[str, Floats]:
-        ds = dcmread(io.BytesIO(self._vault.get(scan.vault_digest)))
-        images: dict[int, Image] = {}
+    def _prepared(self, scan: ScanRow, piece: Piece, reduced: Reduced) -> dict[str, Floats]:
+        opened = _OpenScan(self._vault, scan)
         inputs: dict[str, Floats] = {}
+        problem: UnreadableScanError | None = None
         for name, (preprocessing, ids) in piece.wanted.items():
-            if scan.id not in ids:
-                continue
-            # By its own declaration, whoever else reads the scan: an embedding
-            # must not depend on that.
-            skipped = levels_to_skip(ds, preprocessing)
-            if skipped not in images:
-                images[skipped] = decode(ds, skipped_levels=skipped)
-            inputs[name] = prepare(images[skipped], preprocessing)
+            if scan.id in ids:
+                try:
+                    inputs[name] = opened.inputs(preprocessing, reduced)
+                except UnreadableScanError as error:
+                    problem = error
+        if problem is not None and not inputs:
+            raise problem
         return inputs
 
     def _require_vault(self, scan: ScanRow) -> None:
@@ -109,3 +125,76 @@ class ScanImages:
                 f"the vault {root} is empty: is its disk mounted? Nothing is read until it is "
                 "there again"
             )
+
+
+class _OpenScan:
+    """One scan while it is prepared: its files, and what was decoded of them, for all who ask."""
+
+    def __init__(self, vault: Vault, scan: ScanRow) -> None:
+        self._vault = vault
+        self._scan = scan
+        self._manifest = (
+            None
+            if scan.unit in {None, Unit.INSTANCE.value}
+            else read_manifest(vault, scan.vault_digest)
+        )
+        self._datasets: dict[str, Dataset] = {}
+        self._decoded: dict[str, _Decoded] = {}
+
+    def instances(self, preprocessing: Preprocessing) -> tuple[str, ...]:
+        """Return the files that a preprocessing reads, by their digests.
+
+        Raises
+        ------
+        UnreadableScanError
+            If it reads other units, or none of the scan's series.
+        """
+        reading = preprocessing.reading
+        if (reading is None) != (self._manifest is None):
+            raise unreadable(
+                Reason.UNSUPPORTED_PIXELS,
+                f"the scan is one {self._scan.unit}, and the version reads one "
+                f"{preprocessing.unit.value}",
+            )
+        if reading is None or self._manifest is None:
+            return (self._scan.vault_digest,)
+        digests, refusal = self._manifest.selected(reading.select)
+        if refusal is not None:
+            raise unreadable(Reason.NO_PIXELS, refusal)
+        return tuple(digests[index] for index in reading.chosen(len(digests)))
+
+    def dataset(self, digest: str) -> Dataset:
+        if digest not in self._datasets:
+            self._datasets[digest] = dcmread(io.BytesIO(self._vault.get(digest)))
+        return self._datasets[digest]
+
+    def inputs(self, preprocessing: Preprocessing, reduced: Reduced) -> Floats:
+        """Return the images that a preprocessing reads, float32 [images, 3, h, w]."""
+        return np.concatenate(
+            [
+                _inputs(
+                    self.dataset(digest),
+                    preprocessing,
+                    self._decoded.setdefault(digest, {}),
+                    reduced,
+                )
+                for digest in self.instances(preprocessing)
+            ]
+        )
+
+
+def _inputs(
+    ds: Dataset, preprocessing: Preprocessing, decoded: _Decoded, reduced: Reduced
+) -> Floats:
+    """Return the frames that a preprocessing reads; what is decoded is shared with others."""
+    frames = []
+    for frame in chosen_frames(frame_count(ds), preprocessing.frames):
+        # By its own declaration, whoever else reads the scan: an embedding
+        # must not depend on that.
+        skipped = levels_to_skip(ds, preprocessing, frame)
+        if (frame, skipped) not in decoded:
+            decoded[frame, skipped] = decode(
+                ds, frame=frame, skipped_levels=skipped, reduced=reduced
+            )
+        frames.append(prepare(decoded[frame, skipped], preprocessing))
+    return np.stack(frames)

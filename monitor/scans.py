@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -18,27 +17,35 @@ from typing import TypeAlias
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from monitor.assembling import merging, withdrawing
 from monitor.intake.decoding import DecodingProcess
 from monitor.intake.folder import files_in
 from monitor.intake.intake import (
     Accepted,
     Prepared,
     Rejected,
+    Rejecting,
     contradiction,
     prepare,
     prepare_bytes,
 )
 from monitor.intake.keys import SecretKey
 from monitor.intake.limits import DEFAULT_LIMITS
+from monitor.intake.pseudonym_keys import PseudonymKeys, revision
+from monitor.intake.pseudonyms import Naming
 from monitor.intake.quarantine import Quarantine
 from monitor.intake.reading import read_bytes
 from monitor.intake.reasons import Reason
+from monitor.intake.releases import was_released
+from monitor.intake.sealing import Sealer
 from monitor.intake.vault import Vault
-from monitor.tables import ScanRow
+from monitor.intake.ways_out import RELEASABLE
+from monitor.scan_rows import place_row, scan_row, stored_scans
+from monitor.tables import ScanRow, SealedOriginalsRow
 from registry import crash_points, ledger
 from registry.clock import Clock
 from registry.database import Database
-from registry.errors import UnreadableScanError
+from registry.errors import IntegrityError, UnreadableScanError
 from registry.identities import SYSTEM
 
 #: Files that one transaction stores: they share its fsyncs and its ledger entry.
@@ -56,6 +63,7 @@ class Outcome(StrEnum):
     ADDED = "added"
     KNOWN = "known"  #: came before, by whatever road
     QUARANTINED = "quarantined"
+    FOLLOWED = "followed"  #: a document that rejects instances; they count no more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +94,8 @@ class IntakeReport:
     quarantined: int
     #: reason -> how many files
     reasons: Mapping[str, int]
+    #: documents that reject instances, and were not known
+    followed: int = 0
 
 
 class ScanIntake:
@@ -96,14 +106,17 @@ class ScanIntake:
         database: Database,
         vault: Vault,
         quarantine: Quarantine,
-        key: SecretKey,
+        key: SecretKey | PseudonymKeys,
         clock: Clock,
+        *,
+        sealer: Sealer | None = None,
     ) -> None:
         self._database = database
         self._vault = vault
         self._quarantine = quarantine
         self._key = key
         self._clock = clock
+        self._sealer = sealer
         self._decoder = DecodingProcess()
 
     def add(
@@ -125,7 +138,13 @@ class ScanIntake:
         for chunk in _chunks(files):
             arrivals = [
                 Arrival(
-                    prepared=prepare(path, site=site, key=self._key, decoder=self._decoder),
+                    prepared=prepare(
+                        path,
+                        site=site,
+                        key=self._naming(),
+                        decoder=self._decoder,
+                        sealer=self._sealer,
+                    ),
                     original=partial(_read_again, path),
                 )
                 for path in chunk
@@ -142,18 +161,18 @@ class ScanIntake:
             known=outcomes[Outcome.KNOWN],
             quarantined=outcomes[Outcome.QUARANTINED],
             reasons=dict(reasons),
+            followed=outcomes[Outcome.FOLLOWED],
         )
 
-    def prepare(
-        self, content: bytes, *, site: str, annotation_denied: bool = False
-    ) -> Arrival:
+    def prepare(self, content: bytes, *, site: str, annotation_denied: bool = False) -> Arrival:
         """Prepare the bytes of a DICOM file for `take`; see `prepare_bytes`."""
         return Arrival(
             prepared=prepare_bytes(
                 content,
                 site=site,
-                key=self._key,
+                key=self._naming(),
                 decoder=self._decoder,
+                sealer=self._sealer,
                 annotation_denied=annotation_denied,
             ),
             original=lambda: content,
@@ -174,25 +193,118 @@ class ScanIntake:
         fates: dict[int, Fate] = {}
         waiting: dict[int, tuple[Arrival, Accepted]] = {}
         for index, arrival in enumerate(arrivals):
-            if isinstance(arrival.prepared, Accepted):
-                waiting[index] = (arrival, arrival.prepared)
+            prepared = self._unless_released(arrival)
+            if isinstance(prepared, Accepted):
+                waiting[index] = (arrival, prepared)
             else:
-                fates[index] = self._set_aside(arrival.prepared)
+                fates[index] = self._done_with(arrival, prepared)
         while waiting:
+            waiting, refused = self._under_newest_keys(waiting)
+            fates |= refused
             fresh, settled = self._sorted(waiting)
             stored = self._store({index: waiting[index][1] for index in fresh})
             fates |= settled
             fates |= {index: Fate(outcome=Outcome.ADDED) for index in stored}
             # Another intake stored the same instance meanwhile: it is looked at again.
             waiting = {index: item for index, item in waiting.items() if index not in fates}
+        self._write_look_ups()
         return [fates[index] for index in range(len(arrivals))]
+
+    def _unless_released(self, arrival: Arrival) -> Prepared:
+        """Prepare anew what is refused for burned-in text, and somebody said has none."""
+        refused = arrival.prepared
+        if (
+            not isinstance(refused, Rejected)
+            or refused.content is None
+            or refused.reason not in RELEASABLE
+        ):
+            return refused
+        item = self._quarantine.id_of(refused.content, site=refused.site)
+        with self._database.reading() as session:
+            if not was_released(session, item):
+                return refused
+        again = self.prepare(refused.content, site=refused.site, annotation_denied=True)
+        return again.prepared
+
+    def _naming(self) -> Naming:
+        return self._key if isinstance(self._key, SecretKey) else self._key.current()
+
+    def _under_newest_keys(
+        self, waiting: Mapping[int, tuple[Arrival, Accepted]]
+    ) -> tuple[dict[int, tuple[Arrival, Accepted]], dict[int, Fate]]:
+        """Prepare anew what was prepared under keys that were replaced meanwhile.
+
+        Returns what is to be stored, and the fates of what cannot be prepared any more.
+        """
+        if isinstance(self._key, SecretKey):
+            return dict(waiting), {}
+        revision = self._key.current().revision
+        prepared: dict[int, tuple[Arrival, Accepted]] = {}
+        fates: dict[int, Fate] = {}
+        for index, (arrival, item) in waiting.items():
+            if item.revision == revision:
+                prepared[index] = (arrival, item)
+                continue
+            again = self._prepared_again(arrival, item)
+            if isinstance(again, Accepted):
+                prepared[index] = (arrival, again)
+            else:
+                fates[index] = self._done_with(arrival, again)
+        return prepared, fates
+
+    def _prepared_again(self, arrival: Arrival, item: Accepted | Rejecting) -> Prepared:
+        content = arrival.original()
+        if content is None:
+            return Rejected(
+                site=item.site,
+                reason=Reason.NOT_READABLE,
+                detail="the file is gone, and the keys were replaced while it was taken in",
+                content=None,
+            )
+        denied = isinstance(item, Accepted) and item.annotation_denied
+        return self.prepare(content, site=item.site, annotation_denied=denied).prepared
+
+    def _write_look_ups(self) -> None:
+        if isinstance(self._key, SecretKey):
+            return
+        naming = self._key.current()
+        if not naming.has_unwritten:
+            return
+        with self._database.transaction() as session:
+            if revision(session) == naming.revision:
+                naming.write(session)
+
+    def _replaced_keys(self, session: Session, items: Iterable[Accepted | Rejecting]) -> bool:
+        """Say whether items were prepared under keys that are not the newest; forget these then."""
+        if isinstance(self._key, SecretKey):
+            return False
+        newest = revision(session)
+        replaced = {item.revision for item in items} - {newest}
+        for known in replaced:
+            self._key.reload(known)
+        return bool(replaced)
+
+    def _done_with(self, arrival: Arrival, item: Rejected | Rejecting) -> Fate:
+        """Set aside what is no scan, or follow what it says of scans."""
+        if isinstance(item, Rejected):
+            return self._set_aside(item)
+        now = self._clock.now()
+        with self._database.transaction() as session:
+            replaced = self._replaced_keys(session, [item])
+            new = not replaced and withdrawing.follow(session, item, at=now)
+        if not replaced:
+            return Fate(outcome=Outcome.FOLLOWED if new else Outcome.KNOWN)
+        again = self._prepared_again(arrival, item)
+        if isinstance(again, Accepted):
+            raise IntegrityError("a file was a document when it was read first, and is a scan")
+        return self._done_with(arrival, again)
 
     def _sorted(
         self, waiting: Mapping[int, tuple[Arrival, Accepted]]
     ) -> tuple[list[int], dict[int, Fate]]:
         """Return what is new, and the fates of resends and of what contradicts what is stored."""
         with self._database.reading() as session:
-            stored = _stored_scans(session, [item for _, item in waiting.values()])
+            stored = stored_scans(session, [item for _, item in waiting.values()])
         fresh: dict[tuple[str, str], tuple[int, Accepted]] = {}
         fates: dict[int, Fate] = {}
         for index, (arrival, item) in waiting.items():
@@ -211,6 +323,7 @@ class ScanIntake:
                 fresh[item.identity] = (index, item)
                 continue
             if problem is None:
+                self._note_merge(item, stored[item.identity])
                 fates[index] = Fate(outcome=Outcome.KNOWN)
             else:
                 fates[index] = self._set_aside(
@@ -223,6 +336,24 @@ class ScanIntake:
                 )
         return [index for index, _ in fresh.values()], fates
 
+    def _note_merge(self, item: Accepted, before: ScanRow) -> None:
+        """Note that one instance came under two patients: an archive merged these meanwhile."""
+        patient = item.pseudonyms.patient
+        if patient in {before.patient, before.person}:
+            return
+        with self._database.transaction() as session:
+            if self._replaced_keys(session, [item]):
+                return  # the resend after this one says it again
+            merging.merge(
+                session,
+                site=item.site,
+                merged=before.patient,
+                patient=patient,
+                how=merging.How.RESENT,
+                actor=SYSTEM.name,
+                at=self._clock.now(),
+            )
+
     def _store(self, fresh: Mapping[int, Accepted]) -> list[int]:
         """Store new scans, and return which another intake had not stored meanwhile."""
         if not fresh:
@@ -231,7 +362,9 @@ class ScanIntake:
         crash_points.reach("scans: in the vault")
         now = self._clock.now()
         with self._database.transaction() as session:
-            known = _stored_scans(session, list(fresh.values()))
+            if self._replaced_keys(session, fresh.values()):
+                return []
+            known = stored_scans(session, list(fresh.values()))
             number = session.scalar(select(func.max(ScanRow.batch))) or 0
             stored = [
                 (index, item, digest)
@@ -240,12 +373,16 @@ class ScanIntake:
             ]
             for site in sorted({item.site for _, item, _ in stored}):
                 number += 1
+                own = [item for _, item, _ in stored if item.site == site]
                 rows = [
-                    _row(item, digest, batch=number, at=now)
+                    scan_row(item, digest, batch=number, at=now)
                     for _, item, digest in stored
                     if item.site == site
                 ]
                 session.add_all(rows)
+                session.flush()
+                session.add_all(map(place_row, rows, own))
+                withdrawn = withdrawing.withdraw_rejected(session, rows, at=now)
                 ledger.append(
                     session,
                     at=now,
@@ -253,7 +390,12 @@ class ScanIntake:
                     kind="scans.received",
                     subject=site,
                     facts={"scans": len(rows)},
-                    batches=[(ScanRow, number)],
+                    batches=[(ScanRow, number), *withdrawn],
+                )
+                session.add_all(
+                    SealedOriginalsRow(scan=row.id, sealed=item.sealed)
+                    for row, item in zip(rows, own, strict=True)
+                    if item.sealed is not None
                 )
             crash_points.reach("scans: before the commit")
         crash_points.reach("scans: committed")
@@ -286,39 +428,6 @@ def _read_again(path: Path) -> bytes | None:
 
 def _content(item: Accepted) -> bytes:
     return item.content
-
-
-def _stored_scans(
-    session: Session, accepted: Sequence[Accepted]
-) -> dict[tuple[str, str], ScanRow]:
-    instances = [item.pseudonyms.instance for item in accepted]
-    rows = session.scalars(select(ScanRow).where(ScanRow.instance.in_(instances)))
-    return {(row.site, row.instance): row for row in rows}
-
-
-def _row(item: Accepted, digest: str, *, batch: int, at: datetime) -> ScanRow:
-    attributes = item.attributes
-    return ScanRow(
-        batch=batch,
-        arrived_at=at,
-        site=item.site,
-        patient=item.pseudonyms.patient,
-        study=item.pseudonyms.study,
-        series=item.pseudonyms.series,
-        instance=item.pseudonyms.instance,
-        vault_digest=digest,
-        pixel_digest=item.pixel_digest,
-        modality=attributes.modality,
-        body_part=attributes.body_part,
-        view=attributes.view,
-        manufacturer=attributes.manufacturer,
-        scanner_model=attributes.scanner_model,
-        software_version=attributes.software_version,
-        station=attributes.station,
-        protocol=attributes.protocol,
-        sex=attributes.sex,
-        age_years=attributes.age_years,
-    )
 
 
 def _chunks(files: Sequence[Path]) -> Iterator[list[Path]]:

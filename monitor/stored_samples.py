@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Collection
 from importlib.util import find_spec
 from typing import Any, TypeAlias
 
@@ -12,8 +13,11 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
 from pydicom.pixels import pixel_array
 from pydicom.uid import (
+    JPEG2000,
+    ExplicitVRLittleEndian,
     HTJ2KLossless,
     HTJ2KLosslessRPCL,
+    JPEG2000Lossless,
     JPEG2000TransferSyntaxes,
     JPEGBaseline8Bit,
     JPEGExtended12Bit,
@@ -23,15 +27,24 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from monitor.codestreams import CodestreamError, read_wavelet_header
+from monitor.codestreams import (
+    JPEG_LS_SYNTAXES,
+    CodestreamError,
+    FrameSize,
+    read_frame_size,
+    read_wavelet_header,
+)
+from monitor.frames import frame_count
 from monitor.wavelets import agrees, decode_without, wavelet_frame
 
 #: [h, w], or RGB [h, w, 3]
 Samples: TypeAlias = npt.NDArray[Any]
+#: a bare codestream, and how many of its finest levels are left out -> samples
+Reduced: TypeAlias = Callable[[bytes, int], Samples]
 
-# The fastest exact decoder of each compressed transfer syntax. A 2048 x 2048
-# image of 16 bits takes one core: RLE 24 ms (pydicom's own decoder 192),
-# JPEG-LS 106 (pylibjpeg 1,177).
+# The fastest exact decoder of each compressed transfer syntax among pydicom's.
+# A 2048 x 2048 image of 16 bits takes one core: RLE 24 ms (pydicom's own
+# decoder 192), JPEG-LS 106 (pylibjpeg 1,177).
 _PLUGINS: dict[str, str] = {
     RLELossless: "pylibjpeg",
     JPEGBaseline8Bit: "pillow",
@@ -41,12 +54,15 @@ _PLUGINS: dict[str, str] = {
 # JPEG with 12 bits or without loss: 104 ms in imagecodecs, and no other
 # decoder under a free enough licence.
 _BY_IMAGECODECS = frozenset((JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1))
+# imagecodecs lets other threads run while it decodes, where pydicom's decoders
+# keep them waiting; and a high-throughput frame takes it 22 ms, and pylibjpeg
+# 57. Lossy high-throughput frames are left out: it wraps what overshoots.
+_LOSSLESS_HIGH_THROUGHPUT = frozenset((HTJ2KLossless, HTJ2KLosslessRPCL))
+_WAVELETS = frozenset((JPEG2000, JPEG2000Lossless)) | _LOSSLESS_HIGH_THROUGHPUT
+_GRAY = frozenset(("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR"))
 
 #: Transfer syntaxes of compressed pixels that `decode` knows.
 DECODED_SYNTAXES = frozenset(_PLUGINS) | _BY_IMAGECODECS
-# High-throughput frames without loss: imagecodecs takes 22 ms where pylibjpeg
-# takes 57. Of lossy ones two decoders give samples that differ by a few units.
-_LOSSLESS_HIGH_THROUGHPUT = frozenset((HTJ2KLossless, HTJ2KLosslessRPCL))
 
 
 def can_decode(transfer_syntax: str) -> bool:
@@ -54,12 +70,20 @@ def can_decode(transfer_syntax: str) -> bool:
     return transfer_syntax not in _BY_IMAGECODECS or find_spec("imagecodecs") is not None
 
 
-def stored_samples(ds: Dataset, *, skipped_levels: int = 0) -> Samples:
+def stored_samples(
+    ds: Dataset,
+    *,
+    frame: int = 0,
+    skipped_levels: int = 0,
+    reduced: Reduced = decode_without,
+) -> Samples:
     """Return stored samples, [h, w] or RGB [h, w, 3] (YBR converted, palettes not yet).
 
     Parameters
     ----------
+    frame : number of the frame, from 0
     skipped_levels : see `monitor.wavelets.levels_to_skip`
+    reduced : decodes a frame without its finest levels
 
     Raises
     ------
@@ -67,50 +91,100 @@ def stored_samples(ds: Dataset, *, skipped_levels: int = 0) -> Samples:
         Whatever a decoder raises on damaged data.
     """
     transfer_syntax = ds.file_meta.TransferSyntaxUID
+    if transfer_syntax == ExplicitVRLittleEndian and ds.SamplesPerPixel == 1:
+        return _native(ds, frame)
     if skipped_levels:
         try:
-            return decode_without(wavelet_frame(ds), skipped_levels)
+            return reduced(wavelet_frame(ds, frame), skipped_levels)
         except Exception:  # noqa: BLE001, S110 - decoders raise anything
             pass  # a tile may hold fewer levels than the main header says
     if transfer_syntax in _BY_IMAGECODECS:
-        return _by_imagecodecs(ds)
-    if transfer_syntax in _LOSSLESS_HIGH_THROUGHPUT and find_spec("imagecodecs"):
-        samples = _lossless_high_throughput(ds)
-        if samples is not None:
-            return samples
+        return _by_imagecodecs(ds, frame)
+    samples = _without_mending(ds, frame)
+    if samples is not None:
+        return samples
     with warnings.catch_warnings():
         # pydicom warns of what it mends, once per file; what it cannot mend, it raises.
         warnings.simplefilter("ignore")
-        array: Samples = pixel_array(ds, decoding_plugin=_PLUGINS.get(transfer_syntax, ""))
+        array: Samples = pixel_array(
+            ds, index=frame, decoding_plugin=_PLUGINS.get(transfer_syntax, "")
+        )
     return array
 
 
-def _by_imagecodecs(ds: Dataset) -> Samples:
+def _native(ds: Dataset, frame: int) -> Samples:
+    """Return samples where they lie (PS3.5 section 8.1), read-only."""
+    kind = "i" if ds.PixelRepresentation == 1 else "u"
+    dtype = np.dtype(f"<{kind}{ds.BitsAllocated // 8}")
+    count = ds.Rows * ds.Columns
+    start = frame * count * dtype.itemsize
+    samples = np.frombuffer(ds.PixelData, dtype=dtype, count=count, offset=start)
+    return samples.reshape(ds.Rows, ds.Columns)
+
+
+def _by_imagecodecs(ds: Dataset, frame: int) -> Samples:
     import imagecodecs
 
     if ds.PhotometricInterpretation.startswith("YBR"):
         raise ValueError("the decoder does not say which color space it returns")
-    frame = get_frame(ds.PixelData, 0, number_of_frames=1)
-    array: Samples = imagecodecs.jpeg8_decode(frame)
+    compressed = get_frame(ds.PixelData, frame, number_of_frames=frame_count(ds))
+    array: Samples = imagecodecs.jpeg8_decode(compressed)
     if array.shape[:2] != (ds.Rows, ds.Columns):
         raise ValueError("the frame has another size than the header says")
-    if ds.PixelRepresentation == 1:
-        # JPEG knows no sign: the stored bits are a two's complement.
-        unused = 8 * array.dtype.itemsize - ds.BitsStored
-        array = (array << unused).view(f"i{array.dtype.itemsize}") >> unused
-    return array
+    return _signed(array, ds) if ds.PixelRepresentation == 1 else array
 
 
-def _lossless_high_throughput(ds: Dataset) -> Samples | None:
-    """Return gray samples that are what the header says; None where something must be mended."""
+def _without_mending(ds: Dataset, frame: int) -> Samples | None:
+    """Return samples of a frame that is what the header says; None where pydicom must mend it."""
+    syntax = ds.file_meta.TransferSyntaxUID
+    try:
+        if syntax in JPEG_LS_SYNTAXES and _is_plain(ds, {"RGB"}):
+            return _by_jpeg_ls(ds, frame)
+        if syntax in _WAVELETS and _is_plain(ds, {"RGB", "YBR_ICT", "YBR_RCT"}):
+            return _by_wavelets(ds, frame)
+    except (ImportError, CodestreamError):
+        pass
+    return None
+
+
+def _by_jpeg_ls(ds: Dataset, number: int) -> Samples | None:
     import imagecodecs
 
-    frame = wavelet_frame(ds)
-    try:
-        header = read_wavelet_header(frame)
-    except CodestreamError:
+    frame = get_frame(ds.PixelData, number, number_of_frames=frame_count(ds))
+    described = FrameSize(
+        rows=ds.Rows,
+        columns=ds.Columns,
+        samples=ds.SamplesPerPixel,
+        precision=ds.BitsStored,
+    )
+    if read_frame_size(frame, ds.file_meta.TransferSyntaxUID) != described:
         return None
-    if header.size.samples != 1 or not (header.plain and agrees(header, ds)):
+    array: Samples = imagecodecs.jpegls_decode(frame)
+    return _signed(array, ds) if ds.PixelRepresentation == 1 else array
+
+
+def _by_wavelets(ds: Dataset, number: int) -> Samples | None:
+    import imagecodecs
+
+    frame = wavelet_frame(ds, number)
+    header = read_wavelet_header(frame)
+    if not (header.plain and agrees(header, ds)):
         return None
-    samples: Samples = np.asarray(imagecodecs.htj2k_decode(frame))
-    return samples
+    if ds.file_meta.TransferSyntaxUID in _LOSSLESS_HIGH_THROUGHPUT:
+        return np.asarray(imagecodecs.htj2k_decode(frame))
+    return np.asarray(imagecodecs.jpeg2k_decode(frame, numthreads=1))
+
+
+def _is_plain(ds: Dataset, colors: Collection[str]) -> bool:
+    """Say whether an image is gray, or decodes to red, green and blue of 8 bits."""
+    return ds.PhotometricInterpretation in _GRAY or (
+        ds.PhotometricInterpretation in colors
+        and (ds.SamplesPerPixel, ds.BitsStored, ds.PixelRepresentation) == (3, 8, 0)
+    )
+
+
+def _signed(array: Samples, ds: Dataset) -> Samples:
+    """Read stored bits as a two's complement: JPEG and JPEG-LS know no sign."""
+    unused = 8 * array.dtype.itemsize - ds.BitsStored
+    signed: Samples = (array << unused).view(f"i{array.dtype.itemsize}") >> unused
+    return signed

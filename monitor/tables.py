@@ -3,32 +3,57 @@
 from __future__ import annotations
 
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, UniqueConstraint
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy import ColumnElement, ForeignKey, Index, UniqueConstraint, func, select
+from sqlalchemy.ext.hybrid import hybrid_property
+from sqlalchemy.orm import Mapped, column_property, mapped_column
 
 from registry.database import Base
 from registry.ledger import BatchSealed, Sealed
 
 
+class PatientMergeRow(Sealed, Base):
+    """Two pseudonyms that name one patient."""
+
+    __tablename__ = "patient_merges"
+    __table_args__ = (UniqueConstraint("site", "merged"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    site: Mapped[str]
+    #: keyed pseudonym that is no longer in use
+    merged: Mapped[str]
+    #: and of the patient that it names
+    patient: Mapped[str]
+    merged_at: Mapped[datetime]
+
+
 class ScanRow(BatchSealed, Base):
-    """One de-identified scan. Its batch is sealed as a whole."""
+    """One de-identified scan: an instance, or a series or study as it was at one time.
+
+    Its batch is sealed as a whole.
+    """
 
     __tablename__ = "scans"
     __table_args__ = (
         UniqueConstraint("site", "instance"),
         Index("ix_scans_site_arrived_at", "site", "arrived_at"),
+        Index("ix_scans_series", "series"),
     )
+    __added__ = MappingProxyType({"unit": "instance"})
+    # Found in the table of merges, whose rows are sealed themselves.
+    __unsealed__ = frozenset({"merged_into"})
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    site: Mapped[str]
+    site: Mapped[str] = mapped_column()
     #: keyed pseudonyms
     patient: Mapped[str] = mapped_column(index=True)
     study: Mapped[str] = mapped_column(index=True)
     series: Mapped[str]
+    #: of a series or a study: one that its revision has to itself
     instance: Mapped[str]
-    #: de-identified file in the vault
+    #: de-identified file in the vault; of a series or a study: the list of its instances
     vault_digest: Mapped[str]
     #: digest of the pixel bytes alone: tells a resend from a conflict
     pixel_digest: Mapped[str]
@@ -42,7 +67,27 @@ class ScanRow(BatchSealed, Base):
     protocol: Mapped[str | None]
     sex: Mapped[str | None]
     age_years: Mapped[int | None]
+    #: of a series or a study: when it settled
     arrived_at: Mapped[datetime] = mapped_column(index=True)
+    #: "instance", "series" or "study"
+    unit: Mapped[str] = mapped_column(default="instance", server_default="instance")
+    #: the patient into whom its own was merged, where that happened
+    merged_into: Mapped[str | None] = column_property(
+        select(PatientMergeRow.patient)
+        .where(PatientMergeRow.site == site, PatientMergeRow.merged == patient)
+        .correlate_except(PatientMergeRow)
+        .scalar_subquery()
+    )
+
+    @hybrid_property
+    def person(self) -> str:
+        """The patient by all that is known of merges: what is resampled and split by."""
+        return self.merged_into or self.patient
+
+    @person.inplace.expression
+    @classmethod
+    def _person(cls) -> ColumnElement[str]:
+        return func.coalesce(cls.merged_into, cls.patient)
 
 
 class EmbeddingRow(BatchSealed, Base):
@@ -358,3 +403,40 @@ class PerformanceRow(Sealed, Base):
     #: auc, sensitivity, specificity: each [estimate, low, high]
     measures: Mapped[dict[str, Any]]
     created_at: Mapped[datetime]
+
+
+class PseudonymKeyRow(Sealed, Base):
+    """A key of pseudonyms: when it was made and dropped; never the key."""
+
+    __tablename__ = "pseudonym_keys"
+
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    #: None for the key that a home begins with
+    made_at: Mapped[datetime | None]
+    #: the last batch of scans that was stored under it; None for the newest key
+    until_batch: Mapped[int | None]
+    #: stand-ins for texts that were in use when it was replaced
+    tokens: Mapped[list[str]]
+    dropped_at: Mapped[datetime | None]
+
+
+class LookUpRow(Base):
+    """A surrogate that an older key made, found by a newer one."""
+
+    __tablename__ = "look_ups"
+
+    #: of what came in, under the key
+    digest: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    surrogate: Mapped[str] = mapped_column(index=True)
+    #: number of the key
+    key: Mapped[int] = mapped_column(index=True)
+
+
+class SealedOriginalsRow(Base):
+    """What a scan's pseudonyms stand for, sealed to a key that is held elsewhere."""
+
+    __tablename__ = "sealed_originals"
+
+    scan: Mapped[int] = mapped_column(ForeignKey("scans.id"), primary_key=True)
+    sealed: Mapped[bytes]

@@ -24,6 +24,7 @@ from monitor.codestreams import (
     bare_codestream,
     read_wavelet_header,
 )
+from monitor.frames import frame_count
 from registry.bundles.preprocessing import Fit, Preprocessing
 
 _GRAY = frozenset(("MONOCHROME1", "MONOCHROME2"))
@@ -31,8 +32,8 @@ _GRAY = frozenset(("MONOCHROME1", "MONOCHROME2"))
 _COLOR = frozenset(("RGB", "YBR_ICT", "YBR_RCT"))
 
 
-def levels_to_skip(ds: Dataset, preprocessing: Preprocessing) -> int:
-    """Return how many of the finest wavelet levels a preprocessing leaves out of an image.
+def levels_to_skip(ds: Dataset, preprocessing: Preprocessing, frame: int = 0) -> int:
+    """Return how many of the finest wavelet levels a preprocessing leaves out of a frame.
 
     None where it does not declare it, where the image is compressed in another
     way, and where skipping would give another image: entries of a palette or
@@ -41,7 +42,7 @@ def levels_to_skip(ds: Dataset, preprocessing: Preprocessing) -> int:
     if preprocessing.wavelet_oversampling is None or not _may_be_reduced(ds):
         return 0
     try:
-        header = read_wavelet_header(wavelet_frame(ds))
+        header = read_wavelet_header(wavelet_frame(ds, frame))
     except CodestreamError:
         return 0  # decoding in full says what is wrong
     if not (header.plain and agrees(header, ds)):
@@ -52,9 +53,9 @@ def levels_to_skip(ds: Dataset, preprocessing: Preprocessing) -> int:
     return skipped
 
 
-def wavelet_frame(ds: Dataset) -> bytes:
-    """Return the one codestream of an instance."""
-    return bare_codestream(get_frame(ds.PixelData, 0, number_of_frames=1))
+def wavelet_frame(ds: Dataset, frame: int = 0) -> bytes:
+    """Return the codestream of a frame."""
+    return bare_codestream(get_frame(ds.PixelData, frame, number_of_frames=frame_count(ds)))
 
 
 def agrees(header: WaveletHeader, ds: Dataset) -> bool:

@@ -21,9 +21,14 @@ POINTS = (
     "scans: committed",
     "receive: acknowledged",
     "source: position kept",
+    "assemble: in the vault",
+    "assemble: before the commit",
     "embed: read",
     "embed: before the commit",
     "embed: committed",
+    "keys: beside the old ones",
+    "keys: known to the database",
+    "keys: dropped in the database",
 )
 
 

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import select
@@ -52,10 +53,13 @@ class LedgerHead(Base):
 class Sealed:
     """Mixed into a table whose rows are sealed one by one.
 
-    `unsealed` names columns that may change without an entry.
+    `unsealed` names columns that may change without an entry. `added` names
+    columns that the table has not always had, with what the rows from before
+    have in them: while a row has just that, its digest is what it was.
     """
 
     __unsealed__: frozenset[str] = frozenset()
+    __added__: Mapping[str, object] = MappingProxyType({})
 
 
 class BatchSealed:
@@ -63,6 +67,7 @@ class BatchSealed:
 
     batch: Mapped[int] = mapped_column(index=True)
     __unsealed__: frozenset[str] = frozenset()
+    __added__: Mapping[str, object] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,11 +186,17 @@ def row_name(row: Base) -> str:
 def row_digest(row: Base) -> str:
     """Return the digest of every sealed column of a row."""
     unsealed: frozenset[str] = getattr(row, "__unsealed__", frozenset())
+    added: Mapping[str, object] = getattr(row, "__added__", {})
+    values = {
+        column.key: getattr(row, column.key)
+        for column in type(row).__mapper__.column_attrs
+        if column.key not in unsealed
+    }
     return digest_of(
         {
-            column.key: to_json(getattr(row, column.key))
-            for column in type(row).__mapper__.column_attrs
-            if column.key not in unsealed
+            key: to_json(value)
+            for key, value in values.items()
+            if key not in added or value != added[key]
         }
     )
 

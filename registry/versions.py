@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any, Self
 
-from sqlalchemy import ForeignKey, UniqueConstraint, func, select
+from sqlalchemy import JSON, ForeignKey, UniqueConstraint, func, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from registry import ledger
@@ -38,6 +39,7 @@ class VersionRow(ledger.Sealed, Base):
     __table_args__ = (UniqueConstraint("model", "number"),)
     # Filled by the outbox, after the fact.
     __unsealed__ = frozenset({"mlflow_version"})
+    __added__ = MappingProxyType({"reading": None})
 
     id: Mapped[int] = mapped_column(primary_key=True)
     model: Mapped[str] = mapped_column(ForeignKey("models.name"), index=True)
@@ -55,6 +57,10 @@ class VersionRow(ledger.Sealed, Base):
     artifact_uri: Mapped[str]
     mlflow_run: Mapped[str]
     mlflow_version: Mapped[str | None]
+    #: the unit that it reads and how, as its bundle declares; None where that is an instance
+    reading: Mapped[dict[str, Any] | None] = mapped_column(
+        JSON(none_as_null=True), default=None
+    )
     created_at: Mapped[datetime]
     created_by: Mapped[str]
 
@@ -152,6 +158,7 @@ def register(
         mlflow_run=mlflow_run,
         created_at=at,
         created_by=actor,
+        reading=_reading(bundle),
     )
     session.add(row)
     session.flush()
@@ -173,6 +180,13 @@ def register(
         seals=[known, row],
     )
     return row
+
+
+def _reading(bundle: Bundle) -> dict[str, Json] | None:
+    preprocessing = bundle.preprocessing
+    if preprocessing.reading is None:
+        return None
+    return {"unit": preprocessing.unit.value, **preprocessing.reading.to_json()}
 
 
 def find(session: Session, name: VersionRef | str) -> VersionRow:

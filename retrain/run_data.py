@@ -10,11 +10,14 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from monitor import datasets, labels, references
+from monitor.assembling.counting import read_as, unit_watched
 from monitor.datasets import Purpose
+from monitor.monitors import require_monitor
 from monitor.subgroups import Subgroup
 from monitor.tables import DatasetRow, EpisodeRow, LabelRow, RefusalRow, ScanRow
 from registry.errors import InsufficientDataError
-from registry.versions import VersionRow
+from registry.version_units import unit_of
+from registry.versions import VersionRow, find
 from retrain.plans import LabelRules, Plan
 from retrain.recipes import Recipe
 from retrain.states import RunState
@@ -46,8 +49,9 @@ def _counts(label: LabelRow | None, rules: LabelRules) -> bool:
 def shifted_scans(session: Session, episode: EpisodeRow, model: str) -> list[ScanRow]:
     """Return the scans that an episode is about: since its onset, of its subgroup."""
     refused = select(RefusalRow.scan).where(RefusalRow.model == model)
+    unit = unit_watched(session, require_monitor(session, episode.monitor))
     query = select(ScanRow).where(
-        ScanRow.arrived_at >= episode.onset, ScanRow.id.not_in(refused)
+        ScanRow.arrived_at >= episode.onset, read_as(unit), ScanRow.id.not_in(refused)
     )
     if episode.subgroup is not None:
         query = query.where(Subgroup.parse(episode.subgroup).where())
@@ -72,7 +76,10 @@ def freeze_first_version(
     InsufficientDataError
         If fewer labelled scans exist than the plan asks for.
     """
-    query = select(ScanRow).where(ScanRow.site == recipe.site).order_by(ScanRow.id)
+    unit = unit_of(find(session, recipe.base))
+    query = (
+        select(ScanRow).where(ScanRow.site == recipe.site, read_as(unit)).order_by(ScanRow.id)
+    )
     if since is not None:
         query = query.where(ScanRow.arrived_at >= since)
     if until is not None:
@@ -217,11 +224,11 @@ def locked_dataset(session: Session, run: RunRow, purpose: Purpose) -> DatasetRo
 
 
 def _patients(scans: Sequence[ScanRow]) -> set[str]:
-    return {scan.patient for scan in scans}
+    return {scan.person for scan in scans}
 
 
 def _without(patients: set[str], scans: Sequence[ScanRow]) -> list[ScanRow]:
-    return [scan for scan in scans if scan.patient not in patients]
+    return [scan for scan in scans if scan.person not in patients]
 
 
 def _replay(scans: list[ScanRow], count: int, *, seed: int) -> list[ScanRow]:

@@ -5,14 +5,18 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from monitor.embedding import count_pending
+from monitor.assembling.assembler import ASSEMBLE, assembly_is_due
+from monitor.assembling.counting import unit_watched
 from monitor.evaluating import EVALUATE, window_payload
 from monitor.following.arranging import following_is_due
 from monitor.following.follower import FOLLOW
+from monitor.intake.keeping import PURGE
 from monitor.monitors import all_monitors
+from monitor.pending_scans import count_pending
 from monitor.silence.watch import WATCH_ARRIVALS, look_is_due
 from monitor.verdict_history import unjudged_windows
 from registry import outbox
+from registry.bundles.preprocessing import Unit
 from registry.clock import Clock
 from registry.database import Database
 from registry.jobs import enqueue
@@ -34,8 +38,15 @@ def tick(database: Database, clock: Clock) -> int:
     due = 0
     undelivered = outbox.waiting(database)
     with database.transaction() as session:
+        assembling = assembly_is_due(session, now=now)
+        if assembling:
+            enqueue(session, kind=ASSEMBLE, key=ASSEMBLE, payload={}, again=True)
+            due += 1
         for monitor in all_monitors(session):
-            for window in unjudged_windows(session, monitor, until=now):
+            # A window is judged once all that settled within it are scans.
+            waits = assembling and unit_watched(session, monitor) is not Unit.INSTANCE
+            windows = [] if waits else unjudged_windows(session, monitor, until=now)
+            for window in windows:
                 enqueue(
                     session,
                     kind=EVALUATE,
@@ -70,6 +81,8 @@ def tick(database: Database, clock: Clock) -> int:
                     again=True,
                 )
                 due += 1
+        # Its key is the day's, so that any number of ticks make one job of it.
+        enqueue(session, kind=PURGE, key=f"{PURGE}/{now:%Y-%m-%d}", payload={})
         if undelivered:
             enqueue(
                 session,

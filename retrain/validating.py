@@ -55,7 +55,7 @@ class _LockedSet:
     @property
     def patients(self) -> list[str]:
         # As training data are recorded; a pseudonym is of one site.
-        return [scan.patient for scan in self.scans]
+        return [scan.person for scan in self.scans]
 
 
 class Validator:

@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from api.cli.options import HomeOption, JsonOption, ReasonOption, opened, show, table
+from api.cli.options import (
+    HomeOption,
+    JsonOption,
+    NumberArgument,
+    ReasonOption,
+    opened,
+    show,
+    table,
+)
 
 if TYPE_CHECKING:
     from monitor.tables import EpisodeRow
@@ -42,7 +50,9 @@ def list_(home: HomeOption = None, as_json: JsonOption = False) -> None:
 
 
 @app.command("show")
-def show_(episode: int, home: HomeOption = None, as_json: JsonOption = False) -> None:
+def show_(
+    episode: NumberArgument, home: HomeOption = None, as_json: JsonOption = False
+) -> None:
     """Show one episode: what, where, since when, whether it matters, what was done."""
     from monitor.episodes import require_episode
     from retrain import decisions
@@ -86,7 +96,10 @@ def show_(episode: int, home: HomeOption = None, as_json: JsonOption = False) ->
 
 @app.command("close")
 def close(
-    episode: int, reason: ReasonOption, home: HomeOption = None, as_json: JsonOption = False
+    episode: NumberArgument,
+    reason: ReasonOption,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Close an episode by hand, with a reason."""
     from monitor import episodes

@@ -14,6 +14,7 @@ from api.cli import (
     audit,
     demo,
     episodes,
+    keys,
     labels,
     models,
     monitors,
@@ -23,6 +24,7 @@ from api.cli import (
     runs,
     scans,
     service,
+    sources,
     use,
 )
 from registry.errors import DriftwardError
@@ -35,13 +37,25 @@ app = typer.Typer(
     rich_markup_mode=None,
     add_completion=False,
 )
-for group in (audit, episodes, labels, models, monitors, plans, references, runs, scans):
+for group in (
+    audit,
+    episodes,
+    keys,
+    labels,
+    models,
+    monitors,
+    plans,
+    references,
+    runs,
+    scans,
+    sources,
+):
     app.add_typer(group.app)
 for module in (demo, service, receive, use, references, runs):
     module.add_to(app)
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def root(
     *,
     version: Annotated[

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -27,7 +28,19 @@ HomeOption: TypeAlias = Annotated[
 JsonOption: TypeAlias = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on stdout.")
 ]
-SiteOption: TypeAlias = Annotated[str, typer.Option("--site", help="The site that sent them.")]
+
+
+def _site(name: str) -> str:
+    if not re.fullmatch(r"[^\x00-\x1f\x7f/\\]{1,64}", name):
+        raise typer.BadParameter("a site has 1 to 64 characters, none of them / or \\")
+    return name
+
+
+SiteOption: TypeAlias = Annotated[
+    str, typer.Option("--site", help="The site that sent them.", callback=_site)
+]
+#: Of an episode, a run or a scan: no larger than the database counts.
+NumberArgument: TypeAlias = Annotated[int, typer.Argument(min=1, max=2**63 - 1)]
 SinceOption: TypeAlias = Annotated[
     datetime | None,
     typer.Option("--since", help="From this time on (UTC).", show_default=False),

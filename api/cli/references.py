@@ -168,6 +168,11 @@ def _lines(evaluation: Evaluation) -> list[str]:
             f"ALARM: a shift that persisted (p = {evaluation.p_value:.2g}, and the budget "
             f"allows {evaluation.alpha:.2g} in two windows): `driftward episode list`"
         )
+    elif evaluation.p_value <= evaluation.alpha:
+        headline = (
+            f"no alarm: the windows before it showed a shift (p = {evaluation.p_value:.2g}), "
+            "this one shows nothing"
+        )
     else:
         headline = (
             f"no alarm (p = {evaluation.p_value:.2g}; it takes {evaluation.alpha:.2g}, over "

@@ -10,6 +10,7 @@ import typer
 from api.cli.options import (
     HomeOption,
     JsonOption,
+    NumberArgument,
     ReasonOption,
     SinceOption,
     UntilOption,
@@ -88,7 +89,7 @@ def list_(home: HomeOption = None, as_json: JsonOption = False) -> None:
 
 
 @app.command("show")
-def show_(run: int, home: HomeOption = None, as_json: JsonOption = False) -> None:
+def show_(run: NumberArgument, home: HomeOption = None, as_json: JsonOption = False) -> None:
     """Show one run: its state, its gates, its signatures."""
     from retrain import runs
     from retrain.training import progress_of
@@ -114,7 +115,10 @@ def show_(run: int, home: HomeOption = None, as_json: JsonOption = False) -> Non
 
 @app.command("cancel")
 def cancel(
-    run: int, reason: ReasonOption, home: HomeOption = None, as_json: JsonOption = False
+    run: NumberArgument,
+    reason: ReasonOption,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """End a run that has not ended."""
     from registry.identities import Role
@@ -138,7 +142,10 @@ def cancel(
 
 
 def approve(
-    run: int, reason: ReasonOption, home: HomeOption = None, as_json: JsonOption = False
+    run: NumberArgument,
+    reason: ReasonOption,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Sign RUN: you have seen its candidate, its gates and its plan, and approve."""
     from retrain import approvals, runs
@@ -162,7 +169,10 @@ def approve(
 
 
 def reject(
-    run: int, reason: ReasonOption, home: HomeOption = None, as_json: JsonOption = False
+    run: NumberArgument,
+    reason: ReasonOption,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Reject RUN: its candidate will not be promoted."""
     from retrain import approvals, runs

@@ -7,9 +7,20 @@ from typing import Annotated
 
 import typer
 
-from api.cli.options import HomeOption, JsonOption, SiteOption, opened, show, table
+from api.cli import quarantine
+from api.cli.options import (
+    HomeOption,
+    JsonOption,
+    NumberArgument,
+    ReasonOption,
+    SiteOption,
+    opened,
+    show,
+    table,
+)
 
 app = typer.Typer(name="scan", help="Take scans in, and see what came of them.")
+app.add_typer(quarantine.app)
 
 
 @app.command("add")
@@ -29,6 +40,7 @@ def add(
         "added": report.added,
         "known": report.known,
         "quarantined": report.quarantined,
+        "followed": report.followed,
         "reasons": report.reasons,
     }
     lines = [
@@ -36,6 +48,8 @@ def add(
         f"{report.quarantined} quarantined",
         *[f"  {count} × {reason}" for reason, count in sorted(report.reasons.items())],
     ]
+    if report.followed:
+        lines.append(f"{report.followed} documents that reject instances are followed")
     show(document, as_json=as_json, lines=lines)
 
 
@@ -57,6 +71,7 @@ def list_(
         {
             "scan": scan.id,
             "site": scan.site,
+            "unit": scan.unit,
             "modality": scan.modality,
             "view": scan.view,
             "scanner": f"{scan.manufacturer or '?'} {scan.scanner_model or '?'}",
@@ -69,6 +84,7 @@ def list_(
         [
             document["scan"],
             document["site"],
+            document["unit"],
             document["modality"],
             document["view"] or "–",
             document["scanner"],
@@ -77,12 +93,12 @@ def list_(
         ]
         for document in documents
     ]
-    header = ["scan", "site", "modality", "view", "scanner", "software", "arrived"]
+    header = ["scan", "site", "unit", "modality", "view", "scanner", "software", "arrived"]
     show(documents, as_json=as_json, lines=table(rows, header=header))
 
 
 @app.command("show")
-def show_(scan: int, home: HomeOption = None, as_json: JsonOption = False) -> None:
+def show_(scan: NumberArgument, home: HomeOption = None, as_json: JsonOption = False) -> None:
     """Show one scan: its attributes, who read it, and what was said of it."""
     import yaml
 
@@ -95,27 +111,94 @@ def show_(scan: int, home: HomeOption = None, as_json: JsonOption = False) -> No
     show(document, as_json=as_json, lines=[text.rstrip()])
 
 
-@app.command("quarantine")
-def quarantine(home: HomeOption = None, as_json: JsonOption = False) -> None:
-    """List what was quarantined, and why."""
+@app.command("merge-patient")
+def merge_patient(
+    site: SiteOption,
+    reason: ReasonOption,
+    merged: Annotated[
+        str | None,
+        typer.Option(help="Patient ID that is no longer in use; asked for if not given."),
+    ] = None,
+    patient: Annotated[
+        str | None,
+        typer.Option(help="Patient ID of the same patient; asked for if not given."),
+    ] = None,
+    issuer: Annotated[
+        str, typer.Option(help="Issuer of Patient ID, of both, where instances state one.")
+    ] = "",
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Let two identifiers of a site name one patient from now on; neither is kept.
+
+    Left out, they are asked for, so that none stands in a shell's history.
+    """
+    from monitor.assembling.stating import state_merge
+
     driftward = opened(home)
-    documents = [
-        {
-            "item": item.id,
-            "reason": item.reason,
-            "bytes": item.size,
-            "since": item.at,
-        }
-        for item in driftward.quarantine.items()
+    changed = state_merge(
+        driftward.database,
+        driftward.pseudonym_keys,
+        site=site,
+        merged=merged or typer.prompt("Patient ID that is no longer in use", err=True),
+        patient=patient or typer.prompt("Patient ID of the same patient", err=True),
+        issuer=issuer,
+        reason=reason,
+        by=driftward.whoever_runs_this(),
+        at=driftward.clock.now(),
+    )
+    line = "both name one patient from now on" if changed else "both named one patient before"
+    show({"merged": changed}, as_json=as_json, lines=[line])
+
+
+@app.command("verify")
+def verify(
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+    sample: Annotated[
+        int | None,
+        typer.Option(help="At most this many, at random; by default all.", min=1),
+    ] = None,
+) -> None:
+    """Read stored files anew, and look for what must not be in them; 1 if something is."""
+    from api.progress import progress_bar
+    from monitor.intake.verifying import verify_files
+
+    driftward = opened(home)
+    with progress_bar("reading files") as tell:
+        found = verify_files(driftward.database, driftward.vault, sample=sample, tell=tell)
+    faults = sorted(
+        ((fault.element, fault.finding.value, files) for fault, files in found.faults.items()),
+        key=lambda line: (-line[2], line[0]),
+    )
+    document = {
+        "checked": found.checked,
+        "clean": found.clean,
+        "gone": found.gone,
+        "damaged": list(found.damaged),
+        "faults": [
+            {"element": element, "finding": finding, "files": files}
+            for element, finding, files in faults
+        ],
+        "scans": list(found.faulty),
+    }
+    lines = [
+        f"{found.checked:,} files checked, "
+        + ("nothing is in them but what may be" if not faults else "NOT CLEAN"),
+        *[
+            f"  {element or 'the file'}: {finding}, in {files:,} files"
+            for element, finding, files in faults
+        ],
     ]
-    rows = [
-        [
-            document["item"],
-            document["reason"],
-            document["bytes"],
-            f"{document['since']:%Y-%m-%d %H:%M}",
-        ]
-        for document in documents
-    ]
-    lines = table(rows, header=["item", "reason", "bytes", "since"])
-    show(documents, as_json=as_json, lines=lines)
+    if found.faulty:
+        lines.append(f"  in scans {', '.join(map(str, found.faulty[:20]))}")
+    if found.gone:
+        lines.append(f"{found.gone:,} were removed by retention")
+    if found.damaged:
+        lines.append(
+            f"{len(found.damaged):,} are damaged: restore the vault from a backup; scans "
+            f"{', '.join(map(str, found.damaged[:20]))}"
+        )
+    show(document, as_json=as_json, lines=lines)
+    if not found.clean:
+        raise typer.Exit(1)

@@ -49,7 +49,10 @@ def init(
 def up(
     host: HostOption = "127.0.0.1", port: PortOption = DEFAULT_PORT, home: HomeOption = None
 ) -> None:
-    """Run everything on this machine: pages, API, metrics, scheduler and a worker."""
+    """Run everything on this machine: pages, API, metrics, scheduler, a worker, the DICOM port.
+
+    The port is opened where the home has a receiver.yaml that says who may send.
+    """
     from api.http.serving import serve as serving
 
     serving(opened(home), host=host, port=port, with_worker=True)

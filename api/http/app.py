@@ -11,6 +11,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from api import metrics as figures
 from api.assembly import Driftward
 from api.http import (
+    dicomweb,
     episodes,
     health,
     jobs,
@@ -20,6 +21,7 @@ from api.http import (
     monitors,
     pages,
     problems,
+    quarantine,
     runs,
     scans,
     silence,
@@ -35,6 +37,8 @@ TAGS = [
     {"name": "episodes", "description": "Shifts: cause, place, impact, decisions."},
     {"name": "runs", "description": "Training, gates and signatures."},
     {"name": "scans", "description": "De-identified scans and their history."},
+    {"name": "quarantine", "description": "What was not taken in, and why."},
+    {"name": "dicomweb", "description": "Storing instances (STOW-RS)."},
     {"name": "ledger", "description": "The append-only record, and its verification."},
     {"name": "jobs", "description": "The job table."},
     {"name": "health", "description": "For orchestrators and Prometheus."},
@@ -52,9 +56,9 @@ def create_app(driftward: Driftward, *, hosts: Sequence[str] = ()) -> FastAPI:
         title="Driftward",
         summary="Watches the foundation models that read a hospital's scans.",
         description=(
-            "Reads only: what changes a model is done on the command line, under an "
-            "identity. Errors are RFC 9457 problem details. Times are UTC. No answer "
-            "carries a patient's pseudonym."
+            "Reads only, but for instances, which senders store over DICOMweb: what changes a "
+            "model is done on the command line, under an identity. Errors are RFC 9457 problem "
+            "details. Times are UTC. No answer carries a patient's pseudonym."
         ),
         version=release(),
         openapi_tags=TAGS,
@@ -66,6 +70,7 @@ def create_app(driftward: Driftward, *, hosts: Sequence[str] = ()) -> FastAPI:
     rendering = Pages()
     app.state.driftward = driftward
     app.state.pages = rendering
+    app.state.storing = dicomweb.StoringDesk()
     app.state.desk = VerificationDesk(driftward.database, driftward.clock)
     app.state.metrics = figures.registry(driftward, app.state.desk)
     for module in (
@@ -76,6 +81,8 @@ def create_app(driftward: Driftward, *, hosts: Sequence[str] = ()) -> FastAPI:
         episodes,
         runs,
         scans,
+        quarantine,
+        dicomweb,
         ledger,
         jobs,
         health,

@@ -9,6 +9,7 @@ from pydantic import AwareDatetime, BaseModel
 from sqlalchemy.orm import Session
 
 from api.http.installation import Installation
+from api.http.numbers import Number
 from monitor import episodes
 from monitor.tables import EpisodeRow
 from retrain import decisions
@@ -68,7 +69,7 @@ def list_episodes(
 
 
 @router.get("/{number}", summary="Show an episode")
-def show_episode(number: int, driftward: Installation) -> Episode:
+def show_episode(number: Number, driftward: Installation) -> Episode:
     """Return one episode with its evidence and decisions."""
     with driftward.database.reading() as session:
         return _episode(session, episodes.require_episode(session, number))

@@ -9,6 +9,7 @@ from pydantic import AwareDatetime, BaseModel
 from sqlalchemy import select
 
 from api.http.installation import Installation
+from api.http.numbers import Number
 from api.http.paging import Before, Limit
 from registry.errors import NotFoundError
 from registry.jobs import Job, JobState
@@ -55,7 +56,7 @@ def list_jobs(
 
 
 @router.get("/{number}", summary="Show a job")
-def show_job(number: int, driftward: Installation) -> JobInTable:
+def show_job(number: Number, driftward: Installation) -> JobInTable:
     """Return one job."""
     with driftward.database.reading() as session:
         row = session.get(Job, number)

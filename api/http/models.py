@@ -10,6 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from api.http.installation import Installation
+from api.http.numbers import Number
 from registry import lineage, serving, versions
 from registry.versions import ModelRow, VersionRef, VersionRow, ref
 
@@ -87,14 +88,14 @@ def list_versions(name: str, driftward: Installation) -> list[Version]:
 
 
 @router.get("/{name}/versions/{number}", summary="Show a version")
-def show_version(name: str, number: int, driftward: Installation) -> Version:
+def show_version(name: str, number: Number, driftward: Installation) -> Version:
     """Return one version with its card."""
     with driftward.database.reading() as session:
         return _version(session, _find(session, name, number))
 
 
 @router.get("/{name}/versions/{number}/lineage", summary="Show a version's lineage")
-def show_lineage(name: str, number: int, driftward: Installation) -> Lineage:
+def show_lineage(name: str, number: Number, driftward: Installation) -> Lineage:
     """Return the bases behind a version, nearest first, and every version derived from it."""
     with driftward.database.reading() as session:
         row = _find(session, name, number)

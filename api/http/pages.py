@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from http import HTTPStatus
 from typing import Annotated
 
@@ -9,18 +10,22 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from api.http.installation import Desk, Installation, Renderer
+from api.http.numbers import LARGEST_NUMBER
+from api.http.numbers import Number as PathNumber
 from api.pages.fleet import fleet
 from api.pages.ledger_page import entry_count, ledger_page
 from api.pages.lineage_graph import lineage_graph
 from api.pages.model_page import model_page
 from api.pages.monitor_page import monitor_page
+from api.pages.quarantine_page import quarantine_counts, quarantine_mark, quarantine_page
 from api.pages.run_page import run_lines, run_page
 from api.pages.scan_pages import scan_page, scans_page
 from monitor import episodes
+from monitor.intake.reasons import Reason
 
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 
-Number = Annotated[int | None, Query(ge=1)]
+Number = Annotated[int | None, Query(ge=1, le=LARGEST_NUMBER)]
 
 
 @router.get("/")
@@ -37,6 +42,7 @@ def show_fleet(
         now=now,
         section="fleet",
         fleet=view,
+        quarantine=quarantine_mark(lambda: driftward.quarantine),
         entries=entries,
         verified=desk.newest,
     )
@@ -66,7 +72,7 @@ def show_monitor(
 
 
 @router.get("/episodes/{number}")
-def show_episode(number: int, driftward: Installation) -> Response:
+def show_episode(number: PathNumber, driftward: Installation) -> Response:
     with driftward.database.reading() as session:
         row = episodes.require_episode(session, number)
     return RedirectResponse(f"/monitors/{row.monitor}?episode={row.id}")
@@ -83,7 +89,7 @@ def show_runs(request: Request, driftward: Installation, pages: Renderer) -> Res
 
 @router.get("/runs/{number}")
 def show_run(
-    request: Request, number: int, driftward: Installation, pages: Renderer
+    request: Request, number: PathNumber, driftward: Installation, pages: Renderer
 ) -> Response:
     with driftward.database.reading() as session:
         view = run_page(session, driftward.home.work, number)
@@ -94,7 +100,7 @@ def show_run(
 
 @router.get("/runs/{number}/progress")
 def show_progress(
-    request: Request, number: int, driftward: Installation, pages: Renderer
+    request: Request, number: PathNumber, driftward: Installation, pages: Renderer
 ) -> Response:
     """Return the part of a run's page that moves; ask for the whole page once it stopped."""
     with driftward.database.reading() as session:
@@ -138,7 +144,7 @@ def show_scans(
     before: Number = None,
     refused: bool = False,
 ) -> Response:
-    quarantined = driftward.quarantine.items()
+    quarantined = quarantine_counts(lambda: driftward.quarantine)
     with driftward.database.reading() as session:
         view = scans_page(session, quarantined, before=before, refused_only=refused)
     return pages.render(
@@ -146,9 +152,30 @@ def show_scans(
     )
 
 
+@router.get("/quarantine")
+def show_quarantine(
+    request: Request,
+    driftward: Installation,
+    pages: Renderer,
+    reason: Reason | None = None,
+    site: str | None = None,
+    before: str | None = None,
+) -> Response:
+    now = driftward.clock.now()
+    view = quarantine_page(
+        lambda: driftward.quarantine,
+        keep_for=timedelta(days=driftward.settings.quarantine_days),
+        now=now,
+        reason=reason,
+        site=site,
+        before=before,
+    )
+    return pages.render(request, "quarantine.html", now=now, section="scans", page=view)
+
+
 @router.get("/scans/{number}")
 def show_scan(
-    request: Request, number: int, driftward: Installation, pages: Renderer
+    request: Request, number: PathNumber, driftward: Installation, pages: Renderer
 ) -> Response:
     with driftward.database.reading() as session:
         view = scan_page(session, number)

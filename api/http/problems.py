@@ -40,7 +40,15 @@ STATUS: dict[type[DriftwardError], HTTPStatus] = {
 }
 MEDIA_TYPE = "application/problem+json"
 #: Paths that machines ask for; every other path is a page's.
-MACHINE_PATHS = ("/api/", "/openapi.json", "/healthz", "/readyz", "/metrics", "/static/")
+MACHINE_PATHS = (
+    "/api/",
+    "/dicomweb/",
+    "/openapi.json",
+    "/healthz",
+    "/readyz",
+    "/metrics",
+    "/static/",
+)
 
 log = structlog.get_logger(__name__)
 
@@ -68,7 +76,7 @@ def add_handlers(app: FastAPI) -> None:
             raise TypeError(f"{type(error).__name__} is none of ours")
         # The first line of a class's docstring is what it means.
         title = (type(error).__doc__ or "").split("\n")[0].rstrip(".")
-        return _answer(request, status_of(error), title, str(error), type_of(error))
+        return answer(request, status_of(error), title, str(error), type_of(error))
 
     def of_validation(request: Request, error: Exception) -> Response:
         if not isinstance(error, RequestValidationError):
@@ -78,25 +86,25 @@ def add_handlers(app: FastAPI) -> None:
             for problem in error.errors()
         )
         status = HTTPStatus.UNPROCESSABLE_ENTITY
-        return _answer(request, status, "Something handed in cannot be used", detail)
+        return answer(request, status, "Something handed in cannot be used", detail)
 
     def of_http(request: Request, error: Exception) -> Response:
         if not isinstance(error, HTTPException):
             raise TypeError(f"{type(error).__name__} is no HTTP error")
         status = HTTPStatus(error.status_code)
-        answer = _answer(request, status, status.phrase, status.description)
-        answer.headers.update(error.headers or {})
-        return answer
+        found = answer(request, status, status.phrase, status.description)
+        found.headers.update(error.headers or {})
+        return found
 
     def of_anything(request: Request, error: Exception) -> Response:
         # The text of a foreign error may quote its input, so only its type is kept.
         log.error("request failed", path=request.url.path, error=type(error).__name__)
         status = HTTPStatus.INTERNAL_SERVER_ERROR
         detail = "Driftward's own fault; the log on the server names the error."
-        answer = _answer(request, status, status.phrase, detail)
+        found = answer(request, status, status.phrase, detail)
         # Starlette answers this one outside of every middleware.
-        answer.headers.update(HEADERS)
-        return answer
+        found.headers.update(HEADERS)
+        return found
 
     app.add_exception_handler(DriftwardError, of_driftward)
     app.add_exception_handler(RequestValidationError, of_validation)
@@ -104,9 +112,10 @@ def add_handlers(app: FastAPI) -> None:
     app.add_exception_handler(Exception, of_anything)
 
 
-def _answer(
+def answer(
     request: Request, status: HTTPStatus, title: str, detail: str, kind: str = "about:blank"
 ) -> Response:
+    """Return a problem where a machine asked, and a page where a person did."""
     if request.url.path.startswith(MACHINE_PATHS):
         return JSONResponse(
             {

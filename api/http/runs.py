@@ -9,6 +9,7 @@ from pydantic import AwareDatetime, BaseModel
 from sqlalchemy.orm import Session
 
 from api.http.installation import Installation
+from api.http.numbers import Number
 from monitor.tables import DatasetRow
 from registry.versions import VersionRow, ref
 from retrain import approvals, plans, runs
@@ -106,7 +107,7 @@ def list_runs(
 
 
 @router.get("/{number}", summary="Show a run")
-def show_run(number: int, driftward: Installation) -> RunInFull:
+def show_run(number: Number, driftward: Installation) -> RunInFull:
     """Return one run: state, progress, gates, signatures and data."""
     progress = progress_of(driftward.home.work, number)
     with driftward.database.reading() as session:

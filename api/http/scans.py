@@ -7,7 +7,10 @@ from pydantic import AwareDatetime, BaseModel
 from sqlalchemy import select
 
 from api.http.installation import Installation
+from api.http.numbers import Number
 from api.http.paging import Before, Limit
+from monitor.assembling.composition import pictured
+from monitor.frames import frame_count, middle_frame
 from monitor.pixels import decode, thumbnail_png
 from monitor.scan_history import describe_scan
 from monitor.tables import ScanRow
@@ -23,6 +26,8 @@ class Scan(BaseModel):
 
     id: int
     site: str
+    #: instance, series or study
+    unit: str
     modality: str
     body_part: str | None
     view: str | None
@@ -34,6 +39,18 @@ class Scan(BaseModel):
     sex: str | None
     age_years: int | None
     arrived_at: AwareDatetime
+
+
+class MadeOf(BaseModel):
+    """What a series or a study is made of."""
+
+    revision: int
+    instances: int
+    #: as many as the sender announced, where it did
+    expected: int | None
+    #: expected, quiet, waited or changed
+    settled_by: str
+    incomplete: bool
 
 
 class Result(BaseModel):
@@ -68,6 +85,9 @@ class Label(BaseModel):
 class ScanHistory(Scan):
     """A scan, who read it, what was said, and what was true."""
 
+    made_of: MadeOf | None
+    #: superseded, rejected or emptied; None where it counts
+    withdrawn: str | None
     results: list[Result]
     refused: list[Refusal]
     labels: list[Label]
@@ -88,7 +108,7 @@ def list_scans(
 
 
 @router.get("/{number}", summary="Show a scan's history")
-def show_scan(number: int, driftward: Installation) -> ScanHistory:
+def show_scan(number: Number, driftward: Installation) -> ScanHistory:
     """Return one scan with its results, refusals and labels."""
     with driftward.database.reading() as session:
         return ScanHistory.model_validate(describe_scan(session, number))
@@ -100,11 +120,13 @@ def show_scan(number: int, driftward: Installation) -> ScanHistory:
     response_class=Response,
     responses={200: {"content": {"image/png": {}}}},
 )
-def show_thumbnail(number: int, driftward: Installation) -> Response:
+def show_thumbnail(number: Number, driftward: Installation) -> Response:
     """Return a small picture of the de-identified scan, as a viewer would show it."""
     with driftward.database.reading() as session:
-        row = session.get(ScanRow, number)
-    if row is None:
-        raise NotFoundError(f"there is no scan {number}: see `driftward scan list`")
-    image = decode(driftward.vault.dataset(row.vault_digest))
+        scan = session.get(ScanRow, number)
+        if scan is None:
+            raise NotFoundError(f"there is no scan {number}: see `driftward scan list`")
+        row = pictured(session, scan)
+    ds = driftward.vault.dataset(row.vault_digest)
+    image = decode(ds, frame=middle_frame(frame_count(ds)))
     return Response(thumbnail_png(image, THUMBNAIL_SIDE), media_type="image/png")

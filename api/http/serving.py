@@ -1,4 +1,4 @@
-"""Serving: one process with the pages, the API, the tick and, if asked, a worker."""
+"""Serving: one process with the pages, the API, the tick and, if asked, worker and sources."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import errno
 import ipaddress
 import signal
 import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ GRACE_SECONDS = 5
 
 
 def serve(driftward: Driftward, host: str, port: int, *, with_worker: bool) -> None:
-    """Serve until SIGINT or SIGTERM, then stop the tick, the worker and the server.
+    """Serve until SIGINT or SIGTERM, then stop the tick, the worker, the sources and the server.
 
     Parameters
     ----------
@@ -54,7 +55,14 @@ def serve(driftward: Driftward, host: str, port: int, *, with_worker: bool) -> N
         )
     )
     threading.Thread(target=app.state.desk.verify, name="verification", daemon=True).start()
-    with listener, _ticking(driftward), _working(driftward, with_worker), _outliving_signals():
+    with (
+        listener,
+        _ticking(driftward),
+        _working(driftward, with_worker),
+        _receiving(driftward, with_worker),
+        _following(driftward, with_worker),
+        _outliving_signals(),
+    ):
         sys.stderr.write(f"Driftward serves {_address(listener)}; stop it with Ctrl-C\n")
         sys.stderr.flush()
         server.run(sockets=[listener])
@@ -107,6 +115,25 @@ def _ticking(driftward: Driftward) -> Iterator[None]:
 
 
 @contextmanager
+def _receiving(driftward: Driftward, wanted: bool) -> Iterator[None]:
+    """Run the DICOM port in a process of its own, where the home says who may send."""
+    if not wanted or not driftward.home.receiver.exists():
+        yield
+        return
+    process = subprocess.Popen(  # noqa: S603 - this program
+        [
+            *(sys.executable, "-c", "from api.cli import main; main()"),
+            *("receive", "--home", str(driftward.home.root)),
+        ]
+    )
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@contextmanager
 def _working(driftward: Driftward, wanted: bool) -> Iterator[None]:
     if not wanted:
         yield
@@ -114,6 +141,24 @@ def _working(driftward: Driftward, wanted: bool) -> Iterator[None]:
     stop = threading.Event()
     worker = driftward.worker()
     thread = threading.Thread(target=worker.run_until, args=(stop,), name="worker", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(GRACE_SECONDS)
+
+
+@contextmanager
+def _following(driftward: Driftward, wanted: bool) -> Iterator[None]:
+    """Follow every source, as `driftward source follow` does by itself."""
+    if not wanted:
+        yield
+        return
+    stop = threading.Event()
+    thread = threading.Thread(
+        target=driftward.followers.run_until, args=(stop,), name="sources", daemon=True
+    )
     thread.start()
     try:
         yield

@@ -96,11 +96,13 @@ def arrivals_until(session: Session, now: datetime) -> Arrivals:
             func.count(ScanRow.id),
             func.count(ScanRow.site.distinct()),
             func.max(ScanRow.arrived_at),
-        )
+        ).where(ScanRow.unit == "instance")
     ).one()
     recent = session.scalar(
         select(func.count(ScanRow.id)).where(
-            ScanRow.arrived_at > now - RECENT, ScanRow.arrived_at <= now
+            ScanRow.unit == "instance",
+            ScanRow.arrived_at > now - RECENT,
+            ScanRow.arrived_at <= now,
         )
     )
     return Arrivals(total=total, recent=recent or 0, sites=sites, newest_at=newest)

@@ -61,6 +61,8 @@ class MonitorPage:
     headline: Headline
     action: NextStep | None
     figures: tuple[Figure, ...]
+    #: why no stream follows scans where one is wanted
+    not_followed: str | None
     drift: Drift | None
     arrivals: ArrivalsPanel
     labelled: Labelled | None
@@ -100,12 +102,14 @@ def monitor_page(
     shown = _shown(rows, standing, episode)
     has_reference = bool(references.deciding(session, name))
     window = _window_of(windows, shown)
+    followed = following(session, monitor)
     return MonitorPage(
         monitor=monitor,
         standing=standing,
         headline=headline(standing, monitor, windows, rows, weeks, has_reference=has_reference),
         action=standing.next_step if standing.next_step.link else None,
-        figures=_figures(standing, monitor, windows, following(session, monitor)),
+        figures=_figures(standing, monitor, windows, followed),
+        not_followed=followed.lacking if has_reference else None,
         drift=drift(session, model.name, windows, rows),
         arrivals=arrivals_panel(session, monitor, now=now),
         labelled=labelled(session, weeks, rows),
@@ -188,6 +192,8 @@ def _figures(
 
 def _stream_figures(followed: Following) -> tuple[Figure, ...]:
     """Return how near an alarm the nearest stream is."""
+    if followed.lacking is not None:
+        return (Figure(name="Scan by scan", value="not yet", beside="windows watch"),)
     if not followed.streams:
         return ()
     nearest = max(followed.streams, key=lambda one: (one.shifted, one.evidence))

@@ -11,8 +11,10 @@ from sqlalchemy import exists, func, select
 from sqlalchemy.orm import Session
 
 from api.pages import wording
+from api.pages.quarantine_page import words_of
 from api.pages.states import Shape, State, Tone
-from monitor.intake.quarantine import QuarantinedItem
+from monitor.intake.quarantine import QuarantineCount
+from monitor.intake.reasons import Reason
 from monitor.scan_history import describe_scan
 from monitor.tables import EmbeddingRow, RefusalRow, ScanRow
 
@@ -49,9 +51,10 @@ class RefusalCount:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class QuarantineCount:
+class QuarantinedFiles:
     """How many files are in quarantine for one reason."""
 
+    code: str
     reason: str
     files: int
 
@@ -64,7 +67,7 @@ class ScansPage:
     total: int
     scans: tuple[ScanLine, ...]
     refusals: tuple[RefusalCount, ...]
-    quarantine: tuple[QuarantineCount, ...]
+    quarantine: tuple[QuarantinedFiles, ...]
     #: only refused scans are shown
     refused_only: bool
     #: id before which the next page starts, if there is one
@@ -84,7 +87,7 @@ class ScanPage:
 
 def scans_page(
     session: Session,
-    quarantined: Iterable[QuarantinedItem],
+    quarantined: Iterable[QuarantineCount],
     *,
     before: int | None,
     refused_only: bool,
@@ -99,14 +102,16 @@ def scans_page(
     more, rows = len(rows) > PAGE, rows[:PAGE]
     refusals = refusal_counts(session)
     total = session.scalar(select(func.count(ScanRow.id))) or 0
-    counts = Counter(item.reason.value for item in quarantined)
+    counts: Counter[Reason] = Counter()
+    for count in quarantined:
+        counts[count.reason] += count.items
     return ScansPage(
         headline=_headline(total, refusals, counts.total()),
         total=total,
         scans=_lines(session, rows),
         refusals=refusals,
         quarantine=tuple(
-            QuarantineCount(reason=reason.replace("_", " "), files=files)
+            QuarantinedFiles(code=reason.value, reason=words_of(reason), files=files)
             for reason, files in counts.most_common()
         ),
         refused_only=refused_only,
@@ -142,6 +147,7 @@ def scan_page(session: Session, scan: int) -> ScanPage:
         state=_lines(session, [row])[0].state,
         attributes=(
             ("Site", row.site),
+            *_composed(history),
             ("Arrived", wording.moment(row.arrived_at)),
             ("Modality", row.modality),
             ("Body part", row.body_part or "not stated"),
@@ -154,6 +160,22 @@ def scan_page(session: Session, scan: int) -> ScanPage:
         ),
         history=history,
     )
+
+
+def _composed(history: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Return what a series or a study is made of, and why a scan counts no more."""
+    lines: list[tuple[str, str]] = []
+    made_of = history["made_of"]
+    if made_of is not None:
+        instances = wording.counted(made_of["instances"], "instance")
+        if made_of["incomplete"]:
+            announced = made_of["expected"]
+            instances += ", incomplete" + (f" of {announced}" if announced else "")
+        lines.append(("Read as one", f"{history['unit']} of {instances}"))
+        lines.append(("Revision", f"{made_of['revision']} ({made_of['settled_by']})"))
+    if history["withdrawn"] is not None:
+        lines.append(("Counts no more", history["withdrawn"]))
+    return tuple(lines)
 
 
 def _headline(total: int, refusals: tuple[RefusalCount, ...], quarantined: int) -> str:
@@ -177,7 +199,7 @@ def _lines(session: Session, rows: list[ScanRow]) -> tuple[ScanLine, ...]:
             id=row.id,
             state=REFUSED if row.id in refused else READ if row.id in read else WAITING,
             site=row.site,
-            modality=row.modality,
+            modality=row.modality if row.unit == "instance" else f"{row.modality} {row.unit}",
             view=row.view or "–",
             scanner=_scanner(row),
             software=row.software_version or "–",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import exists, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from monitor import references
+from monitor.assembling.counting import unit_watched
 from monitor.episodes import open_episodes
 from monitor.following import kept, shifts
 from monitor.following.budget import StreamBudget, budget_of
@@ -36,8 +37,10 @@ def following_is_due(session: Session, monitor: Monitor, *, now: datetime) -> bo
         return False
     newest = min(row.newest_scan for row in streams)
     soon = timedelta(0) <= now - max(row.looked_at for row in streams) < LOOK_EVERY
-    waiting = select(exists().where(ScanRow.id > newest + (MANY_SCANS if soon else 0)))
-    return bool(session.scalar(waiting))
+    unit = unit_watched(session, monitor)
+    waiting = select(ScanRow.id).where(ScanRow.id > newest, ScanRow.unit == unit.value)
+    skipped = MANY_SCANS if soon else 0
+    return session.scalars(waiting.offset(skipped).limit(1)).first() is not None
 
 
 def may_begin(session: Session, monitor: Monitor) -> bool:

@@ -9,6 +9,7 @@ from sqlalchemy import exists, func, select
 from sqlalchemy.orm import Session
 
 from monitor.alarm_budget import scans_between_false_alarms
+from monitor.assembling.counting import read_as, unit_watched
 from monitor.following.settings import StreamSettings
 from monitor.monitors import Monitor
 from monitor.streams import LEAST_BUDGET
@@ -81,7 +82,10 @@ def measured_scans_a_day(
     )
     count, first = session.execute(
         select(func.count(ScanRow.id), func.min(ScanRow.arrived_at)).where(
-            ScanRow.arrived_at > now - MEASURED, ScanRow.arrived_at <= now, ~refused
+            ScanRow.arrived_at > now - MEASURED,
+            ScanRow.arrived_at <= now,
+            read_as(unit_watched(session, monitor)),
+            ~refused,
         )
     ).one()
     if count:

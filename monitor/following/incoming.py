@@ -9,9 +9,10 @@ from enum import StrEnum
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import and_, exists, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, and_, exists, false, func, select
+from sqlalchemy.orm import Session, aliased
 
+from monitor.assembling.counting import not_withdrawn
 from monitor.embeddings import STORED
 from monitor.tables import (
     DatasetMember,
@@ -22,6 +23,9 @@ from monitor.tables import (
     StreamRow,
     StreamScan,
 )
+from registry.bundles.preprocessing import Unit
+from registry.version_units import unit_of
+from registry.versions import VersionRow
 
 #: Behind the newest scan, by id, among which one is looked for that was registered later than
 #: its number says: two receivers may commit in another order than they began.
@@ -39,6 +43,10 @@ class Odd(StrEnum):
     OWN = "of the reference"
     #: stamped before the reference was accepted: no window would judge it
     BEFORE = "before the reference"
+    #: superseded by a later revision, or rejected
+    WITHDRAWN = "withdrawn"
+    #: another revision of it was seen: one series is one scan of the stream
+    AGAIN = "seen before"
     #: no number can be made of its embedding
     UNUSABLE = "unusable"
     #: seen; stamped after now
@@ -48,7 +56,7 @@ class Odd(StrEnum):
 
 
 #: What is passed over.
-PASSED = (Odd.REFUSED, Odd.OWN, Odd.BEFORE, Odd.UNUSABLE)
+PASSED = (Odd.REFUSED, Odd.OWN, Odd.BEFORE, Odd.WITHDRAWN, Odd.AGAIN, Odd.UNUSABLE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +84,7 @@ def next_arrivals(
 
     They end before the first that is not embedded yet: it would have come too early.
     """
+    unit = unit_of(session.get_one(VersionRow, reference.version))
     dealt_with = exists().where(StreamScan.stream == stream.id, StreamScan.scan == ScanRow.id)
     refused = exists().where(RefusalRow.scan == ScanRow.id, RefusalRow.model == model)
     own = exists().where(
@@ -85,18 +94,22 @@ def next_arrivals(
         select(
             ScanRow.id,
             ScanRow.site,
-            ScanRow.patient,
+            ScanRow.person,
             ScanRow.arrived_at,
             EmbeddingRow.vector,
             refused.label("refused"),
             own.label("own"),
+            (~not_withdrawn()).label("withdrawn"),
+            _seen_before(stream, unit).label("again"),
         )
         .outerjoin(
             EmbeddingRow,
             and_(EmbeddingRow.scan == ScanRow.id, EmbeddingRow.version == reference.version),
         )
         .where(
-            ScanRow.id > max(stream.starts_after, stream.newest_scan - LOOK_BACK), ~dealt_with
+            ScanRow.unit == unit.value,
+            ScanRow.id > max(stream.starts_after, stream.newest_scan - LOOK_BACK),
+            ~dealt_with,
         )
         .order_by(ScanRow.id)
         .limit(most)
@@ -104,13 +117,16 @@ def next_arrivals(
     found: list[Arrival] = []
     newest = _newest_arrival(session, stream, reference, now=now)
     for row in rows:
-        odd: Odd | None = None
-        if row.own:
-            odd = Odd.OWN
-        elif row.refused:
-            odd = Odd.REFUSED
-        elif row.arrived_at < reference.accepted_at:
-            odd = Odd.BEFORE
+        # Whether it was embedded or not.
+        odd = _first(
+            (row.own, Odd.OWN),
+            (row.refused, Odd.REFUSED),
+            (row.withdrawn, Odd.WITHDRAWN),
+            (row.again, Odd.AGAIN),
+            (row.arrived_at < reference.accepted_at, Odd.BEFORE),
+        )
+        if odd is not None:
+            pass
         elif row.vector is None:
             break
         elif row.arrived_at > now:
@@ -126,7 +142,7 @@ def next_arrivals(
         found.append(
             Arrival(
                 scan=row.id,
-                patient=f"{row.site}/{row.patient}",
+                patient=f"{row.site}/{row.person}",
                 arrived_at=row.arrived_at,
                 vector=vector,
                 odd=odd,
@@ -135,9 +151,35 @@ def next_arrivals(
     return found
 
 
+def _first(*reasons: tuple[bool, Odd]) -> Odd | None:
+    """Return the first reason that holds."""
+    return next((odd for holds, odd in reasons if holds), None)
+
+
+def _seen_before(stream: StreamRow, unit: Unit) -> ColumnElement[bool]:
+    """Return the condition that a stream has seen another revision of a series or a study."""
+    if unit is Unit.INSTANCE:
+        return false()
+    other = aliased(ScanRow)
+    return exists().where(
+        StreamScan.stream == stream.id,
+        StreamScan.number.is_not(None),
+        StreamScan.scan == other.id,
+        other.unit == ScanRow.unit,
+        other.site == ScanRow.site,
+        other.study == ScanRow.study,
+        other.series == ScanRow.series,
+        other.id != ScanRow.id,
+    )
+
+
 def waiting(session: Session, stream: StreamRow) -> int:
     """Count the scans that were registered since the newest that a stream dealt with."""
-    query = select(func.count(ScanRow.id)).where(ScanRow.id > stream.newest_scan)
+    reference = session.get_one(ReferenceRow, stream.reference)
+    unit = unit_of(session.get_one(VersionRow, reference.version))
+    query = select(func.count(ScanRow.id)).where(
+        ScanRow.id > stream.newest_scan, ScanRow.unit == unit.value
+    )
     return session.scalar(query) or 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -26,6 +27,8 @@ _NOTES = {
     Odd.LATE: "stamped over a day before others that came earlier: seen as they came",
     Odd.BEFORE: "stamped before the reference was accepted, and passed over: windows leave "
     "them out, too",
+    Odd.WITHDRAWN: "superseded or rejected before they were seen, and passed over",
+    Odd.AGAIN: "later revisions of series or studies that were seen before, and passed over",
     Odd.UNUSABLE: "have embeddings that are no numbers, and were passed over",
 }
 
@@ -184,8 +187,25 @@ def _lacking(session: Session, monitor: Monitor) -> str:
     if not references.deciding(session, monitor.name):
         return f"there is no reference yet: `driftward reference build {monitor.name}`"
     if not may_begin(session, monitor):
-        return (
-            "an episode is open, and a burn-in would take its shift for ordinary: streams "
-            "begin once it has ended"
-        )
+        return held_back(monitor.name, open_episodes(session, monitor.name))
     return "streams begin while `driftward up`, or `serve` and `work`, run"
+
+
+def held_back(monitor: str, still_open: Sequence[EpisodeRow]) -> str:
+    """Say which open episodes hold a burn-in back, since when, and what ends that."""
+    named = " and ".join(
+        f"episode {row.id}, open since {row.opened_at:%Y-%m-%d %H:%M} UTC,"
+        for row in still_open
+    )
+    one = len(still_open) == 1
+    commands = ", ".join(
+        f"`driftward episode close {row.id} --reason TEXT`" for row in still_open
+    )
+    return (
+        f"{named} {'holds' if one else 'hold'} the burn-in back, which would take "
+        f"{'its shift' if one else 'their shifts'} for ordinary. Windows watch meanwhile, and "
+        f"streams begin once {'it' if one else 'each'} has ended: by itself when two windows "
+        "show nothing. Where scans are to stay like this, build a reference of them "
+        f"(`driftward reference build {monitor}`); where nothing is the matter, close it "
+        f"({commands})"
+    )

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 
 from monitor.intake import codes
-from monitor.intake.keys import SecretKey
-from monitor.intake.pseudonyms import token
+from monitor.intake.pseudonyms import Naming, token
 from monitor.intake.reading import Instance
 
 #: Everyone from this age on is reported as of this age (45 CFR 164.514(b)(2)(i)(C)).
@@ -61,7 +60,7 @@ def attributes_of(
     instance: Instance,
     *,
     site: str,
-    key: SecretKey,
+    key: Naming,
     rows: int,
     columns: int,
     photometric: str,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 from pydicom import uid
 
 from monitor.intake.reading import Instance
 from monitor.intake.reasons import Reason, unreadable
 
-#: Images of one frame, as a modality acquires them.
+#: Images as a modality acquires them.
 SCAN_CLASSES = frozenset(
     (
         uid.ComputedRadiographyImageStorage,
@@ -52,6 +54,18 @@ USUALLY_ANNOTATED_CLASSES = frozenset(
     )
 )
 
+#: Captures of screens and digitised film: scans where nothing is burned in, but part of no
+#: series or study that is read as one.
+CAPTURE_CLASSES = frozenset(
+    (
+        uid.SecondaryCaptureImageStorage,
+        uid.MultiFrameSingleBitSecondaryCaptureImageStorage,
+        uid.MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
+        uid.MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+        uid.MultiFrameTrueColorSecondaryCaptureImageStorage,
+    )
+)
+
 #: Objects of many frames whose meaning lies in functional groups (PS3.3 C.7.6.16).
 ENHANCED_CLASSES = frozenset(
     (
@@ -75,10 +89,31 @@ ENHANCED_CLASSES = frozenset(
 # A radiograph "for presentation" is DERIVED by definition; a derived slice is
 # a reformat, a projection or a map.
 _ORIGINAL_ONLY_CLASSES = frozenset(
-    (uid.CTImageStorage, uid.MRImageStorage, uid.PositronEmissionTomographyImageStorage)
+    (
+        uid.CTImageStorage,
+        uid.EnhancedCTImageStorage,
+        uid.MRImageStorage,
+        uid.EnhancedMRImageStorage,
+        uid.PositronEmissionTomographyImageStorage,
+        uid.EnhancedPETImageStorage,
+    )
 )
 _SCREEN_WORDS = frozenset(("SCREEN SAVE", "SCREENSAVE", "SCREEN CAPTURE", "CAPTURE"))
 _STATED_NO = "NO"
+_ALGORITHM_WORDS = frozenset(("AI", "CAD"))
+_WORDS = re.compile(r"[A-Z0-9]+")
+
+
+def is_image(instance: Instance) -> bool:
+    """Say whether an instance is of a class of images that are scans."""
+    classes = SCAN_CLASSES | USUALLY_ANNOTATED_CLASSES | ENHANCED_CLASSES
+    return instance.text("SOPClassUID") in classes
+
+
+def is_captured(instance: Instance) -> bool:
+    """Say whether an image was captured from a screen or film, not acquired."""
+    kind = {value.upper() for value in instance.texts("ImageType")}
+    return instance.text("SOPClassUID") in CAPTURE_CLASSES or bool(kind & _SCREEN_WORDS)
 
 
 def require_scan(instance: Instance) -> None:
@@ -87,20 +122,18 @@ def require_scan(instance: Instance) -> None:
     Raises
     ------
     UnreadableScanError
-        With the reason not_an_image, multi_frame, localizer or derived.
+        With the reason not_an_image, ai_result, localizer or derived.
     """
     sop_class = instance.text("SOPClassUID")
-    if sop_class in ENHANCED_CLASSES:
-        raise unreadable(
-            Reason.MULTI_FRAME, "enhanced objects of many frames are not read by this version"
-        )
-    if sop_class not in SCAN_CLASSES | USUALLY_ANNOTATED_CLASSES:
+    if not is_image(instance):
         raise unreadable(
             Reason.NOT_AN_IMAGE,
             "the SOP class is none of images: a report, plan, segmentation or the like"
             if sop_class
             else "the instance does not say its SOP class",
         )
+    if sop_class in CAPTURE_CLASSES and _is_of_an_algorithm(instance):
+        raise unreadable(Reason.AI_RESULT, "the image is a picture that an algorithm made")
     kind = tuple(value.upper() for value in instance.texts("ImageType"))
     if {"LOCALIZER", "SCOUT", "TOPOGRAM"} & set(kind[2:]):
         raise unreadable(Reason.LOCALIZER, "the image is a localizer")
@@ -108,6 +141,12 @@ def require_scan(instance: Instance) -> None:
         raise unreadable(
             Reason.DERIVED, "the slice is derived: a reformat, a projection or a map"
         )
+
+
+def _is_of_an_algorithm(instance: Instance) -> bool:
+    """Say whether a capture says so: its equipment is called AI or CAD."""
+    texts = (instance.text(keyword) for keyword in ("Manufacturer", "ManufacturerModelName"))
+    return any(_ALGORITHM_WORDS & set(_WORDS.findall(text.upper())) for text in texts)
 
 
 def require_no_annotation(instance: Instance) -> None:

@@ -36,12 +36,12 @@ def main() -> None:
 def _answer(source: BinaryIO, length: int) -> dict[str, str]:
     from pydicom import dcmread
 
-    from monitor.pixels import decode
+    from monitor.pixels import require_decodable
     from registry.errors import UnreadableScanError
 
     content = source.read(length)
     try:
-        decode(dcmread(io.BytesIO(content)))
+        require_decodable(dcmread(io.BytesIO(content)))
     except UnreadableScanError as error:
         return {"reason": error.reason, "detail": error.detail}
     except MemoryError:

@@ -8,21 +8,24 @@ tables never enter. PS3.15 annex E describes the profile that this is stricter t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from pydicom.uid import ExplicitVRLittleEndian
 
 from monitor.intake.attributes import ScanAttributes, attributes_of
 from monitor.intake.classes import require_no_annotation, require_scan
+from monitor.intake.functional_groups import with_plain_elements
 from monitor.intake.image_pixels import (
     ImagePixels,
     describe_pixels,
+    frames_of,
     is_native,
-    pixel_bytes,
+    pixel_data,
 )
-from monitor.intake.keys import SecretKey
 from monitor.intake.limits import DEFAULT_LIMITS, Limits
-from monitor.intake.pseudonyms import Pseudonyms, pseudonyms_of
+from monitor.intake.places import measures
+from monitor.intake.pseudonyms import Naming, Pseudonyms, pseudonyms_of
 from monitor.intake.reading import ACQUISITION_COUNTS, ACQUISITION_MEASURES, Instance
 from monitor.intake.reasons import Reason, unreadable
 from monitor.intake.writing import (
@@ -34,7 +37,7 @@ from monitor.intake.writing import (
 from registry.canonical import sha256
 
 #: Which revision of these rules a stored file was made by.
-METHOD = "Driftward allow-list, revision 1"
+METHOD = "Driftward allow-list, revision 2"
 
 # Required by the standard to be there, and to be empty where it is not known (type 2).
 _EMPTY = (
@@ -60,11 +63,12 @@ class DeidentifiedScan:
     attributes: ScanAttributes
     pseudonyms: Pseudonyms
     content: bytes = field(repr=False)  #: a DICOM file
+    frames: int
     pixel_digest: str  #: SHA-256 of the pixels alone: tells a resend from a conflict
 
 
 def deidentify(
-    instance: Instance, *, site: str, key: SecretKey, limits: Limits = DEFAULT_LIMITS
+    instance: Instance, *, site: str, key: Naming, limits: Limits = DEFAULT_LIMITS
 ) -> DeidentifiedScan:
     """Return an instance as the scan that is stored.
 
@@ -78,6 +82,7 @@ def deidentify(
         pixel data contradict its header.
     """
     require_scan(instance)
+    instance = with_plain_elements(instance, frames=frames_of(instance))
     pixels = describe_pixels(instance, limits)
     require_no_annotation(instance)
     pseudonyms = pseudonyms_of(instance, site=site, key=key)
@@ -89,18 +94,19 @@ def deidentify(
         columns=pixels.columns,
         photometric=pixels.photometric,
     )
-    samples = pixel_bytes(instance, pixels, limits)
+    frames = pixel_data(instance, pixels, limits)
     data_set = ElementWriter()
     _put_identity(data_set, attributes, pseudonyms)
     _put_attributes(data_set, attributes)
     _put_acquisition(data_set, instance)
     _put_meaning(data_set, instance, pixels)
-    _put_pixels(data_set, instance, pixels, samples)
+    _put_pixels(data_set, instance, pixels, frames)
     return DeidentifiedScan(
         attributes=attributes,
         pseudonyms=pseudonyms,
         content=file_of(_file_meta(instance, attributes, pseudonyms), data_set),
-        pixel_digest=sha256(samples),
+        pixel_digest=sha256(b"".join(frames)),
+        frames=pixels.frames,
     )
 
 
@@ -156,6 +162,10 @@ def _put_acquisition(data_set: ElementWriter, instance: Instance) -> None:
         numbers = instance.numbers(keyword)[:2]
         if numbers and max(map(abs, numbers)) <= _LARGEST_ACQUISITION_NUMBER:
             data_set.put_text(keyword, *(f"{number:.{_DIGITS}g}" for number in numbers))
+    for keyword, count in (("ImagePositionPatient", 3), ("ImageOrientationPatient", 6)):
+        place = measures(instance, keyword, count=count)
+        if place is not None:
+            data_set.put_text(keyword, *(f"{number:.{_DIGITS}g}" for number in place))
 
 
 def _put_meaning(data_set: ElementWriter, instance: Instance, pixels: ImagePixels) -> None:
@@ -233,8 +243,10 @@ def _sample_value(value: int, *, signed: bool) -> int:
 
 
 def _put_pixels(
-    data_set: ElementWriter, instance: Instance, pixels: ImagePixels, samples: bytes
+    data_set: ElementWriter, instance: Instance, pixels: ImagePixels, frames: Sequence[bytes]
 ) -> None:
+    if pixels.frames > 1:
+        data_set.put_text("NumberOfFrames", str(pixels.frames))
     data_set.put_integers("SamplesPerPixel", (pixels.samples,))
     data_set.put_text("PhotometricInterpretation", pixels.photometric)
     if pixels.samples > 1:
@@ -247,9 +259,9 @@ def _put_pixels(
     data_set.put_integers("PixelRepresentation", (int(pixels.signed),))
     if is_native(instance.transfer_syntax):
         vr = "OB" if pixels.bits_allocated == 8 else "OW"
-        data_set.put_bytes("PixelData", samples, vr=vr)
+        data_set.put_bytes("PixelData", frames[0], vr=vr)
     else:
-        data_set.put_frame(samples)
+        data_set.put_frames(frames)
 
 
 def _file_meta(

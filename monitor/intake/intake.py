@@ -15,16 +15,20 @@ from typing import TypeAlias
 import numpy as np
 from pydicom import dcmread
 
+from monitor.frames import frame_count
 from monitor.intake.attributes import ScanAttributes
+from monitor.intake.classes import is_image
 from monitor.intake.decoding import DecodingProcess
 from monitor.intake.deidentify import deidentify
+from monitor.intake.documents import Rejection, document_of, kind_of, rejection_in
 from monitor.intake.image_pixels import is_native
-from monitor.intake.keys import SecretKey
 from monitor.intake.limits import DEFAULT_LIMITS, Limits
-from monitor.intake.pseudonyms import Pseudonyms
-from monitor.intake.reading import read_bytes, read_instance
-from monitor.intake.reasons import Reason
-from monitor.pixels import decode
+from monitor.intake.places import InstancePlace, place_of
+from monitor.intake.pseudonyms import Naming, Pseudonyms, instance_pseudonyms, revision_of
+from monitor.intake.reading import Instance, read_bytes, read_instance
+from monitor.intake.reasons import Reason, unreadable
+from monitor.intake.sealing import Sealer
+from monitor.pixels import frames_of, require_decodable
 from registry.errors import UnreadableScanError
 
 
@@ -37,6 +41,13 @@ class Accepted:
     pseudonyms: Pseudonyms
     content: bytes = field(repr=False)  #: for the vault
     pixel_digest: str
+    place: InstancePlace
+    #: of the keys that gave its pseudonyms; under older ones it is not stored
+    revision: int = 0
+    #: a person stated that no text is burned in
+    annotation_denied: bool = False
+    #: what its pseudonyms stand for, where that is kept
+    sealed: bytes | None = field(default=None, repr=False)
 
     @property
     def identity(self) -> tuple[str, str]:
@@ -55,16 +66,29 @@ class Rejected:
     content: bytes | None = field(repr=False)
 
 
-Prepared: TypeAlias = Accepted | Rejected
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejecting:
+    """A document that rejects instances, to be followed."""
+
+    site: str
+    reason: Rejection
+    instances: tuple[str, ...]  #: keyed pseudonyms
+    revision: int = 0  #: as an accepted scan's
+
+
+_WITHOUT_TABLES = frozenset(("MONOCHROME1", "MONOCHROME2", "RGB"))
+
+Prepared: TypeAlias = Accepted | Rejected | Rejecting
 
 
 def prepare(
     path: Path,
     *,
     site: str,
-    key: SecretKey,
+    key: Naming,
     decoder: DecodingProcess,
     limits: Limits = DEFAULT_LIMITS,
+    sealer: Sealer | None = None,
 ) -> Prepared:
     """Prepare a file for storage; see `prepare_bytes`."""
     try:
@@ -73,17 +97,20 @@ def prepare(
         return Rejected(
             site=site, reason=Reason(error.reason), detail=error.detail, content=None
         )
-    return prepare_bytes(content, site=site, key=key, decoder=decoder, limits=limits)
+    return prepare_bytes(
+        content, site=site, key=key, decoder=decoder, limits=limits, sealer=sealer
+    )
 
 
 def prepare_bytes(
     content: bytes,
     *,
     site: str,
-    key: SecretKey,
+    key: Naming,
     decoder: DecodingProcess,
     limits: Limits = DEFAULT_LIMITS,
     annotation_denied: bool = False,
+    sealer: Sealer | None = None,
 ) -> Prepared:
     """Read, check, de-identify and decode a DICOM file, whatever its bytes are.
 
@@ -93,22 +120,26 @@ def prepare_bytes(
     Parameters
     ----------
     site : where it comes from; pseudonyms of two sites have nothing in common
-    key : of the pseudonyms
+    key : of the pseudonyms, or what remembers those given before
     decoder : decodes what is compressed, where that may fail as it likes
     annotation_denied : a person states that no text is burned in, whatever the tag says
+    sealer : seals what the pseudonyms stand for, to a key that is held elsewhere
     """
+    revision = revision_of(key)
     try:
         instance = read_instance(content, limits)
+        if not is_image(instance):
+            return _document(document_of(content, instance, limits), site, key, revision)
         if annotation_denied:
             instance = instance.with_code("BurnedInAnnotation", "NO")
         scan = deidentify(instance, site=site, key=key, limits=limits)
-        if is_native(scan.attributes.transfer_syntax):
-            decode(dcmread(io.BytesIO(scan.content)))
-        else:
+        if not is_native(scan.attributes.transfer_syntax):
             attributes = scan.attributes
             decoder.require_decodable(
-                scan.content, samples=3 * attributes.rows * attributes.columns
+                scan.content, samples=3 * attributes.rows * attributes.columns * scan.frames
             )
+        elif not _is_plain(instance):
+            require_decodable(dcmread(io.BytesIO(scan.content)))
     except UnreadableScanError as error:
         return Rejected(
             site=site, reason=Reason(error.reason), detail=error.detail, content=content
@@ -119,6 +150,32 @@ def prepare_bytes(
         pseudonyms=scan.pseudonyms,
         content=scan.content,
         pixel_digest=scan.pixel_digest,
+        place=place_of(instance),
+        revision=revision,
+        annotation_denied=annotation_denied,
+        sealed=None if sealer is None else sealer.seal(instance),
+    )
+
+
+def _document(document: Instance, site: str, key: Naming, revision: int) -> Rejecting:
+    note = rejection_in(document)
+    if note is None:
+        raise unreadable(*kind_of(document))
+    return Rejecting(
+        site=site,
+        reason=note.reason,
+        instances=instance_pseudonyms(note.instances, site=site, key=key),
+        revision=revision,
+    )
+
+
+def _is_plain(instance: Instance) -> bool:
+    """Say whether decoding uncompressed pixels is no more than reading and scaling them.
+
+    Their number, depth and sign have been checked by then; tables are what may still be wrong.
+    """
+    return instance.code("PhotometricInterpretation") in _WITHOUT_TABLES and not any(
+        keyword in instance for keyword in ("ModalityLUTSequence", "VOILUTSequence")
     )
 
 
@@ -136,9 +193,11 @@ def contradiction(
     """
     if arrived.pixel_digest == stored_pixel_digest:
         return None
-    new = decode(dcmread(io.BytesIO(arrived.content)))
-    old = decode(dcmread(io.BytesIO(stored_content())))
-    if new.inverted == old.inverted and np.array_equal(new.values, old.values):
+    new, old = (dcmread(io.BytesIO(file)) for file in (arrived.content, stored_content()))
+    if frame_count(new) == frame_count(old) and all(
+        one.inverted == other.inverted and np.array_equal(one.values, other.values)
+        for one, other in zip(frames_of(new), frames_of(old), strict=True)
+    ):
         return None
     return (
         "another image is stored under the same SOP Instance UID: which is right is not known"

@@ -9,6 +9,7 @@ from datetime import timedelta
 
 from monitor.intake.quarantine import Quarantine, QuarantinedItem
 from monitor.intake.reasons import Reason
+from monitor.intake.releases import record_release
 from monitor.intake.ways_out import RELEASABLE
 from monitor.scans import BATCH, BATCH_BYTES, Arrival, Fate, Outcome, ScanIntake, Tell
 from registry import ledger
@@ -123,7 +124,8 @@ class QuarantineKeeper:
         """Take an item in on a person's word that no text is burned into it.
 
         The statement enters the ledger first, so that no scan is ever stored
-        on the word of nobody. Where the instance is refused for another
+        on the word of nobody. It holds for the same file whenever it comes
+        again. Where the instance is refused for another
         reason, it stays, with that reason.
 
         Parameters
@@ -151,19 +153,7 @@ class QuarantineKeeper:
             )
         content = self._quarantine.read(item_id)
         with self._database.transaction() as session:
-            ledger.append(
-                session,
-                at=self._clock.now(),
-                actor=by.name,
-                kind="quarantine.released",
-                subject=item.id,
-                facts={
-                    "site": item.site,
-                    "reason": item.reason.value,
-                    "stated": "no text is burned in",
-                    "statement": statement,
-                },
-            )
+            record_release(session, item, statement=statement, by=by, at=self._clock.now())
         arrival = self._intake.prepare(content, site=item.site, annotation_denied=True)
         (fate,) = self._intake.take([arrival])
         if fate.outcome is not Outcome.QUARANTINED:

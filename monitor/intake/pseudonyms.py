@@ -11,8 +11,9 @@ import hashlib
 import hmac
 import unicodedata
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from monitor.intake.keys import SecretKey
 from monitor.intake.reasons import Reason, unreadable
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 _PATIENT_HEX = 32
 _TOKEN_HEX = 8
+#: Identities that are looked up in one query.
+_AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +37,55 @@ class Pseudonyms:
     instance: str  #: UID under 2.25; with the site, the identity of a scan
 
 
-def pseudonyms_of(instance: Instance, *, site: str, key: SecretKey) -> Pseudonyms:
+#: What something is told apart by: its kind, its site, and what it came with. May identify.
+Fields: TypeAlias = tuple[str, ...]
+
+
+class Surrogates(Protocol):
+    """Gives whatever was met before the surrogate that it has, and the rest new ones."""
+
+    @property
+    def revision(self) -> int:
+        """Of the keys that it knows; a scan is stored under the newest one alone."""
+
+    def of(self, identities: Sequence[Fields]) -> list[str]:
+        """Return a surrogate for each."""
+
+
+#: A key whose surrogates are derived, or what remembers those that older keys gave.
+Naming: TypeAlias = "SecretKey | Surrogates"
+
+
+def surrogates(naming: Naming, identities: Sequence[Fields]) -> list[str]:
+    """Return a surrogate for each of these."""
+    if isinstance(naming, SecretKey):
+        return [derived(naming, fields) for fields in identities]
+    return naming.of(identities)
+
+
+def revision_of(naming: Naming) -> int:
+    """Return the revision of the keys that surrogates are given under."""
+    return 0 if isinstance(naming, SecretKey) else naming.revision
+
+
+def derived(key: SecretKey, fields: Fields) -> str:
+    """Return the surrogate that a key gives to what it meets first."""
+    digest = _digest(key, *fields)
+    match fields[0]:
+        case "patient" | "patient of study":
+            return digest.hex()[:_PATIENT_HEX]
+        case "token":
+            return f"{fields[1]}-{digest.hex()[:_TOKEN_HEX]}"
+        case _:
+            return _uid_of(digest)
+
+
+def look_up_digest(key: SecretKey, fields: Fields) -> str:
+    """Return what a look-up is found by under a key: nothing that ever was a surrogate."""
+    return _digest(key, "look-up", *fields).hex()
+
+
+def pseudonyms_of(instance: Instance, *, site: str, key: Naming) -> Pseudonyms:
     """Return the pseudonyms of an instance.
 
     A patient is told apart by identifier and issuer within the site. An
@@ -54,26 +105,44 @@ def pseudonyms_of(instance: Instance, *, site: str, key: SecretKey) -> Pseudonym
             raise unreadable(Reason.NO_IDENTITY, f"the instance has no {keyword}")
     patient = _canonical(instance.text("PatientID"))
     issuer = _canonical(instance.text("IssuerOfPatientID"))
-    if patient:
-        digest = _digest(key, "patient", site, issuer, patient)
-    else:
-        digest = _digest(key, "patient of study", site, uids["StudyInstanceUID"])
-    return Pseudonyms(
-        patient=digest.hex()[:_PATIENT_HEX],
-        study=_surrogate(key, "study", site, uids["StudyInstanceUID"]),
-        series=_surrogate(key, "series", site, uids["SeriesInstanceUID"]),
-        instance=instance_pseudonym(uids["SOPInstanceUID"], site=site, key=key),
-    )
+    identities: list[Fields] = [
+        ("patient", site, issuer, patient)
+        if patient
+        else ("patient of study", site, uids["StudyInstanceUID"]),
+        ("study", site, uids["StudyInstanceUID"]),
+        ("series", site, uids["SeriesInstanceUID"]),
+        _instance_fields(uids["SOPInstanceUID"], site),
+    ]
+    found = surrogates(key, identities)
+    return Pseudonyms(patient=found[0], study=found[1], series=found[2], instance=found[3])
 
 
-def instance_pseudonym(uid: str, *, site: str, key: SecretKey) -> str:
+def instance_pseudonym(uid: str, *, site: str, key: Naming) -> str:
     """Return the pseudonym of a SOP Instance UID: finds the scan that a label or a result is for."""
-    return _surrogate(key, "instance", site, uid.strip("\0 "))
+    return surrogates(key, [_instance_fields(uid.strip("\0 "), site)])[0]
 
 
-def token(key: SecretKey, kind: str, *fields: str) -> str:
+def instance_pseudonyms(uids: Sequence[str], *, site: str, key: Naming) -> tuple[str, ...]:
+    """Return the pseudonyms of SOP Instance UIDs, in their order."""
+    found: list[str] = []
+    for start in range(0, len(uids), _AT_ONCE):
+        part = [_instance_fields(uid, site) for uid in uids[start : start + _AT_ONCE]]
+        found += surrogates(key, part)
+    return tuple(found)
+
+
+def patient_pseudonym(patient: str, *, site: str, key: Naming, issuer: str = "") -> str:
+    """Return the pseudonym of a Patient ID, as an instance with it gets."""
+    return surrogates(key, [("patient", site, _canonical(issuer), _canonical(patient))])[0]
+
+
+def token(key: Naming, kind: str, *fields: str) -> str:
     """Return a short stable stand-in for a text that must not be shown: `kind-1f0a92c4`."""
-    return f"{kind}-{_digest(key, 'token', kind, *fields).hex()[:_TOKEN_HEX]}"
+    return surrogates(key, [("token", kind, *fields)])[0]
+
+
+def _instance_fields(uid: str, site: str) -> Fields:
+    return ("instance", site, uid)
 
 
 def _canonical(text: str) -> str:
@@ -81,12 +150,12 @@ def _canonical(text: str) -> str:
     return unicodedata.normalize("NFC", text).strip()
 
 
-def _surrogate(key: SecretKey, *fields: str) -> str:
+def _uid_of(digest: bytes) -> str:
     """Return a UID derived from a UUID (PS3.5 annex B.2), of RFC 9562's version 8."""
-    digest = bytearray(_digest(key, *fields)[:16])
-    digest[6] = digest[6] & 0x0F | 0x80
-    digest[8] = digest[8] & 0x3F | 0x80
-    return f"2.25.{uuid.UUID(bytes=bytes(digest)).int}"
+    number = bytearray(digest[:16])
+    number[6] = number[6] & 0x0F | 0x80
+    number[8] = number[8] & 0x3F | 0x80
+    return f"2.25.{uuid.UUID(bytes=bytes(number)).int}"
 
 
 def _digest(key: SecretKey, *fields: str) -> bytes:

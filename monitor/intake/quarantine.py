@@ -28,7 +28,6 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from monitor.intake.durable_files import (
     UNFINISHED_PREFIX,
-    remove_unfinished,
     sync_folder,
     write_durably,
 )
@@ -122,15 +121,16 @@ class Quarantine:
 
         Raises
         ------
+        HomeError
+            If the folder is gone, another user's, or open to others.
         StorageFullError
         """
+        require_own_folder(self._root)
         # Keyed: a bare digest would tell who has the same file what it is.
         # What was not read cannot be recognised, and is a new item each time.
         fingerprint = secrets.token_bytes(32) if content is None else content
         item = QuarantinedItem(
-            id=hmac.new(
-                self._key.secret, site.encode() + b"\0" + fingerprint, hashlib.sha256
-            ).hexdigest()[:32],
+            id=self.id_of(fingerprint, site=site),
             reason=reason,
             detail=detail,
             site=site,
@@ -148,6 +148,11 @@ class Quarantine:
         sealed = self._cipher.encrypt(nonce, content or b"", record)
         write_durably(self._path(item.id), record + nonce + sealed)
         return item
+
+    def id_of(self, content: bytes, *, site: str) -> str:
+        """Return the id that some content from a site has, or would have."""
+        digest = hmac.new(self._key.secret, site.encode() + b"\0" + content, hashlib.sha256)
+        return digest.hexdigest()[:32]
 
     def items(self) -> Sequence[QuarantinedItem]:
         """Return every item, oldest first; see `listing`."""
@@ -233,10 +238,6 @@ class Quarantine:
     def expired(self, *, older_than: timedelta, now: datetime) -> list[QuarantinedItem]:
         """Return the items that were first refused before `now - older_than`."""
         return [item for item in self.items() if item.at < now - older_than]
-
-    def remove_unfinished(self) -> int:
-        """Remove what a crash left half-written; to be called at a start."""
-        return remove_unfinished(self._root)
 
     def _path(self, item_id: str) -> Path:
         return self._root / f"{item_id}{_SUFFIX}"

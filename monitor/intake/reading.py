@@ -12,7 +12,7 @@ import re
 import stat
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -90,6 +90,13 @@ ACQUISITION_COUNTS = (
     "XRayTubeCurrent",
     "Exposure",
 )
+#: Where an image lies, and how many belong together; numbers, too.
+PLACES = (
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "NumberOfStudyRelatedInstances",
+    "NumberOfSeriesRelatedInstances",
+)
 #: What the pixels mean (PS3.3 C.7.6.3, C.7.9, C.11.1, C.11.2).
 IMAGE = (
     "SamplesPerPixel",
@@ -120,6 +127,8 @@ IMAGE = (
     "SegmentedRedPaletteColorLookupTableData",
     "SegmentedGreenPaletteColorLookupTableData",
     "SegmentedBluePaletteColorLookupTableData",
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
     "FloatPixelData",
     "DoubleFloatPixelData",
     "PixelData",
@@ -137,6 +146,7 @@ _WANTED = _tags(
     *DESCRIBING,
     *ACQUISITION_MEASURES,
     *ACQUISITION_COUNTS,
+    *PLACES,
     *IMAGE,
 )
 _WANTED_OF_META = _tags("TransferSyntaxUID")
@@ -283,11 +293,17 @@ def read_bytes(path: Path, limits: Limits = DEFAULT_LIMITS) -> bytes:
     return content
 
 
-def read_instance(content: bytes, limits: Limits = DEFAULT_LIMITS) -> Instance:
+def read_instance(
+    content: bytes, limits: Limits = DEFAULT_LIMITS, *, also: Collection[str] = ()
+) -> Instance:
     """Return the instance in the bytes of a DICOM file.
 
     A file without preamble or without file meta information is read where its
     first element leaves no doubt. A deflated data set is inflated up to a limit.
+
+    Parameters
+    ----------
+    also : keywords that are read besides the listed ones
 
     Raises
     ------
@@ -304,8 +320,9 @@ def read_instance(content: bytes, limits: Limits = DEFAULT_LIMITS) -> Instance:
     reader = ElementReader(data, little_endian=encoding.little_endian, limits=limits)
     # Some writers announce the one form and write the other.
     implicit = encoding.implicit and not reader.explicit_at(start)
-    found, _ = reader.read(start, implicit=implicit, wanted=_WANTED)
-    elements = _by_keyword(found, _WANTED)
+    wanted = {**_WANTED, **_tags(*also)} if also else _WANTED
+    found, _ = reader.read(start, implicit=implicit, wanted=wanted)
+    elements = _by_keyword(found, wanted)
     return Instance(
         transfer_syntax=transfer_syntax,
         encoding=Encoding(implicit=implicit, little_endian=encoding.little_endian),

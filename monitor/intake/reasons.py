@@ -23,6 +23,12 @@ class Reason(StrEnum):
 
     # It is an instance, but not a scan.
     NOT_AN_IMAGE = "not_an_image"
+    REPORT = "report"
+    DOSE_REPORT = "dose_report"
+    KEY_OBJECT = "key_object"
+    PRESENTATION_STATE = "presentation_state"
+    SEGMENTATION = "segmentation"
+    AI_RESULT = "ai_result"  #: what an algorithm made of a scan
     NO_PIXELS = "no_pixels"
     LOCALIZER = "localizer"
     DERIVED = "derived"

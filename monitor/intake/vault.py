@@ -8,7 +8,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from monitor.intake.durable_files import make_folder, remove_unfinished, write_all_durably
+from monitor.intake.durable_files import (
+    make_folders,
+    sync_folder,
+    syncing_threads,
+    write_all_durably,
+)
 from registry.canonical import sha256
 from registry.errors import IntegrityError, NotFoundError
 
@@ -32,6 +37,8 @@ class Vault:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._has_folders = False
+        self._pool = syncing_threads()
 
     def put(self, content: bytes) -> str:
         """Store a file, and return its digest once it would survive a power cut."""
@@ -49,17 +56,26 @@ class Vault:
             digest = sha256(content)
             by_digest[digest] = content
             digests.append(digest)
-        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._make_folders()
         missing = {
             self.path(digest): content
             for digest, content in by_digest.items()
             if not _holds(self.path(digest), content)
         }
-        for folder in {path.parent for path in missing}:
-            make_folder(folder)
-        if missing:
-            write_all_durably(missing)
+        for path in {self.path(digest).parent for digest in by_digest} - {
+            path.parent for path in missing
+        }:
+            # Whoever wrote what is there already may have been killed before this.
+            sync_folder(path)
+        write_all_durably(missing, self._pool)
         return digests
+
+    def _make_folders(self) -> None:
+        # All at once: one by one as they are needed, each would cost a sync.
+        if not self._has_folders:
+            self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folders(self._root / f"{number:02x}" for number in range(256))
+            self._has_folders = True
 
     def get(self, digest: str) -> bytes:
         """Return a file's content.
@@ -103,13 +119,6 @@ class Vault:
         if not _DIGEST.fullmatch(digest):
             raise ValueError(f"{digest!r} is no SHA-256 in small hexadecimal digits")
         return self._root / digest[:2] / f"{digest}.dcm"
-
-    def remove_unfinished(self) -> int:
-        """Remove what a crash left half-written, and return how many files that was.
-
-        To be called at a start, before anything is put in.
-        """
-        return remove_unfinished(self._root)
 
 
 def _holds(path: Path, content: bytes) -> bool:

@@ -62,7 +62,31 @@ WAYS_OUT: Mapping[Reason, WayOut] = {
         action="Have the sender mend it, and send it again.",
     ),
     Reason.NOT_AN_IMAGE: WayOut(
-        meaning="It is a report, a plan, a segmentation or the like.",
+        meaning="It is a plan, a waveform or another object without an image.",
+        action=_NOTHING,
+    ),
+    Reason.REPORT: WayOut(
+        meaning="It is a structured report or an encapsulated document.",
+        action=_NOTHING,
+    ),
+    Reason.DOSE_REPORT: WayOut(
+        meaning="It is a report of the dose that a scan took.",
+        action=_NOTHING,
+    ),
+    Reason.KEY_OBJECT: WayOut(
+        meaning="It is a selection of key objects, and rejects none of them.",
+        action=_NOTHING,
+    ),
+    Reason.PRESENTATION_STATE: WayOut(
+        meaning="It says how images are shown, and holds none.",
+        action=_NOTHING,
+    ),
+    Reason.SEGMENTATION: WayOut(
+        meaning="It is a segmentation, a parametric map or a structure set.",
+        action=_NOTHING,
+    ),
+    Reason.AI_RESULT: WayOut(
+        meaning="An algorithm made it: a report, a segmentation or a capture.",
         action=_NOTHING,
     ),
     Reason.NO_PIXELS: WayOut(

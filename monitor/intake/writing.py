@@ -63,16 +63,19 @@ class ElementWriter:
         """Put bytes or little-endian words in."""
         self._put(keyword, vr, value + b"\0" * (len(value) % 2))
 
-    def put_frame(self, frame: bytes) -> None:
-        """Put one compressed frame in as encapsulated pixel data, without offsets (annex A.4)."""
-        padded = frame + b"\0" * (len(frame) % 2)
+    def put_frames(self, frames: Sequence[bytes]) -> None:
+        """Put compressed frames in, a fragment each, without offsets (annex A.4)."""
+        padded = [frame + b"\0" * (len(frame) % 2) for frame in frames]
         tag, _ = _known("PixelData")
         self._written[tag] = b"".join(
             (
                 _header(tag, "OB", _UNDEFINED),
                 _ITEM.pack(0xFFFE, 0xE000, 0),
-                _ITEM.pack(0xFFFE, 0xE000, len(padded)),
-                padded,
+                *(
+                    part
+                    for frame in padded
+                    for part in (_ITEM.pack(0xFFFE, 0xE000, len(frame)), frame)
+                ),
                 _SEQUENCE_END,
             )
         )

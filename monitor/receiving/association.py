@@ -30,6 +30,13 @@ _PERMANENT, _TRANSIENT = 1, 2
 _BY_USER, _BY_PRESENTATION = 1, 3
 _CALLING_TITLE, _CALLED_TITLE, _LOCAL_LIMIT = 3, 7, 2
 
+_COUNTED = {
+    Outcome.ADDED: Counted.ADDED,
+    Outcome.KNOWN: Counted.KNOWN,
+    Outcome.QUARANTINED: Counted.QUARANTINED,
+    Outcome.FOLLOWED: Counted.FOLLOWED,
+}
+
 
 class Storage(Protocol):
     """What an association does with an instance."""
@@ -274,13 +281,7 @@ class Association:
                 "not stored, the sender is told to try again", why=type(error).__name__
             )
             return Status.OUT_OF_RESOURCES, "cannot be stored now: send it again later"
-        counters.add(
-            {
-                Outcome.ADDED: Counted.ADDED,
-                Outcome.KNOWN: Counted.KNOWN,
-                Outcome.QUARANTINED: Counted.QUARANTINED,
-            }[fate.outcome]
-        )
+        counters.add(_COUNTED[fate.outcome])
         counters.observe(time.perf_counter() - began)
         return Status.SUCCESS, "" if fate.reason is None else f"quarantined: {fate.reason}"
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkProcess
+from pathlib import Path
 from typing import TypeAlias
 
 import structlog
@@ -17,7 +20,7 @@ from monitor.receiving.counters import Counted, Counters
 from monitor.receiving.receiver import listening_socket, serve
 from monitor.receiving.settings import ReceiverSettings
 from monitor.scans import ScanIntake
-from registry.errors import PortInUseError
+from registry.errors import DriftwardError, PortInUseError, SetupError
 
 log = structlog.get_logger(__name__)
 
@@ -83,6 +86,7 @@ def run(
         Supervisor([*works, *beside]).run(
             is_ready=lambda: counters.totals().counts[Counted.LISTENING] == len(works),
             ready=lambda: listening(port),
+            beat=counters.beat,
         )
 
 
@@ -97,12 +101,24 @@ class Supervisor:
         self._started: list[float] = []
         self._stopping = False
 
-    def run(self, *, is_ready: Callable[[], bool], ready: Callable[[], None]) -> None:
+    def run(
+        self,
+        *,
+        is_ready: Callable[[], bool],
+        ready: Callable[[], None],
+        beat: Callable[[], None],
+    ) -> None:
         """Run every work in a process of its own until SIGTERM or SIGINT.
 
         Parameters
         ----------
         ready : called once, as soon as `is_ready`
+        beat : called several times a second
+
+        Raises
+        ------
+        SetupError
+            If one ends before all were ready: it would end again.
         """
         before = {one: signal.signal(one, self._stop) for one in _SIGNALS}
         try:
@@ -110,6 +126,7 @@ class Supervisor:
             self._started = [time.monotonic()] * len(self._works)
             told = False
             while not self._stopping:
+                beat()
                 if not told and is_ready():
                     ready()
                     told = True
@@ -117,7 +134,7 @@ class Supervisor:
                     [process.sentinel for process in self._processes],
                     timeout=_LOOK_SECONDS if told else _LOOK_SECONDS / 10,
                 )
-                self._start_again()
+                self._start_again(once_ready=told)
         finally:
             self._end()
             for one, handler in before.items():
@@ -130,16 +147,33 @@ class Supervisor:
         def run() -> None:
             for one in _SIGNALS:
                 signal.signal(one, signal.SIG_DFL)
-            work()
+            try:
+                work()
+            except DriftwardError as error:
+                log.error("a process cannot go on", why=str(error))  # noqa: TRY400
+                sys.exit(1)
+            except Exception as error:  # noqa: BLE001 - its text may quote what a sender wrote
+                where = traceback.extract_tb(error.__traceback__)[-1]
+                log.error(  # noqa: TRY400
+                    "a process cannot go on",
+                    why=type(error).__name__,
+                    at=f"{Path(where.filename).name}:{where.lineno}",
+                )
+                sys.exit(1)
 
         process = self._context.Process(target=run)
         process.start()
         return process
 
-    def _start_again(self) -> None:
+    def _start_again(self, *, once_ready: bool) -> None:
         for index, process in enumerate(self._processes):
             if self._stopping or process.is_alive():
                 continue
+            if not once_ready:
+                raise SetupError(
+                    "the receiver cannot start: what it said before is why; `driftward doctor` "
+                    "looks at the home"
+                )
             log.error(
                 "a process of the receiver ended, and is started anew", code=process.exitcode
             )

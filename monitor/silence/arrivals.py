@@ -23,6 +23,7 @@ from monitor.subgroups import Attribute, Subgroup
 from monitor.tables import ScanRow
 from registry import serving
 from registry.bundles.card import IntendedUse, UnknownAge
+from registry.bundles.preprocessing import Unit
 
 #: A leaf's values, the widest first; None where a scan does not state one.
 Key: TypeAlias = tuple[str | None, ...]
@@ -119,7 +120,11 @@ def read_arrived(
             ScanRow.age_years,
             *columns,
         )
-        .where(ScanRow.arrived_at >= since, ScanRow.arrived_at < until)
+        .where(
+            ScanRow.unit == Unit.INSTANCE.value,
+            ScanRow.arrived_at >= since,
+            ScanRow.arrived_at < until,
+        )
         .order_by(ScanRow.arrived_at, ScanRow.id)
         .execution_options(yield_per=10_000)
     )
@@ -160,7 +165,9 @@ def came_late(session: Session, *, after_scan: int, before: datetime) -> int:
     return (
         session.scalar(
             select(func.count(ScanRow.id)).where(
-                ScanRow.id > after_scan, ScanRow.arrived_at < before
+                ScanRow.unit == Unit.INSTANCE.value,
+                ScanRow.id > after_scan,
+                ScanRow.arrived_at < before,
             )
         )
         or 0
@@ -169,7 +176,10 @@ def came_late(session: Session, *, after_scan: int, before: datetime) -> int:
 
 def stamped_ahead(session: Session, *, now: datetime) -> int:
     """Count scans that are stamped after now."""
-    return session.scalar(select(func.count(ScanRow.id)).where(ScanRow.arrived_at >= now)) or 0
+    ahead = select(func.count(ScanRow.id)).where(
+        ScanRow.unit == Unit.INSTANCE.value, ScanRow.arrived_at >= now
+    )
+    return session.scalar(ahead) or 0
 
 
 class _IntendedUseMemory:

@@ -169,7 +169,6 @@ def _assemble(
     out_dir: Path,
     embedding: str | None,
 ) -> Bundle:
-    preprocessing.require_supported_unit()
     require_distinct(tasks)
     with _written_whole(out_dir) as root:
         write_card(root / CARD, card)

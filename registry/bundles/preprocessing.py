@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from registry.bundles.documents import Section, parse_json, read_json, write_json
+from registry.bundles.scan_units import Reading
 from registry.canonical import Json, digest_of
 from registry.errors import BundleError
 
@@ -27,6 +28,9 @@ PIPELINE_REVISION = 1
 SMALLEST_SIDE, LARGEST_SIDE = 8, 4096
 # Beyond 8 times the size no radiograph has a level left to skip.
 LARGEST_OVERSAMPLING = 8
+# Frames of one scan are embedded together: more of them than this fill a
+# batch of their own, and add little to a mean.
+MOST_FRAMES = 64
 
 
 class Unit(StrEnum):
@@ -78,6 +82,30 @@ GrayWindow: TypeAlias = DicomWindow | PercentileWindow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MiddleFrame:
+    """Of several frames the one in the middle; of an even number the earlier of two."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeanOfFrames:
+    """The mean of the embeddings of evenly spaced frames.
+
+    A task says of the scan what it says of the mean embedding.
+    """
+
+    most: int  #: all frames where there are no more, otherwise so many of them
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.most <= MOST_FRAMES:
+            raise BundleError(
+                f"frames: a mean of at most {self.most} is not of 1 to {MOST_FRAMES} frames"
+            )
+
+
+Frames: TypeAlias = MiddleFrame | MeanOfFrames
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Preprocessing:
     """From stored pixels to float32 [3, h, w].
 
@@ -91,6 +119,10 @@ class Preprocessing:
     that the image takes after the resize, and the other steps follow. It is
     many times faster, and nearly the same image; since it is not quite the
     same, it is part of the digest, and without it (None) nothing is skipped.
+
+    Which frames of an instance of several are read is for `frames` to say;
+    without it (None) such an instance is refused. Of one frame all read the same.
+    Which instances of a series or a study are read is for `reading` to say.
 
     Raises
     ------
@@ -106,8 +138,25 @@ class Preprocessing:
     fit: Fit = Fit.PAD
     resample: Resample = Resample.BICUBIC
     wavelet_oversampling: int | None = None  #: None: images are decoded at their full size
+    frames: Frames | None = None  #: None: an image has one frame
+    reading: Reading | None = None  #: of a series or a study, and of nothing else
 
     def __post_init__(self) -> None:
+        if self.unit is not Unit.INSTANCE and self.reading is None:
+            raise BundleError(
+                f"preprocessing: unit {self.unit.value!r} takes a section `reading` that says how "
+                "its instances are selected and aggregated; see docs/intake.md"
+            )
+        if self.unit is Unit.INSTANCE and self.reading is not None:
+            raise BundleError(
+                "preprocessing: a section `reading` is for units of several instances, and unit "
+                f"{self.unit.value!r} is one"
+            )
+        if self.reading is not None and isinstance(self.frames, MeanOfFrames):
+            raise BundleError(
+                f"preprocessing: unit {self.unit.value!r} reads one frame of an instance: "
+                "declare `frames` as middle, or leave them out"
+            )
         for side in self.size:
             if not SMALLEST_SIDE <= side <= LARGEST_SIDE:
                 raise BundleError(
@@ -145,20 +194,6 @@ class Preprocessing:
         """What white becomes, per channel."""
         return tuple((1.0 - m) / s for m, s in zip(self.mean, self.std, strict=True))
 
-    def require_supported_unit(self) -> None:
-        """Refuse units that can be declared but not be read yet.
-
-        Raises
-        ------
-        BundleError
-            If the unit is a series or a study.
-        """
-        if self.unit is not Unit.INSTANCE:
-            raise BundleError(
-                f"preprocessing: unit {self.unit.value!r} cannot be read by this version of "
-                f"Driftward; bundles with unit {Unit.INSTANCE.value!r} can"
-            )
-
     def to_json(self) -> dict[str, Json]:
         """Return the declaration as it stands in preprocessing.json."""
         window: dict[str, Json]
@@ -172,6 +207,13 @@ class Preprocessing:
         optional: dict[str, Json] = {}
         if self.wavelet_oversampling is not None:
             optional["wavelet_oversampling"] = self.wavelet_oversampling
+        match self.frames:
+            case MiddleFrame():
+                optional["frames"] = {"kind": "middle"}
+            case MeanOfFrames(most=most):
+                optional["frames"] = {"kind": "mean", "most": most}
+        if self.reading is not None:
+            optional["reading"] = self.reading.to_json()
         return {
             "pipeline": PIPELINE_REVISION,
             "unit": self.unit.value,
@@ -230,6 +272,10 @@ def _from_section(section: Section) -> Preprocessing:
             if "wavelet_oversampling" in section
             else None
         ),
+        frames=_frames(section.section("frames")) if "frames" in section else None,
+        reading=Reading.from_section(section.section("reading"))
+        if "reading" in section
+        else None,
     )
     section.close()
     return preprocessing
@@ -247,3 +293,17 @@ def _window(section: Section) -> GrayWindow:
             raise BundleError(f"{section.name}: 'kind' must be one of dicom, percentile")
     section.close()
     return window
+
+
+def _frames(section: Section) -> Frames:
+    kind = section.text("kind")
+    frames: Frames
+    match kind:
+        case "middle":
+            frames = MiddleFrame()
+        case "mean":
+            frames = MeanOfFrames(most=section.integer("most"))
+        case _:
+            raise BundleError(f"{section.name}: 'kind' must be one of middle, mean")
+    section.close()
+    return frames

@@ -55,6 +55,19 @@ class RunningReceiver:
         """Return what the receiver said, after it ended."""
         return (self.home.parent / "receive.log").read_text()
 
+    def wait_until_reachable(self) -> None:
+        """Wait until a connection is taken."""
+        latest = time.monotonic() + _START_SECONDS
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=5).close()
+            except OSError:
+                if time.monotonic() > latest:
+                    raise
+                time.sleep(0.1)
+            else:
+                return
+
     def children(self) -> list[int]:
         """Return the receiving processes."""
         task = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")

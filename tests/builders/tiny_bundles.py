@@ -11,7 +11,8 @@ from registry.bundles.assembly import assemble_bundle
 from registry.bundles.bundle import Bundle
 from registry.bundles.card import Card, IntendedUse, Tier, TrainingData, UnknownAge
 from registry.bundles.heads import Task, TaskKind
-from registry.bundles.preprocessing import DicomWindow, Preprocessing, Unit
+from registry.bundles.preprocessing import DicomWindow, Frames, Preprocessing, Unit
+from registry.bundles.scan_units import Reading
 
 SIDE, DIMENSION = 16, 16
 TASK = "pneumonia"
@@ -50,6 +51,10 @@ def tiny_bundle(
     tasks: Sequence[Task] = (),
     intended_use: IntendedUse = IntendedUse(),  # noqa: B008 - it is frozen
     seed: int = 0,
+    wavelet_oversampling: int | None = None,
+    frames: Frames | None = None,
+    unit: Unit = Unit.INSTANCE,
+    reading: Reading | None = None,
 ) -> Bundle:
     """Assemble a bundle whose encoder and heads are random."""
     encoder = tiny_encoder(out_dir.with_name(f"{out_dir.name}-encoder"), seed=seed)
@@ -69,11 +74,14 @@ def tiny_bundle(
         licence="Apache-2.0",
     )
     preprocessing = Preprocessing(
-        unit=Unit.INSTANCE,
+        unit=unit,
         window=DicomWindow(),
         size=(SIDE, SIDE),
         mean=(0.485, 0.456, 0.406),
         std=(0.229, 0.224, 0.225),
+        wavelet_oversampling=wavelet_oversampling,
+        frames=frames,
+        reading=reading,
     )
     return assemble_bundle(encoder, card, preprocessing, tasks, heads, out_dir=out_dir)
 

@@ -68,6 +68,27 @@ def evidence(
         ),
         pytest.param(
             evidence(
+                subgroup_verdict("station=1", FIRST, MOVED),
+                subgroup_verdict("station=2", SECOND, STILL),
+                now={SOFTWARE: {"1": 0.1, "2": 0.9}},
+            ),
+            Cause.ACQUISITION,
+            "station=1",
+            id="a new version of one scanner, whose scans go by its name",
+        ),
+        pytest.param(
+            evidence(
+                subgroup_verdict("station=1", FIRST, MOVED),
+                subgroup_verdict("station=2", SECOND, STILL),
+                subgroup_verdict(NEW, range(50), STILL),
+                now={SOFTWARE: {"1": 0.1, "2": 0.9}},
+            ),
+            Cause.UNKNOWN,
+            "station=1",
+            id="a new version of one scanner, which did not move by itself",
+        ),
+        pytest.param(
+            evidence(
                 subgroup_verdict(NEW, FIRST, MOVED),
                 subgroup_verdict(OLD, SECOND, MOVED),
                 now={SOFTWARE: {"1": 0.4, "2": 0.6}},

@@ -15,11 +15,12 @@ from tiny_bundles import CHILDREN, DIMENSION, TASK, finding, tiny_bundle
 from api.demo.acquisition import NEW_SOFTWARE, OLD_SOFTWARE
 from api.demo.radiographs import write_child
 from api.demo.sample import load_sample
-from monitor.embedding import Embedder, count_pending
+from monitor.embedding import Embedder
 from monitor.embeddings import to_bytes
 from monitor.intake.quarantine import Quarantine
 from monitor.intake.vault import Vault
 from monitor.monitors import MonitorSpecification, apply_monitor, require_monitor
+from monitor.pending_scans import count_pending
 from monitor.scans import ScanIntake
 from monitor.tables import EmbeddingRow, RefusalRow, ResultRow, ScanRow
 from monitor.windows import Window
@@ -161,6 +162,7 @@ def department(database: Database, tmp_path: Path, general: Bundle, task: Bundle
     quarantine_key = tmp_path / "quarantine.key"
     quarantine_key.write_text(bytes(range(32)).hex() + "\n")
     quarantine_key.chmod(0o600)
+    (tmp_path / "quarantine").mkdir(mode=0o700)
     return Department(
         database=database,
         embedder=Embedder(

@@ -19,7 +19,6 @@ from registry.bundles.network import build_network, network_outputs
 from registry.bundles.preprocessing import DicomWindow, Preprocessing, Unit
 from registry.errors import (
     BadInputError,
-    BundleError,
     EmbeddingsError,
     IntegrityError,
     SetupError,
@@ -259,12 +258,6 @@ def test_settings_that_make_no_sense_are_refused(
         load_encoder(bundle, device, **options)
 
 
-def test_a_unit_that_cannot_be_read_yet_is_refused(bundle: Bundle) -> None:
-    series = replace(bundle, preprocessing=replace(PREPROCESSING, unit=Unit.SERIES))
-    with pytest.raises(BundleError, match="unit 'series'"):
-        load_encoder(series)
-
-
 def test_a_graph_that_changed_since_the_bundle_was_read_is_not_run(
     bundle: Bundle, tmp_path: Path
 ) -> None:
@@ -273,3 +266,30 @@ def test_a_graph_that_changed_since_the_bundle_was_read_is_not_run(
         file.write(b"\0")
     with pytest.raises(IntegrityError, match=r"model\.onnx of bundle small has changed"):
         load_encoder(copy, "cpu")
+
+
+def test_frames_of_one_scan_are_averaged_before_a_task_speaks(encoder: Encoder) -> None:
+    pixels, counts = some_pixels(), (1, 3, 5, 2)
+    alone, together = encoder.embed(pixels), encoder.embed(pixels, frames=counts)
+    parts = np.split(alone.embeddings.astype(np.float64), np.cumsum(counts)[:-1])
+    means = np.stack([part.mean(axis=0) for part in parts])
+    assert np.allclose(together.embeddings, means, atol=1e-6)
+    state = heads()
+    for task in TASKS:
+        logits = means @ state[f"{task.name}.weight"].T + state[f"{task.name}.bias"]
+        expected = task.probabilities(logits.astype(np.float32))
+        assert np.allclose(together.probabilities[task.name], expected, atol=1e-5)
+
+
+def test_scans_of_one_frame_are_embedded_to_the_same_bits(encoder: Encoder) -> None:
+    pixels = some_pixels()
+    alone, counted = encoder.embed(pixels), encoder.embed(pixels, frames=[1] * 11)
+    assert np.array_equal(alone.embeddings, counted.embeddings)
+
+
+@pytest.mark.parametrize("counts", [(5, 5), (11, 0), (6, 6), ()])
+def test_counts_that_are_not_those_of_the_frames_are_refused(
+    encoder: Encoder, counts: tuple[int, ...]
+) -> None:
+    with pytest.raises(BadInputError, match="frames"):
+        encoder.embed(some_pixels(), frames=counts)

@@ -85,12 +85,79 @@ def test_a_shift_without_new_equipment_is_not_called_acquisition(history: Histor
     assert only_episode(history).cause == Cause.TECHNICAL
 
 
+def test_a_window_that_names_no_cause_leaves_the_one_that_was_named(history: History) -> None:
+    for number, shift in enumerate((1.5, 1.5, 0.6, 0.6)):
+        fill(history, number, shift=shift)
+        judge(history, number)
+    named = only_episode(history)
+    assert named.cause == Cause.TECHNICAL
+    # Too weak to tell what it is, and a shift all the same.
+    fill(history, 4, shift=0.6)
+    weak = judge(history, 4)
+    assert weak.alarm
+    with history.database.reading() as session:
+        assert gather(session, history.profiles, weak).diagnosis.cause == Cause.UNKNOWN
+    after = only_episode(history)
+    assert after.cause == Cause.TECHNICAL
+    assert after.evidence["diagnosis"] == named.evidence["diagnosis"]
+    assert after.evidence["window"] != named.evidence["window"]
+
+
 def test_a_shift_that_goes_on_is_one_episode(history: History) -> None:
     for number in range(4):
         fill(history, number, shift=0.8, version="2.1")
         judge(history, number)
     episode = only_episode(history)
     assert episode.opened_at == history.window(1).end
+
+
+def test_a_window_that_shows_nothing_does_not_bring_an_episode_up_to_date(
+    history: History,
+) -> None:
+    fill(history, 0)
+    judge(history, 0)
+    for number in (1, 2):
+        fill(history, number, shift=0.8, version="2.1")
+        judge(history, number)
+    alarmed = only_episode(history)
+    fill(history, 3, version="2.1")
+    # The rule still counts the two windows before it, which are of its block.
+    quiet = judge(history, 3)
+    assert quiet.p_value is not None
+    assert quiet.p_value <= quiet.alpha
+    assert not quiet.alarm
+    after = only_episode(history)
+    assert (after.evidence, after.effect) == (alarmed.evidence, alarmed.effect)
+    fill(history, 4, version="2.1")
+    judge(history, 4)
+    assert only_episode(history).state == EpisodeState.CLOSED
+
+
+def test_a_place_recovers_by_what_its_own_scans_could_have_shown(history: History) -> None:
+    history.watch("site")
+    history.accept_reference(shifts={"site": 0.0, "small": 0.0})
+
+    def fill_both(number: int, shift: float) -> None:
+        start = history.window(number).start + timedelta(hours=1)
+        history.add(120, at=start)
+        history.add(30, at=start, site="small", shift=shift)
+        judge(history, number)
+
+    for number in (0, 1):
+        fill_both(number, 0.9)
+    episode = only_episode(history)
+    assert episode.subgroup == "site=small"
+    with history.database.transaction() as session:
+        # The newest alarm was of all scans, of which far smaller shifts show.
+        row = episodes.require_episode(session, episode.id)
+        row.effect = 0.1
+        row.evidence = {**row.evidence, "smallest_effect": 0.1}
+        episodes.record_change(
+            session, row, "episode.updated", {}, actor="test", at=history.window(1).end
+        )
+    for number in (2, 3):
+        fill_both(number, 0.0)
+    assert only_episode(history).state == EpisodeState.CLOSED
 
 
 def test_no_shift_is_dated_before_the_first_window(history: History) -> None:

@@ -18,10 +18,11 @@ from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut
 from pydicom.sequence import Sequence
 from pydicom.uid import CTImageStorage, JPEGBaseline8Bit, JPEGLosslessSV1
 
+from monitor.images import Image
 from monitor.intake.deidentify import deidentify
 from monitor.intake.reading import read_instance
 from monitor.intake.reasons import Reason
-from monitor.pixels import Image, decode, prepare, thumbnail_png
+from monitor.pixels import decode, prepare, thumbnail_png
 from monitor.voi import VoiWindow
 from registry.bundles.preprocessing import (
     DicomWindow,

@@ -107,7 +107,9 @@ def test_the_doctor_finds_a_whole_home_whole(driftward: Run, home: Path) -> None
     done = driftward("doctor", "--json")
     assert all(item["ok"] for item in done.document)
     looked_at = {item["check"] for item in done.document}
-    assert looked_at == {"packages", "SQLite", "device", "home", "disk", "ledger", "MLflow"}
+    assert looked_at == {
+        *("packages", "SQLite", "device", "home", "disk", "quarantine", "ledger", "MLflow")
+    }
     assert done.code == 0
 
 

@@ -14,6 +14,11 @@ import numpy as np
 import pytest
 from dicom_instances import as_file, gradient, radiograph
 from pydicom.uid import EncapsulatedPDFStorage
+from sqlalchemy import update
+
+from monitor.tables import ScanRow
+from registry.canonical import sha256
+from registry.database import Database
 
 if TYPE_CHECKING:
     from tests.api.cli.conftest import Run
@@ -50,7 +55,7 @@ BAD: dict[str, tuple[Write, str]] = {
     "an archive": (archive, "archive"),
     "a truncated file": (lambda path: path.write_bytes(GOOD[:-50]), "truncated"),
     "an image without pixels": (lambda path: path.write_bytes(pixelless()), "no_pixels"),
-    "a document": (lambda path: path.write_bytes(pdf()), "not_an_image"),
+    "a document": (lambda path: path.write_bytes(pdf()), "report"),
     "burned-in text": (
         lambda path: path.write_bytes(as_file(radiograph(BurnedInAnnotation="YES"))),
         "burned_in",
@@ -71,7 +76,13 @@ def test_a_bad_file_is_quarantined_with_its_reason_and_the_command_is_done(
     write(path)
     done = driftward("scan", "add", path, "--site", "north", "--json")
     assert done.code == 0
-    assert done.document == {"added": 0, "known": 0, "quarantined": 1, "reasons": {reason: 1}}
+    assert done.document == {
+        "added": 0,
+        "known": 0,
+        "quarantined": 1,
+        "followed": 0,
+        "reasons": {reason: 1},
+    }
     listed = driftward("scan", "quarantine", "--json")
     assert [item["reason"] for item in listed.document] == [reason]
     told = driftward("scan", "quarantine")
@@ -108,7 +119,13 @@ def test_the_same_file_twice_is_one_scan_and_another_image_of_it_a_conflict(
     path.write_bytes(GOOD)
     assert driftward("scan", "add", path, "--site", "north", "--json").document["added"] == 1
     again = driftward("scan", "add", path, path, "--site", "north", "--json")
-    assert again.document == {"added": 0, "known": 1, "quarantined": 0, "reasons": {}}
+    assert again.document == {
+        "added": 0,
+        "known": 1,
+        "quarantined": 0,
+        "followed": 0,
+        "reasons": {},
+    }
     path.write_bytes(as_file(radiograph(gradient()[::-1].copy())))
     third = driftward("scan", "add", path, "--site", "north", "--json")
     assert (third.code, third.document["reasons"]) == (0, {"conflict": 1})
@@ -135,6 +152,29 @@ def test_a_scan_is_shown_without_anything_of_the_patient(
     assert "patient" not in shown.document
     texts = [driftward(*words).stdout for words in (("scan", "show", 1), ("scan", "list"))]
     assert no_canary(shown.stdout, *texts)
+
+
+def test_stored_files_are_verified_by_a_reader_that_did_not_write_them(
+    driftward: Run, home: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "1.dcm").write_bytes(GOOD)
+    driftward("scan", "add", tmp_path / "1.dcm", "--site", "north")
+    clean = driftward("scan", "verify", "--json")
+    assert (clean.code, clean.document["checked"], clean.document["clean"]) == (0, 1, True)
+    (stored,) = (home / "vault").rglob("*.dcm")
+    # As if intake had let a name through: the file, its digest and the row are at one.
+    content = as_file(radiograph())
+    named = stored.with_name(f"{sha256(content)}.dcm")
+    folder = home / "vault" / named.name[:2]
+    folder.mkdir(exist_ok=True)
+    (folder / named.name).write_bytes(content)
+    with Database(f"sqlite:///{home / 'driftward.db'}").transaction() as session:
+        session.execute(update(ScanRow).values(vault_digest=named.stem))
+    found = driftward("scan", "verify")
+    assert found.code == 1
+    assert "PatientName: a value that is not allowed, in 1 files" in found.stdout
+    assert "PatientBirthDate" in found.stdout
+    assert no_canary(found.stdout, found.stderr)
 
 
 def run_under(limit: int, *words: object) -> subprocess.CompletedProcess[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from followed_history import LOT, followed_home, keep
+from followed_history import LOT, SETTINGS, followed_home, keep
 
 if TYPE_CHECKING:
     from tests.api.cli.conftest import Run
@@ -79,6 +79,24 @@ def test_once_judged_an_episode_says_what_it_is_and_how_it_was_seen(
     assert "(90 %: 2026-03-0" in episode
     evidence = driftward("episode", "show", "1", "--json").document["evidence"]
     assert all(entry["judged"] >= 20 for entry in evidence["streams"])
+
+
+def test_an_episode_that_holds_a_burn_in_back_is_named_with_the_ways_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, driftward: Run
+) -> None:
+    followed = followed_home(tmp_path / "home")
+    followed.apply(SETTINGS.model_copy(update={"burn_in_scans": 1000}))
+    followed.live(2 * 84, shift=0.9)
+    [episode] = followed.episodes()
+    keep(followed)
+    monkeypatch.setenv("DRIFTWARD_HOME", str(tmp_path / "home"))
+    shown = driftward("monitor", "stream", "chest").stdout
+    assert (
+        f"no stream runs: episode 1, open since {episode.opened_at:%Y-%m-%d %H:%M} UTC, holds "
+        "the burn-in back"
+    ) in shown
+    assert "`driftward episode close 1 --reason TEXT`" in shown
+    assert "`driftward reference build chest`" in shown
 
 
 def test_an_unknown_monitor_is_named(home_of_nobody: Path, driftward: Run) -> None:

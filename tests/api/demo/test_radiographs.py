@@ -14,6 +14,7 @@ from pydicom.dataset import Dataset
 from api.demo.acquisition import NEW_SOFTWARE, OLD_SOFTWARE
 from api.demo.radiographs import CHILD_SIDE, write_adult, write_child
 from api.demo.sample import Adult, Child
+from monitor.intake.decoding import DecodingProcess
 from monitor.intake.folder import files_in
 from monitor.intake.intake import Accepted, prepare
 from monitor.intake.keys import create_key
@@ -249,7 +250,9 @@ def test_an_encoder_sees_an_adults_pixels_as_the_source_has_them(tmp_path: Path)
 def test_intake_accepts_a_file_and_keeps_what_detection_needs(
     written: Path, tmp_path: Path
 ) -> None:
-    scan = prepare(written, site="demo", key=create_key(tmp_path / "key"))
+    scan = prepare(
+        written, site="demo", key=create_key(tmp_path / "key"), decoder=DecodingProcess()
+    )
     assert isinstance(scan, Accepted)
     ds, found = read(written), scan.attributes
     assert found.modality == "CR"

@@ -7,13 +7,17 @@ from believable_home import PSEUDONYM, Stage
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
+from monitor.episodes import Impact
 from registry import ledger
 
 if TYPE_CHECKING:
     from tests.api.conftest import Open, Serve
 
 #: Everything that a label may tell.
-LABELS = {"site", "model", "monitor", "state", "kind", "encoder", "deployment"}
+LABELS = {
+    *("site", "model", "monitor", "state", "kind", "encoder", "deployment", "reason"),
+    *("source", "outcome", "impact"),
+}
 
 
 def figures(client: TestClient) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
@@ -41,7 +45,11 @@ def test_an_empty_home_has_figures_too(serve: Serve) -> None:
 def test_an_open_episode_shows_in_the_figures(serve: Serve) -> None:
     found = figures(serve(Stage.OPEN))
     watched = {"monitor": "pneumonia-cxr"}
-    assert of(found, "open_episodes", **watched) == 1
+    open_by_impact = {
+        impact: of(found, "open_episodes", **watched, impact=impact.value) for impact in Impact
+    }
+    assert sorted(open_by_impact.values()) == [0, 0, 1]
+    assert of(found, "oldest_pending_scan_age_seconds", **watched) == 0
     assert of(found, "alarm", **watched) == 1
     assert of(found, "alarm_p_value", **watched) <= of(found, "alarm_alpha", **watched)
     trend = {**watched, "encoder": "trend"}
@@ -63,7 +71,9 @@ def test_a_promotion_moves_the_figures_on(serve: Serve) -> None:
     found = figures(serve(Stage.HEALED))
     champion = {"model": "pneumonia-cxr", "deployment": "everywhere"}
     assert of(found, "champion_version", **champion) == 2
-    assert of(found, "open_episodes", monitor="pneumonia-cxr") == 0
+    assert not any(
+        value for (name, _), value in found.items() if name == "driftward_open_episodes"
+    )
     assert of(found, "alarm", monitor="pneumonia-cxr") == 0
     assert of(found, "runs", model="pneumonia-cxr", state="promoted") == 2
 

@@ -45,6 +45,7 @@ EXPECTED = {
     "HomeError": 503,
     "NewerSchemaError": 503,
     "PortInUseError": 503,
+    "SourceError": 503,
     "StorageFullError": 503,
 }
 

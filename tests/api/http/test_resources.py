@@ -148,3 +148,20 @@ def test_jobs_can_be_had_by_state_and_kind(serve: Serve) -> None:
     assert done
     assert {(job["state"], job["kind"]) for job in done} == {("done", "measure")}
     assert client.get("/api/v1/jobs", params={"state": "asleep"}).status_code == 422
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/v1/scans/{}",
+        "/api/v1/scans/{}/thumbnail.png",
+        "/api/v1/episodes/{}",
+        "/api/v1/runs/{}",
+        "/api/v1/jobs/{}",
+        "/api/v1/models/pneumonia-cxr/versions/{}",
+    ],
+)
+@pytest.mark.parametrize("number", [0, -1, 2**63])
+def test_numbers_that_no_row_can_have_are_refused(serve: Serve, path: str, number: int) -> None:
+    answer = serve(Stage.EMPTY).get(path.format(number))
+    assert answer.status_code == 422

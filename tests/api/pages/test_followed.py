@@ -7,7 +7,7 @@ from html import unescape
 
 import pytest
 from fastapi.testclient import TestClient
-from followed_history import LOT, followed_home
+from followed_history import LOT, SETTINGS, followed_home
 from prometheus_client.parser import text_string_to_metric_families
 
 from api.assembly import Driftward
@@ -67,3 +67,22 @@ def test_the_figures_count_it(shifted: TestClient) -> None:
         assert found["driftward_stream_burn_in_left", encoder] == 0
         assert found["driftward_stream_budget_scans", encoder] == 1200
         assert found["driftward_stream_waiting_scans", encoder] == 0
+
+
+def test_the_page_names_the_episode_that_holds_a_burn_in_back(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    home = tmp_path_factory.mktemp("held back") / "home"
+    followed = followed_home(home)
+    followed.apply(SETTINGS.model_copy(update={"burn_in_scans": 1000}))
+    followed.live(2 * 84, shift=0.9)
+    [episode] = followed.episodes()
+    followed.database.dispose()
+    driftward = Driftward.open(Settings(home=home), clock=followed.clock)
+    with TestClient(create_app(driftward), base_url="http://localhost") as client:
+        says = client.get("/api/v1/monitors/chest/streams").json()["lacking"]
+        page = unescape(client.get("/monitors/chest").text)
+    driftward.database.dispose()
+    opened = f"{episode.opened_at:%Y-%m-%d %H:%M} UTC"
+    assert says.startswith(f"episode 1, open since {opened}, holds the burn-in back")
+    assert f"Scans are not followed one by one: {says}." in page

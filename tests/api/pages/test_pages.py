@@ -27,7 +27,7 @@ from retrain.workspace import Progress, append_progress
 if TYPE_CHECKING:
     from tests.api.conftest import Open, Serve
 
-LISTS = ["/", "/monitors", "/runs", "/models", "/scans", "/ledger"]
+LISTS = ["/", "/monitors", "/runs", "/models", "/scans", "/quarantine", "/ledger"]
 MONITOR = "/monitors/pneumonia-cxr"
 
 

@@ -16,6 +16,10 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+
+from sections import replaced  # noqa: E402
+
 README = HERE.parent / "README.md"
 _BEGIN, _END = "<!-- episodes: begin -->", "<!-- episodes: end -->"
 #: the title of each section, the program that prints it, and what that needs where its
@@ -36,6 +40,7 @@ SECTIONS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "falls": ("Falls that labels show", "labelled_falls.py", ()),
     "silence": ("Silence", "silence.py", ()),
     "subgroups": ("Subgroups", "subgroup_cost.py", ()),
+    "simulation": ("Half a year of three sites", "simulation.py", ()),
 }
 _RESULTS = {
     "causes": "causes.json",
@@ -61,7 +66,13 @@ def main() -> None:
                 _run(one)
         tables = _run(program)
         sys.stdout.write(tables)
-        page = _replaced(page, f"## {title}\n\n{tables.strip()}\n")
+        page = replaced(
+            page,
+            f"## {title}\n\n{tables.strip()}\n",
+            begin=_BEGIN,
+            end=_END,
+            titles=[one for one, _, _ in SECTIONS.values()],
+        )
         README.write_text(page, encoding="utf-8")
 
 
@@ -70,23 +81,6 @@ def _run(program: str) -> str:
         [sys.executable, str(HERE / program)], stdout=subprocess.PIPE, check=True, text=True
     )
     return ran.stdout
-
-
-def _replaced(page: str, section: str) -> str:
-    """Return the page with a section in place of the one of its title, or behind the others."""
-    before, rest = page.split(_BEGIN)
-    own, after = rest.split(_END)
-    title = section.partition("\n")[0]
-    titles = [f"## {one}" for one, _, _ in SECTIONS.values()]
-    sections: dict[str, list[str]] = {}
-    current = ""
-    for line in own.splitlines():
-        current = line if line in titles else current
-        if current:
-            sections.setdefault(current, []).append(line)
-    sections[title] = section.splitlines()
-    texts = ["\n".join(sections[one]).strip() for one in titles if one in sections]
-    return f"{before}{_BEGIN}\n" + "\n\n".join(texts) + f"\n{_END}{after}"
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ def test_a_budget_is_said_in_words() -> None:
 @pytest.mark.parametrize(
     ("stream", "problem"),
     [
-        ({"false_alarms": "hardly any"}, r"chest.yaml: stream.false_alarms: .*'hardly any'"),
+        ({"false_alarms": "hardly any"}, r"chest.yaml:8: stream.false_alarms: .*'hardly any'"),
         ({"false_alarms": "0 per year"}, r"stream.false_alarms: .*no test can promise"),
         ({"scans_a_day": 0}, r"stream.scans_a_day"),
         ({"scans_a_day": float("inf")}, r"stream.scans_a_day"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from followed_history import LOT, STEP, FollowedHistory
 from sqlalchemy import select, update
 
@@ -158,6 +159,37 @@ def test_a_site_that_appears_is_named_where_it_carries_the_shift(
         followed.live(10, windows=False)
     [episode] = followed.episodes()
     assert episode.subgroup == "site=new"
+
+
+@pytest.mark.parametrize(
+    ("cause", "place"),
+    [(Cause.UNKNOWN, "site=new"), (Cause.ACQUISITION, "scanner_model=Model")],
+)
+def test_a_place_told_by_few_scans_is_told_anew_by_more_until_a_cause_is_named_with_it(
+    followed: FollowedHistory, cause: Cause, place: str
+) -> None:
+    followed.history.watch("site")
+    followed.live(2 * LOT)
+
+    def more(times: int) -> EpisodeRow:
+        for _ in range(times):
+            followed.live(10, site="new", shift=0.9, windows=False, follow=False)
+            followed.live(10, windows=False)
+        [episode] = followed.episodes()
+        return episode
+
+    judged = max(entry["judged"] for entry in more(3).evidence["streams"])
+    assert judged
+    with followed.database.transaction() as session:
+        row = episodes.require_episode(session, 1)
+        # All that the first scans could tell, were its site's too few to be tested.
+        row.subgroup, row.cause = "scanner_model=Model", cause
+        episodes.record_change(
+            session, row, "episode.updated", {}, actor="test", at=followed.clock.now()
+        )
+    episode = more(5)
+    assert max(entry["judged"] for entry in episode.evidence["streams"]) >= 2 * judged
+    assert episode.subgroup == place
 
 
 def test_scans_whose_attribute_vanished_are_followed_and_no_place_is_made_up(

@@ -25,7 +25,6 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import (
     CTImageStorage,
-    EnhancedCTImageStorage,
     ExplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
@@ -288,8 +287,7 @@ def test_a_frame_that_is_no_codestream_is_refused() -> None:
         ({"PixelData": None}, Reason.NO_PIXELS),
         ({"SOPClassUID": SegmentationStorage}, Reason.NOT_AN_IMAGE),
         ({"SOPClassUID": None}, Reason.NOT_AN_IMAGE),
-        ({"SOPClassUID": EnhancedCTImageStorage}, Reason.MULTI_FRAME),
-        ({"NumberOfFrames": 2}, Reason.MULTI_FRAME),
+        ({"NumberOfFrames": 2}, Reason.TRUNCATED),
         (
             {"SOPClassUID": CTImageStorage, "ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]},
             Reason.LOCALIZER,
@@ -316,7 +314,7 @@ def test_a_frame_that_is_no_codestream_is_refused() -> None:
         ({"PhotometricInterpretation": "CMYK"}, Reason.UNSUPPORTED_PIXELS),
         ({"BitsAllocated": 12}, Reason.UNSUPPORTED_PIXELS),
         ({"BitsStored": 17}, Reason.UNSUPPORTED_PIXELS),
-        ({"HighBit": 15}, Reason.UNSUPPORTED_PIXELS),
+        ({"HighBit": 10}, Reason.MALFORMED),
         ({"PhotometricInterpretation": "PALETTE COLOR"}, Reason.MALFORMED),
     ],
     ids=str,

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 import stat
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import pytest
 from dicom_instances import as_file, radiograph
 
 from monitor.intake.keys import SecretKey, create_key
-from monitor.intake.quarantine import Quarantine, QuarantinedItem
+from monitor.intake.quarantine import Listing, Quarantine, QuarantinedItem, counts_of
 from monitor.intake.reasons import Reason
 from registry.errors import HomeError, IntegrityError, NotFoundError
 
@@ -19,6 +21,7 @@ ORIGINAL = as_file(radiograph())
 @pytest.fixture
 def quarantine(tmp_path: Path) -> Quarantine:
     create_key(tmp_path / "quarantine.key")
+    (tmp_path / "quarantine").mkdir(mode=0o700)
     return Quarantine.open(tmp_path / "quarantine", key=tmp_path / "quarantine.key")
 
 
@@ -47,7 +50,7 @@ def test_the_original_comes_back_to_the_last_byte(quarantine: Quarantine) -> Non
 
 def test_an_item_is_listed_without_patient_data(quarantine: Quarantine) -> None:
     item = put(quarantine)
-    assert quarantine.items() == [item]
+    assert quarantine.items() == (item,)
     assert (item.reason, item.at, item.kept) == (Reason.BURNED_IN, NOON, True)
     assert "Yamada" not in repr(item)
 
@@ -69,10 +72,44 @@ def test_folder_and_files_are_the_owners_alone(quarantine: Quarantine, tmp_path:
     assert stat.S_IMODE(file_of(tmp_path).stat().st_mode) == 0o600
 
 
-def test_a_folder_open_to_others_is_refused(quarantine: Quarantine, tmp_path: Path) -> None:
-    (tmp_path / "quarantine").chmod(0o755)
+@pytest.mark.parametrize("mode", [0o755, 0o710, 0o701, 0o500])
+def test_a_folder_open_to_others_or_closed_to_its_owner_is_refused(
+    quarantine: Quarantine, tmp_path: Path, mode: int
+) -> None:
+    (tmp_path / "quarantine").chmod(mode)
     with pytest.raises(HomeError, match="chmod 700"):
         Quarantine.open(tmp_path / "quarantine", key=tmp_path / "quarantine.key")
+    with pytest.raises(HomeError, match="chmod 700"):
+        quarantine.listing()
+
+
+def test_a_lost_folder_is_named_and_never_made_anew_in_silence(
+    quarantine: Quarantine, tmp_path: Path
+) -> None:
+    (tmp_path / "quarantine").rmdir()
+    with pytest.raises(HomeError, match=r"is gone, and what was in it.*mkdir -m 700"):
+        Quarantine.open(tmp_path / "quarantine", key=tmp_path / "quarantine.key")
+    with pytest.raises(HomeError, match="is gone"):
+        quarantine.listing()
+    with pytest.raises(HomeError, match="is gone"):
+        put(quarantine)
+    assert not (tmp_path / "quarantine").exists()
+
+
+def test_a_file_in_the_folders_place_is_no_folder(
+    quarantine: Quarantine, tmp_path: Path
+) -> None:
+    (tmp_path / "quarantine").rmdir()
+    (tmp_path / "quarantine").write_text("")
+    with pytest.raises(HomeError, match="is no folder"):
+        quarantine.listing()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives folders away")
+def test_another_users_folder_is_refused(quarantine: Quarantine, tmp_path: Path) -> None:
+    os.chown(tmp_path / "quarantine", 12345, -1)
+    with pytest.raises(HomeError, match="belongs to user 12345"):
+        quarantine.listing()
 
 
 def test_the_same_file_refused_again_is_the_same_item(quarantine: Quarantine) -> None:
@@ -121,18 +158,18 @@ def test_another_key_opens_nothing(quarantine: Quarantine, tmp_path: Path) -> No
         stranger.read(item.id)
 
 
-def test_items_expire_by_age(quarantine: Quarantine) -> None:
+def test_items_expire_by_age_since_their_first_refusal(quarantine: Quarantine) -> None:
     old = put(quarantine, b"old", at=NOON - timedelta(days=31))
     new = put(quarantine, b"new", at=NOON - timedelta(days=29))
-    assert quarantine.items() == [old, new]
-    assert quarantine.purge(older_than=timedelta(days=30), now=NOON) == 1
-    assert quarantine.items() == [new]
+    put(quarantine, b"old", at=NOON - timedelta(days=1))
+    assert quarantine.items() == (old, new)
+    assert quarantine.expired(older_than=timedelta(days=30), now=NOON) == [old]
 
 
 def test_a_removed_item_is_gone(quarantine: Quarantine) -> None:
     item = put(quarantine)
     quarantine.remove(item.id)
-    assert quarantine.items() == []
+    assert quarantine.items() == ()
     with pytest.raises(NotFoundError):
         quarantine.read(item.id)
 
@@ -145,10 +182,79 @@ def test_nothing_but_an_existing_id_opens_a_file(quarantine: Quarantine, name: s
         quarantine.remove(name)
 
 
-def test_a_foreign_file_is_named(quarantine: Quarantine, tmp_path: Path) -> None:
-    (tmp_path / "quarantine" / "x.quarantined").write_bytes(b"{}")
-    with pytest.raises(IntegrityError, match=r"x\.quarantined"):
-        quarantine.items()
+def test_a_file_that_is_no_item_is_counted_and_breaks_no_list(
+    quarantine: Quarantine, tmp_path: Path
+) -> None:
+    folder = tmp_path / "quarantine"
+    item = put(quarantine)
+    stored = file_of(tmp_path).read_bytes()
+    (folder / "x.quarantined").write_bytes(b"{}")
+    (folder / f"{'0' * 32}.quarantined").write_bytes(stored)  # another item's record
+    (folder / f"{'1' * 32}.quarantined").write_bytes(b"[1]\n")
+    (folder / f"{'2' * 32}.quarantined").write_bytes(b"")
+    (folder / f"{'3' * 32}.quarantined").mkdir()
+    (folder / f"{'4' * 32}.quarantined").symlink_to(folder / "nowhere")
+    (folder / "notes.txt").write_text("look")
+    (folder / ".unfinished-0").write_text("left from a crash")
+    for _ in range(2):
+        assert quarantine.listing() == Listing(items=(item,), foreign=6)
+    with pytest.raises(NotFoundError, match="damaged"):
+        quarantine.find("1" * 32)
+
+
+def test_a_damaged_item_is_mended_when_its_original_comes_again(
+    quarantine: Quarantine, tmp_path: Path
+) -> None:
+    item = put(quarantine)
+    file_of(tmp_path).write_bytes(b"damaged")
+    assert quarantine.items() == ()
+    assert put(quarantine) == item
+    assert quarantine.read(item.id) == ORIGINAL
+
+
+def test_what_is_refused_again_for_another_reason_has_that_reason_and_its_first_time(
+    quarantine: Quarantine,
+) -> None:
+    first = put(quarantine)
+    assert quarantine.items() == (first,)
+    again = quarantine.put(
+        ORIGINAL,
+        reason=Reason.UNDECODABLE,
+        detail="the pixels are damaged",
+        site="north",
+        at=NOON + timedelta(days=9),
+    )
+    assert again == replace(
+        first, reason=Reason.UNDECODABLE, detail="the pixels are damaged", at=NOON
+    )
+    assert quarantine.items() == (again,)
+    assert quarantine.read(first.id) == ORIGINAL
+
+
+def test_another_process_sees_and_shows_every_change(
+    quarantine: Quarantine, tmp_path: Path
+) -> None:
+    other = Quarantine.open(tmp_path / "quarantine", key=tmp_path / "quarantine.key")
+    first, second = put(quarantine, b"1"), put(quarantine, b"2", at=NOON + timedelta(hours=1))
+    assert other.items() == (first, second)
+    other.remove_all([first.id, "../keys", "f" * 32])
+    assert quarantine.items() == (second,)
+    assert quarantine.find(second.id) == second
+
+
+def test_counts_are_by_reason_and_site(quarantine: Quarantine) -> None:
+    put(quarantine, b"12", at=NOON)
+    put(quarantine, b"123", at=NOON - timedelta(days=1))
+    put(quarantine, b"1", site="south")
+    quarantine.put(None, reason=Reason.TOO_LARGE, detail="too large", site="north", at=NOON)
+    assert [
+        (count.reason, count.site, count.items, count.size, count.oldest)
+        for count in counts_of(quarantine.items())
+    ] == [
+        (Reason.BURNED_IN, "north", 2, 5, NOON - timedelta(days=1)),
+        (Reason.BURNED_IN, "south", 1, 1, NOON),
+        (Reason.TOO_LARGE, "north", 1, 0, NOON),
+    ]
 
 
 def test_a_time_without_a_zone_is_refused(quarantine: Quarantine) -> None:

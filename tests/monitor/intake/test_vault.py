@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import stat
@@ -11,6 +12,7 @@ from dicom_instances import as_file, radiograph
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from monitor.intake import durable_files
 from monitor.intake.durable_files import UNFINISHED_PREFIX
 from monitor.intake.vault import Vault
 from registry.canonical import sha256
@@ -98,13 +100,33 @@ def test_a_full_disk_is_said_and_nothing_half_written_stays(
     assert vault.put(small) == sha256(small)
 
 
-def test_what_a_crash_left_is_removed_and_nothing_else(vault: Vault) -> None:
-    digest = vault.put(b"scan")
-    left = vault.path(digest).with_name(f"{UNFINISHED_PREFIX}0123")
-    left.write_bytes(b"sc")
-    assert vault.remove_unfinished() == 1
-    assert not left.exists()
-    assert vault.get(digest) == b"scan"
+def test_what_is_being_written_has_no_name_that_a_crash_could_leave(
+    tmp_path: Path,
+) -> None:
+    unfinished = durable_files._written(tmp_path, b"scan")
+    assert files_below(tmp_path) == []
+    unfinished.place(tmp_path / "1", overwrite=False)
+    unfinished.discard()
+    assert (tmp_path / "1").read_bytes() == b"scan"
+
+
+def test_a_file_system_without_unnamed_files_serves_too(
+    vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.open
+
+    def without(path: object, flags: int, *rest: object, **more: object) -> int:
+        if flags & os.O_TMPFILE == os.O_TMPFILE:
+            raise OSError(errno.EOPNOTSUPP, "not here")
+        return real(path, flags, *rest, **more)
+
+    monkeypatch.setattr(os, "open", without)
+    digests = vault.put_all([b"a", b"b"])
+    assert [vault.get(digest) for digest in digests] == [b"a", b"b"]
+    assert not [path for path in files_below(tmp_path) if UNFINISHED_PREFIX in path.name]
+    vault.path(digests[0]).write_bytes(b"damaged")
+    vault.put(b"a")
+    assert vault.get(digests[0]) == b"a"
 
 
 def test_a_failing_folder_is_not_taken_for_a_full_disk(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def test_pydicom_writes_the_same_bytes() -> None:
 @pytest.mark.parametrize("frame", [b"even", b"odd"])
 def test_a_frame_is_encapsulated(frame: bytes) -> None:
     writer = ElementWriter()
-    writer.put_frame(frame)
+    writer.put_frames([frame])
     ds = read(writer, RLELossless)
     (read_frame,) = generate_frames(ds.PixelData, number_of_frames=1)
     assert read_frame.rstrip(b"\0") == frame

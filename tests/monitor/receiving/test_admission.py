@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from pathlib import Path
 
 import pytest
 
@@ -21,8 +22,8 @@ class Connection:
 
 
 @pytest.fixture
-def counters() -> Counters:
-    return Counters(1)
+def counters(tmp_path: Path) -> Counters:
+    return Counters.create(tmp_path / "counters", processes=1)
 
 
 def admission(counters: Counters, **limits: int) -> Admission:

@@ -19,7 +19,7 @@ from registry.bundles.heads import Floats, Task
 from registry.bundles.onnx_session import graph_outputs, open_session
 from registry.bundles.parity import PARITY_TOLERANCE, write_parity
 from registry.bundles.pooling import Pooling
-from registry.bundles.preprocessing import Preprocessing, Unit
+from registry.bundles.preprocessing import Preprocessing
 from registry.errors import BundleError, ParityError, StorageFullError
 
 
@@ -237,14 +237,6 @@ def test_a_pooler_without_weights_cannot_be_asked_for(
     _pooled('{"pooling": "pooler_output"}')(encoder)
     with pytest.raises(BundleError, match=r"lacks weights for pooler\.dense\.bias"):
         import_hugging_face(encoder, card, preprocessing, tmp_path / "bundle")
-
-
-def test_a_unit_that_cannot_be_read_yet_is_refused(
-    encoder: Path, card: Card, preprocessing: Preprocessing, tmp_path: Path
-) -> None:
-    series = replace(preprocessing, unit=Unit.SERIES)
-    with pytest.raises(BundleError, match="unit 'series'"):
-        import_hugging_face(encoder, card, series, tmp_path / "bundle")
 
 
 def test_a_bundle_is_never_written_over(

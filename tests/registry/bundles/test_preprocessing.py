@@ -11,12 +11,21 @@ from hypothesis import strategies as st
 from registry.bundles.preprocessing import (
     DicomWindow,
     Fit,
+    MeanOfFrames,
+    MiddleFrame,
     PercentileWindow,
     Preprocessing,
     Resample,
     Unit,
     read_preprocessing,
     write_preprocessing,
+)
+from registry.bundles.scan_units import (
+    Aggregate,
+    Choose,
+    Reading,
+    Selection,
+    SeriesChoice,
 )
 from registry.errors import BundleError
 
@@ -29,9 +38,25 @@ windows = st.one_of(
         lambda ends: PercentileWindow(low=ends[0], high=ends[1])
     ),
 )
-declarations = st.builds(
+readings = st.builds(
+    Reading,
+    select=st.builds(
+        Selection,
+        modalities=st.lists(st.sampled_from(("CT", "MR"))).map(tuple),
+        least_instances=st.integers(1, 500),
+        protocol_words=st.lists(st.sampled_from(("CHEST", "head"))).map(tuple),
+        series=st.sampled_from(SeriesChoice),
+    ),
+    choose=st.sampled_from(Choose),
+    at_most=st.integers(1, 64),
+    embedding=st.sampled_from(Aggregate),
+    probabilities=st.sampled_from(Aggregate),
+    settle_seconds=st.integers(1, 3600),
+    longest_wait_hours=st.floats(1, 300),
+)
+of_instances = st.builds(
     Preprocessing,
-    unit=st.sampled_from(Unit),
+    unit=st.just(Unit.INSTANCE),
     window=windows,
     size=st.tuples(sides, sides),
     mean=st.tuples(finite, finite, finite),
@@ -39,6 +64,22 @@ declarations = st.builds(
     fit=st.sampled_from(Fit),
     resample=st.sampled_from(Resample),
     wavelet_oversampling=st.one_of(st.none(), st.integers(1, 8)),
+    frames=st.one_of(
+        st.none(),
+        st.just(MiddleFrame()),
+        st.integers(1, 64).map(lambda most: MeanOfFrames(most=most)),
+    ),
+)
+declarations = st.one_of(
+    of_instances,
+    st.builds(
+        lambda declaration, unit, reading: replace(
+            declaration, unit=unit, reading=reading, frames=None
+        ),
+        of_instances,
+        st.sampled_from((Unit.SERIES, Unit.STUDY)),
+        readings,
+    ),
 )
 
 
@@ -65,7 +106,7 @@ def test_the_digest_ignores_white_space_and_the_order_of_keys(
 @pytest.mark.parametrize(
     "change",
     [
-        {"unit": Unit.SERIES},
+        {"unit": Unit.SERIES, "reading": Reading()},
         {"window": PercentileWindow(low=0.5, high=99.5)},
         {"size": (32, 64)},
         {"mean": (0.5, 0.456, 0.406)},
@@ -73,6 +114,8 @@ def test_the_digest_ignores_white_space_and_the_order_of_keys(
         {"fit": Fit.STRETCH},
         {"resample": Resample.BOX},
         {"wavelet_oversampling": 2},
+        {"frames": MiddleFrame()},
+        {"frames": MeanOfFrames(most=8)},
     ],
     ids=lambda change: next(iter(change)),
 )
@@ -86,7 +129,7 @@ def test_bundles_from_before_a_part_could_be_declared_keep_their_digest(
     preprocessing: Preprocessing,
 ) -> None:
     declaration = replace(preprocessing, size=(64, 64))
-    assert "wavelet_oversampling" not in declaration.to_json()
+    assert not {"wavelet_oversampling", "frames"} & set(declaration.to_json())
     assert declaration.digest == (
         "2ce11e4d4acab9da495d7b43d90aaa2c0bb9e291b870ba7941a19ff3a339e069"
     )
@@ -122,6 +165,10 @@ def test_a_missing_key_is_named(preprocessing: Preprocessing) -> None:
         ({"std": [1, 1, 0]}, "must be above 0"),
         ({"std": [1, 1, "1"]}, "'std' must be a list of 3 finite numbers"),
         ({"wavelet_oversampling": 0}, "wavelet_oversampling 0 must lie between 1 and 8"),
+        ({"frames": {"kind": "first"}}, "'kind' must be one of middle, mean"),
+        ({"frames": {"kind": "middle", "most": 2}}, "'most'"),
+        ({"frames": {"kind": "mean", "most": 0}}, "at most 0 is not of 1 to 64"),
+        ({"frames": {"kind": "mean", "most": 65}}, "65"),
         ({"wavelet_oversampling": 9}, "wavelet_oversampling 9"),
         ({"wavelet_oversampling": None}, "'wavelet_oversampling' must be a whole number"),
     ],
@@ -153,10 +200,43 @@ def test_black_and_white_become_the_ends_of_the_normalised_range(
     assert preprocessing.highest == pytest.approx((2.2489, 2.4286, 2.6400), abs=1e-4)
 
 
-def test_units_that_cannot_be_read_yet_are_declared_and_refused_by_name(
-    preprocessing: Preprocessing,
+@pytest.mark.parametrize("unit", [Unit.SERIES, Unit.STUDY])
+def test_a_unit_of_several_instances_says_how_they_are_read(
+    preprocessing: Preprocessing, unit: Unit
 ) -> None:
-    preprocessing.require_supported_unit()
-    for unit in (Unit.SERIES, Unit.STUDY):
-        with pytest.raises(BundleError, match=f"unit '{unit.value}' cannot be read"):
-            replace(preprocessing, unit=unit).require_supported_unit()
+    with pytest.raises(BundleError, match=f"unit '{unit.value}' takes a section `reading`"):
+        replace(preprocessing, unit=unit)
+    with pytest.raises(BundleError, match="for units of several instances"):
+        replace(preprocessing, reading=Reading())
+    with pytest.raises(BundleError, match="declare `frames` as middle"):
+        replace(preprocessing, unit=unit, reading=Reading(), frames=MeanOfFrames(most=4))
+    replace(preprocessing, unit=unit, reading=Reading(), frames=MiddleFrame())
+
+
+def test_of_a_reading_everything_may_be_left_out(preprocessing: Preprocessing) -> None:
+    document = {**preprocessing.to_json(), "unit": "series", "reading": {}}
+    assert Preprocessing.from_json(json.dumps(document)).reading == Reading()
+    document["reading"] = {"instances": {"choose": "middle"}, "settle_seconds": 30}
+    reading = Preprocessing.from_json(json.dumps(document)).reading
+    assert reading == Reading(choose=Choose.MIDDLE, settle_seconds=30)
+
+
+@pytest.mark.parametrize(
+    ("reading", "said"),
+    [
+        ({"settle": 30}, "settle"),
+        ({"instances": {"at_most": 65}}, "65"),
+        ({"instances": {"choose": "best"}}, "middle, evenly, all"),
+        ({"select": {"least_instances": 0}}, "least_instances 0"),
+        ({"select": {"modalities": ["ct"]}}, "capitals"),
+        ({"aggregate": {"embedding": "median"}}, "mean, max"),
+        ({"settle_seconds": 0}, "settle_seconds 0"),
+        ({"settle_seconds": 7200, "longest_wait_hours": 1.0}, "longest_wait_hours 1.0"),
+    ],
+)
+def test_an_impossible_reading_is_refused_by_name(
+    preprocessing: Preprocessing, reading: dict[str, object], said: str
+) -> None:
+    document = {**preprocessing.to_json(), "unit": "series", "reading": reading}
+    with pytest.raises(BundleError, match=said):
+        Preprocessing.from_json(json.dumps(document))

@@ -1,0 +1,115 @@
+"""The quarantine: what was not taken in and why; never the content of an item."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from pydantic import AwareDatetime, BaseModel
+
+from api.http.installation import Installation
+from api.http.paging import Limit
+from monitor.intake.keeping import chosen
+from monitor.intake.quarantine import counts_of
+from monitor.intake.reasons import Reason
+from monitor.intake.ways_out import WAYS_OUT
+
+router = APIRouter(prefix="/api/v1/quarantine", tags=["quarantine"])
+
+
+class Item(BaseModel):
+    """What may be known of an item."""
+
+    id: str
+    reason: Reason
+    #: a sentence without patient data
+    detail: str
+    site: str
+    #: when it was first refused
+    at: AwareDatetime
+    #: bytes of the original
+    size: int
+    #: false where the original was too large to keep
+    kept: bool
+
+
+class ItemWithWayOut(Item):
+    """An item, what its reason means, and what to do about it."""
+
+    meaning: str
+    action: str
+    expires: AwareDatetime
+
+
+class Count(BaseModel):
+    """The items of one site that were refused for one reason."""
+
+    reason: Reason
+    site: str
+    items: int
+    #: bytes of their originals
+    size: int
+    oldest: AwareDatetime
+
+
+class Counts(BaseModel):
+    """How much is in quarantine."""
+
+    items: int
+    size: int
+    oldest: AwareDatetime | None
+    #: files in the folder that are no items
+    foreign_files: int
+    kept_for_days: int
+    counts: list[Count]
+
+
+@router.get("", summary="List quarantined items")
+def list_items(
+    driftward: Installation,
+    reason: Reason | None = None,
+    site: str | None = None,
+    before: Annotated[
+        str | None, Query(description="Only what is older than the item of this id.")
+    ] = None,
+    limit: Limit = 100,
+) -> list[Item]:
+    """Return items, newest first."""
+    items = chosen(driftward.quarantine, reason=reason, site=site)
+    if before is not None:
+        last = driftward.quarantine.find(before)
+        items = [item for item in items if (item.at, item.id) < (last.at, last.id)]
+    return [
+        Item.model_validate(item, from_attributes=True) for item in items[: -limit - 1 : -1]
+    ]
+
+
+@router.get("/counts", summary="Count quarantined items")
+def count_items(driftward: Installation) -> Counts:
+    """Return counts by reason and site, the most frequent first."""
+    listing = driftward.quarantine.listing()
+    return Counts(
+        items=len(listing.items),
+        size=sum(item.size for item in listing.items),
+        oldest=listing.items[0].at if listing.items else None,
+        foreign_files=listing.foreign,
+        kept_for_days=driftward.settings.quarantine_days,
+        counts=[
+            Count.model_validate(count, from_attributes=True)
+            for count in counts_of(listing.items)
+        ],
+    )
+
+
+@router.get("/{item}", summary="Show a quarantined item")
+def show_item(item: str, driftward: Installation) -> ItemWithWayOut:
+    """Return one item, what its reason means, and what to do about it."""
+    found = driftward.quarantine.find(item)
+    way_out = WAYS_OUT[found.reason]
+    return ItemWithWayOut(
+        **Item.model_validate(found, from_attributes=True).model_dump(),
+        meaning=way_out.meaning,
+        action=way_out.action,
+        expires=found.at + timedelta(days=driftward.settings.quarantine_days),
+    )

@@ -1,0 +1,124 @@
+"""What an embedding job reads together, and what it makes of that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from monitor.scan_preparation import Piece, PreparedPiece
+from monitor.tables import ScanRow
+from registry.bundles.bundle import Bundle
+from registry.bundles.preprocessing import Preprocessing
+from registry.versions import VersionRow
+
+if TYPE_CHECKING:
+    from monitor.encoders import Encoded, Encoder
+
+#: Scans that a thread prepares, and on a CPU embeds, at a time: so few that what a layer
+#: returns for them stays in the core's own cache.
+PIECE = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadingVersion:
+    """A version that reads scans for a monitor."""
+
+    version: VersionRow
+    bundle: Bundle
+    encoder: Encoder
+    serves: bool
+    preprocessing: str  #: its digest, by which versions share prepared scans
+
+
+@dataclass(slots=True, kw_only=True)
+class Batch:
+    """What one transaction will write."""
+
+    scans: int
+    refusals: list[tuple[ScanRow, str]] = field(default_factory=list)
+    read: list[tuple[ReadingVersion, Sequence[ScanRow], Encoded]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """A piece, and the transaction that it ends, if it is the last of one."""
+
+    piece: Piece
+    missing: Mapping[int, set[int]]  #: version id -> ids of the scans that it has not read
+    ends: Batch | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Embedded:
+    """What came of planned pieces that were embedded together."""
+
+    planned: Sequence[Planned]
+    unreadable: Sequence[tuple[ScanRow, str]]
+    read: Sequence[tuple[ReadingVersion, Sequence[ScanRow], Encoded]]
+
+
+def piece_of(
+    versions: Sequence[ReadingVersion],
+    scans: Sequence[ScanRow],
+    missing: Mapping[int, set[int]],
+) -> Piece:
+    ids = {scan.id for scan in scans}
+    wanted: dict[str, tuple[Preprocessing, frozenset[int]]] = {}
+    for reader in versions:
+        preprocessing = reader.bundle.preprocessing
+        _, others = wanted.get(reader.preprocessing, (preprocessing, frozenset()))
+        wanted[reader.preprocessing] = (
+            preprocessing,
+            others | (ids & missing[reader.version.id]),
+        )
+    return Piece(scans=scans, wanted=wanted)
+
+
+def gathered(
+    prepared: Iterable[tuple[Planned, PreparedPiece]], together: int
+) -> Iterator[list[tuple[Planned, PreparedPiece]]]:
+    """Yield pieces until they are a batch, or the last of a transaction."""
+    batch: list[tuple[Planned, PreparedPiece]] = []
+    images = 0
+    for plan, piece in prepared:
+        batch.append((plan, piece))
+        read = (sum(map(len, inputs.values())) for inputs in piece.inputs.values())
+        images += max([len(plan.piece.scans), *read])
+        if plan.ends is not None or images + PIECE > together:
+            yield batch
+            batch, images = [], 0
+
+
+def embed_together(
+    versions: Sequence[ReadingVersion], pieces: Sequence[tuple[Planned, PreparedPiece]]
+) -> Embedded:
+    """Embed pieces together, by every version what it has not read."""
+    read = []
+    for reader in versions:
+        scans: list[ScanRow] = []
+        inputs: list[npt.NDArray[np.float32]] = []
+        for plan, prepared in pieces:
+            for scan in plan.piece.scans:
+                pixels = prepared.inputs[reader.preprocessing].get(scan.id)
+                if pixels is not None and scan.id in plan.missing[reader.version.id]:
+                    scans.append(scan)
+                    inputs.append(pixels)
+        if scans:
+            frames = [len(pixels) for pixels in inputs]
+            encoded = reader.encoder.embed(np.concatenate(inputs), frames=frames)
+            read.append((reader, scans, encoded))
+    return Embedded(
+        planned=[plan for plan, _ in pieces],
+        # What some version could once read is not refused for what became of it since.
+        unreadable=[
+            (scan, reason)
+            for plan, prepared in pieces
+            for scan, reason in prepared.unreadable
+            if all(scan.id in ids for ids in plan.missing.values())
+        ],
+        read=read,
+    )

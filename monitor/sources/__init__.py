@@ -1,0 +1,1 @@
+"""Roads by which scans come beside the DICOM port: an Orthanc's feed, folders, DICOMweb."""
