@@ -10,7 +10,7 @@ from importlib.metadata import packages_distributions
 
 from api.assembly import Driftward
 from api.receiving import receiver_settings
-from api.settings import Settings
+from api.settings import Home, Settings
 from monitor.receiving.counters import Counted, Counters
 from monitor.sources.catalogue import AppliedSource, all_sources, standing_of
 from monitor.sources.checking import examine_source
@@ -62,10 +62,7 @@ def _findings(settings: Settings) -> Iterator[Finding]:
         yield Finding(check="home", ok=False, detail=str(error))
         return
     yield Finding(check="home", ok=True, detail=str(settings.home))
-    free = shutil.disk_usage(settings.home).free
-    yield Finding(
-        check="disk", ok=free >= LEAST_FREE_BYTES, detail=f"{free / 2**30:.1f} GiB free"
-    )
+    yield from _disks(driftward.home)
     yield _try("quarantine", lambda: _quarantine(driftward))
     yield _try("ledger", lambda: _ledger(driftward))
     yield _try("MLflow", lambda: _mlflow(driftward))
@@ -75,6 +72,21 @@ def _findings(settings: Settings) -> Iterator[Finding]:
         sources = all_sources(session)
     for source in sources:
         yield _try(f"source {source.name}", partial(_source, driftward, source))
+
+
+def _disks(home: Home) -> Iterator[Finding]:
+    """Look at each file system that something of the home lies on."""
+    seen: set[int] = set()
+    for folder in (home.root, home.vault, home.quarantine, home.mlflow):
+        if not folder.exists() or (device := folder.stat().st_dev) in seen:
+            continue
+        seen.add(device)
+        free = shutil.disk_usage(folder).free
+        yield Finding(
+            check="disk" if folder == home.root else f"disk of {folder.name}",
+            ok=free >= LEAST_FREE_BYTES,
+            detail=f"{free / 2**30:.1f} GiB free",
+        )
 
 
 def _try(check: str, look: Callable[[], str]) -> Finding:

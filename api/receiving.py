@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import fcntl
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from monitor.receiving import supervisor
 from monitor.receiving.counters import Counters
 from monitor.receiving.settings import ReceiverSettings, parse_receiver
 from monitor.scans import ScanIntake
-from registry.errors import BadInputError
+from registry.errors import BadInputError, ConflictError
 
 
 def receiver_settings(config: Path | None, given: Mapping[str, object]) -> ReceiverSettings:
@@ -28,11 +30,24 @@ def receiver_settings(config: Path | None, given: Mapping[str, object]) -> Recei
         return parse_receiver(yaml.safe_dump(dict(given)), source="options")
     try:
         text = config.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInputError(f"{config} cannot be read: {error}") from error
-    settings = parse_receiver(text, source=str(config))
-    changed = settings.model_dump(exclude_unset=True, mode="json") | dict(given)
-    return parse_receiver(yaml.safe_dump(changed), source=str(config)) if given else settings
+    except OSError as error:
+        raise BadInputError(f"{config} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise BadInputError(f"{config} cannot be read: it is no UTF-8 text") from error
+    document = _mapping(text) if given else None
+    if document is None:
+        return parse_receiver(text, source=str(config))
+    # Lines are those of what both say together.
+    both = yaml.safe_dump(document | dict(given), sort_keys=False)
+    return parse_receiver(both, source=f"{config} with the options")
+
+
+def _mapping(text: str) -> dict[str, object] | None:
+    try:
+        document = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return None  # reading it says what is wrong
+    return document if isinstance(document, dict) else None
 
 
 def receive_until_stopped(
@@ -49,6 +64,8 @@ def receive_until_stopped(
     listening : told the port once senders may come
     metrics_port : of loopback, where the receiver's own figures are served besides
     """
+    if driftward.settings.parent is not None:
+        supervisor.end_with(driftward.settings.parent)
     # What is wrong with keys or quarantine is said here, before a sender finds out.
     driftward.pseudonym_keys.current()
     _ = driftward.quarantine
@@ -58,6 +75,17 @@ def receive_until_stopped(
     def intake() -> ScanIntake:
         return Driftward.open(driftward.settings, clock=driftward.clock).intake
 
+    with _alone(driftward.home.receiver_lock):
+        _receive(driftward, settings, intake, listening, metrics_port)
+
+
+def _receive(
+    driftward: Driftward,
+    settings: ReceiverSettings,
+    intake: Callable[[], ScanIntake],
+    listening: Callable[[int], None],
+    metrics_port: int | None,
+) -> None:
     counters = Counters.create(
         driftward.home.receiver_counters, processes=supervisor.process_count(settings)
     )
@@ -67,6 +95,21 @@ def receive_until_stopped(
     supervisor.run(
         settings, intake=intake, listening=listening, counters=counters, beside=metrics
     )
+
+
+@contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """Hold what only one receiver of a home can hold, for as long as its parent lives."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConflictError(
+                "a receiver of this home runs already: stop it first, or name its other peers "
+                "in the one receiver.yaml"
+            ) from None
+        yield
 
 
 def _serve_metrics(counters: Counters, port: int) -> None:

@@ -41,10 +41,17 @@ class Settings(BaseSettings):
     #: an X25519 public key in PEM, to which what pseudonyms stand for is sealed; by default
     #: it is kept by nobody
     reidentification_key: Path | None = None
+    #: the process that this one ends with; set by whoever starts it beside itself
+    parent: int | None = None
     #: a point at which a test has the process killed (`registry.crash_points`)
     crash_at: str | None = None
     #: how often that point is passed unharmed before
     crash_after: int = Field(default=0, ge=0)
+
+
+def environment() -> dict[str, str]:
+    """Return the environment of a process that is started beside this one."""
+    return dict(os.environ)
 
 
 def training_environment() -> dict[str, str]:
@@ -102,6 +109,10 @@ class Home:
     def receiver(self) -> Path:
         """Who may send to the DICOM port; where there is none, `up` opens no port."""
         return self.root / "receiver.yaml"
+
+    @property
+    def receiver_lock(self) -> Path:
+        return self.work / "receiver.lock"
 
     @property
     def receiver_counters(self) -> Path:

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from registry.errors import BadInputError
 
@@ -43,11 +44,22 @@ def read_specification(
         return kind.model_validate(document)
     except ValidationError as refused:
         lines = [
-            f"{source}:{_line(node, problem['loc'])}: "
-            f"{'.'.join(str(part) for part in problem['loc']) or 'file'}: {problem['msg']}"
+            f"{source}:{_line(node, problem['loc'])}: {_key(problem['loc'])}{_words(problem)}"
             for problem in refused.errors()
         ]
-        raise error("\n".join(lines)) from refused
+        raise error("\n".join(dict.fromkeys(lines))) from refused
+
+
+def _key(location: tuple[int | str, ...]) -> str:
+    # A choice between types stands in the path as what the library calls it.
+    parts = [str(part) for part in location if "[" not in str(part)]
+    return f"{'.'.join(parts)}: " if parts else ""
+
+
+def _words(problem: ErrorDetails) -> str:
+    if problem["type"] == "extra_forbidden":
+        return "is no key that is known here"
+    return problem["msg"].removeprefix("Value error, ")
 
 
 def _line(node: yaml.Node | None, location: tuple[int | str, ...]) -> int:

@@ -49,7 +49,7 @@ def add(
         *[f"  {count} × {reason}" for reason, count in sorted(report.reasons.items())],
     ]
     if report.followed:
-        lines.append(f"{report.followed} documents that reject instances are followed")
+        lines.append(f"documents that reject instances, followed: {report.followed}")
     show(document, as_json=as_json, lines=lines)
 
 

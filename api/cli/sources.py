@@ -135,7 +135,7 @@ def _show_all(driftward: Driftward, *, as_json: bool) -> None:
         ]
         for document, (_, standing) in zip(documents, found, strict=True)
     ]
-    header = ["source", "kind", "site", "scans", "backlog", "last success (UTC)", ""]
+    header = ["source", "kind", "site", "added", "backlog", "last success (UTC)", ""]
     lines = table(rows, header=header) if rows else ["no source was applied yet"]
     lines += [
         f"{source.name} fails since {_minute(standing.failing_since)} UTC: {standing.last_error}"

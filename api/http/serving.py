@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import os
 import signal
 import socket
 import subprocess
@@ -16,6 +17,7 @@ import uvicorn
 
 from api.assembly import Driftward
 from api.http.app import create_app
+from api.settings import environment
 from registry.errors import NotPermittedError, PortInUseError, SetupError
 from retrain.scheduling import start_scheduler
 
@@ -124,7 +126,8 @@ def _receiving(driftward: Driftward, wanted: bool) -> Iterator[None]:
         [
             *(sys.executable, "-c", "from api.cli import main; main()"),
             *("receive", "--home", str(driftward.home.root)),
-        ]
+        ],
+        env={**environment(), "DRIFTWARD_PARENT": str(os.getpid())},
     )
     try:
         yield

@@ -122,10 +122,10 @@ class Association:
             if await self._associate():
                 await self._receive()
         except ProtocolError as error:
-            self._log.warning("association aborted", why=str(error))
+            self._say_aborted(str(error))
             self._abort()
         except TimeoutError:
-            self._log.warning("association aborted", why="nothing came in time")
+            self._say_aborted("nothing came in time")
             self._abort()
         except OSError:
             pass  # the peer has gone; whatever was not acknowledged, it sends again
@@ -298,6 +298,12 @@ class Association:
         self._writer.write(content)
         async with asyncio.timeout(self._limits.pdu_seconds):
             await self._writer.drain()
+
+    def _say_aborted(self, why: str) -> None:
+        # Whoever never asked for an association is counted, not told of: a port scan
+        # would fill the log.
+        say = self._log.warning if self._established else self._log.info
+        say("association aborted", why=why)
 
     def _abort(self) -> None:
         if self._established:

@@ -52,8 +52,12 @@ class IntakeStorage:
         self._committer.close()
 
 
-def listening_socket(settings: ReceiverSettings, *, port: int) -> socket.socket:
+def listening_socket(settings: ReceiverSettings, *, port: int, joins: bool) -> socket.socket:
     """Return a socket bound to the receiver's address, whose port siblings may bind too.
+
+    Parameters
+    ----------
+    joins : a sibling holds the port already; otherwise it must be free
 
     Raises
     ------
@@ -61,6 +65,11 @@ def listening_socket(settings: ReceiverSettings, *, port: int) -> socket.socket:
         If the port is another program's.
     """
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    if port and not joins:
+        # SO_REUSEPORT lets any program of this user join in: whoever is first must be alone.
+        with socket.socket(family, socket.SOCK_STREAM) as alone:
+            alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            alone.bind((settings.host, port))
     bound = socket.socket(family, socket.SOCK_STREAM)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -121,7 +130,7 @@ async def _serve(
             loop.add_signal_handler(number, stop.set)
         server = await asyncio.start_server(
             connected,
-            sock=listening_socket(settings, port=port),
+            sock=listening_socket(settings, port=port, joins=True),
             backlog=_BACKLOG,
             limit=LONGEST_DATA_PDU,
             ssl=settings.tls.context() if settings.tls is not None else None,

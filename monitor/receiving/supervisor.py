@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
 import signal
@@ -29,6 +30,7 @@ _MOST_PROCESSES = 4
 _SHORT_LIFE_SECONDS = 2.0
 _LONGEST_STOP_SECONDS = 15.0
 _LOOK_SECONDS = 0.25
+_PR_SET_PDEATHSIG = 1  # prctl(2)
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 #: What one process does until it is told to stop.
@@ -66,7 +68,7 @@ def run(
     """
     try:
         # Bound but never listened on: it holds the port while processes come and go.
-        reserved = listening_socket(settings, port=settings.port)
+        reserved = listening_socket(settings, port=settings.port, joins=False)
     except OSError as error:
         raise PortInUseError(
             f"{settings.host}:{settings.port} cannot be listened on ({error.strerror}): "
@@ -88,6 +90,16 @@ def run(
             ready=lambda: listening(port),
             beat=counters.beat,
         )
+
+
+def end_with(parent: int) -> None:
+    """Have this process told to stop when its parent dies, however that dies.
+
+    Else it would go on taking scans, for a home and by rules that nobody sees any more.
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        sys.exit(1)  # it died before this was asked for
 
 
 class Supervisor:
@@ -144,9 +156,12 @@ class Supervisor:
         self._stopping = True
 
     def _start(self, work: Work) -> ForkProcess:
+        parent = os.getpid()
+
         def run() -> None:
             for one in _SIGNALS:
                 signal.signal(one, signal.SIG_DFL)
+            end_with(parent)
             try:
                 work()
             except DriftwardError as error:

@@ -335,3 +335,54 @@ def test_a_receiver_that_cannot_start_says_why_and_ends(home: Path, key: str) ->
     assert ended.returncode == 1
     assert key in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def _started(*arguments: str) -> subprocess.CompletedProcess[str]:
+    import sys
+
+    command = Path(sys.executable).parent / "driftward"
+    return subprocess.run(
+        [command, "receive", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def test_two_receivers_never_share_a_port_or_a_home(home: Path, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(home, tmp_path / "other")
+    with receiving(home) as receiver:
+        port = str(receiver.port)
+        taken = _started("--home", str(tmp_path / "other"), "--site", "south", "--port", port)
+        assert taken.returncode == 1
+        assert port in taken.stderr
+        again = _started("--home", str(home), "--site", "north", "--port", "0")
+        assert again.returncode == 1
+        assert "runs already" in again.stderr
+        assert receiver.store(numbered(1)) == [SUCCESS]
+
+
+def test_processes_end_with_a_parent_that_was_killed(home: Path) -> None:
+    import os
+    import signal
+
+    with receiving(home) as receiver:
+        children = receiver.children()
+        os.kill(receiver.process.pid, signal.SIGKILL)
+        receiver.process.wait(30)
+        latest = time.monotonic() + 30
+        while any(Path(f"/proc/{child}").exists() for child in children):
+            assert time.monotonic() < latest, "children outlive their parent"
+            time.sleep(0.1)
+        receiver.stop()
+
+
+def test_an_option_gives_what_the_file_leaves_out(home: Path, tmp_path: Path) -> None:
+    config = tmp_path / "receiver.yaml"
+    config.write_text("processes: 1\n")
+    with receiving(home, "--config", str(config), "--site", "west") as receiver:
+        assert receiver.store(numbered(1)) == [SUCCESS]
+        assert [scan.site for scan in receiver.scans()] == ["west"]

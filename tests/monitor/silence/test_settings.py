@@ -60,7 +60,7 @@ def test_silence_can_be_left_unwatched_and_set_in_plain_words() -> None:
         ("{false_alarms_per_quarter: 0}", "silence.false_alarms_per_quarter"),
         ("{look_every_minutes: 1}", "silence.look_every_minutes"),
         ("{learn_weeks: 1}", "silence.learn_weeks"),
-        ("{quiet: yes}", "silence.quiet: Extra inputs are not permitted"),
+        ("{quiet: yes}", "silence.quiet: is no key that is known here"),
     ],
 )
 def test_a_setting_that_cannot_be_is_named(text: str, problem: str) -> None:

@@ -43,7 +43,7 @@ def test_where_files_are_moved_to_is_read() -> None:
         ({"kind": "ftp"}, "file.yaml:1: kind: Input should be"),
         ({**ORTHANC, "site": "a/b"}, "file.yaml:4: site: "),
         ({**ORTHANC, "name": "Main PACS"}, "file.yaml:1: name: "),
-        ({**ORTHANC, "pasword": "x"}, "file.yaml:5: pasword: Extra inputs"),
+        ({**ORTHANC, "pasword": "x"}, "file.yaml:5: pasword: is no key"),
         ({**ORTHANC, "url": "ftp://a"}, "file.yaml:3: url: .*address of the REST API"),
         ({**ORTHANC, "url": "http://a:b"}, "file.yaml:3: url: .*address of the REST API"),
         ({**ORTHANC, "url": "http://u:secret@a"}, "file.yaml:3: url: .*no credentials"),
