@@ -25,6 +25,7 @@ from registry import crash_points
 
 log = structlog.get_logger(__name__)
 
+_LAST_WORD_SECONDS = 2.0
 # A-ASSOCIATE-RJ (PS3.8 table 9-21).
 _PERMANENT, _TRANSIENT = 1, 2
 _BY_USER, _BY_PRESENTATION = 1, 3
@@ -171,7 +172,16 @@ class Association:
         self._around.counters.add(Counted.REJECTED_ASSOCIATIONS)
         self._log.warning("association rejected", why=why)
         await self._send(pdus.reject(result=result, source=source, reason=reason))
+        await self._until_closed()
         return False
+
+    async def _until_closed(self) -> None:
+        """Leave the closing to the peer for a moment: it may still be reading (PS3.8, Sta13)."""
+        self._around.admission.left(self)
+        with contextlib.suppress(TimeoutError, OSError):
+            async with asyncio.timeout(_LAST_WORD_SECONDS):
+                while await self._reader.read(1 << 12):
+                    pass
 
     async def _receive(self) -> None:
         """Answer messages until the association is released or the peer has gone."""
@@ -183,6 +193,7 @@ class Association:
                 return
             if pdu.type is PduType.RELEASE_RQ:
                 await self._send(pdus.release_reply())
+                await self._until_closed()
                 return
             if pdu.type is not PduType.DATA:
                 raise ProtocolError("a PDU that has no place in an association")
