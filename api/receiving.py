@@ -76,25 +76,15 @@ def receive_until_stopped(
         return Driftward.open(driftward.settings, clock=driftward.clock).intake
 
     with _alone(driftward.home.receiver_lock):
-        _receive(driftward, settings, intake, listening, metrics_port)
-
-
-def _receive(
-    driftward: Driftward,
-    settings: ReceiverSettings,
-    intake: Callable[[], ScanIntake],
-    listening: Callable[[int], None],
-    metrics_port: int | None,
-) -> None:
-    counters = Counters.create(
-        driftward.home.receiver_counters, processes=supervisor.process_count(settings)
-    )
-    metrics: list[supervisor.Work] = []
-    if metrics_port is not None:
-        metrics.append(partial(_serve_metrics, counters, metrics_port))
-    supervisor.run(
-        settings, intake=intake, listening=listening, counters=counters, beside=metrics
-    )
+        counters = Counters.create(
+            driftward.home.receiver_counters, processes=supervisor.process_count(settings)
+        )
+        metrics: list[supervisor.Work] = []
+        if metrics_port is not None:
+            metrics.append(partial(_serve_metrics, counters, metrics_port))
+        supervisor.run(
+            settings, intake=intake, listening=listening, counters=counters, beside=metrics
+        )
 
 
 @contextmanager

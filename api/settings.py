@@ -60,7 +60,7 @@ def training_environment() -> dict[str, str]:
     Its threads sleep while they wait for each other: spinning, as they do by
     default, wastes a machine that has other work (libgomp, OMP_WAIT_POLICY).
     """
-    return {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
+    return {"OMP_WAIT_POLICY": "PASSIVE", **environment()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

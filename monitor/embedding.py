@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from monitor.assembling.assembler import Assembler
@@ -351,8 +350,8 @@ class Embedder:
         with self._database.transaction() as session:
             if claim is not None:
                 fence(session, claim)
-            number = 1 + max(
-                session.scalar(select(func.max(table.batch))) or 0
+            number = max(
+                ledger.next_batch(session, table)
                 for table in (EmbeddingRow, ResultRow, RefusalRow)
             )
             withheld = serving.restrictions(session, monitor.specification.model)

@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
-from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from monitor.assembling import merging, withdrawing
@@ -55,6 +54,9 @@ BATCH_BYTES = 256 << 20
 
 #: Told after each batch: how many files are done, out of how many.
 Tell: TypeAlias = Callable[[int, int], None]
+
+#: Raises within a transaction that may not store what it is about to.
+Fence: TypeAlias = Callable[[Session], None]
 
 
 class Outcome(StrEnum):
@@ -178,12 +180,16 @@ class ScanIntake:
             original=lambda: content,
         )
 
-    def take(self, arrivals: Sequence[Arrival]) -> list[Fate]:
+    def take(self, arrivals: Sequence[Arrival], *, fence: Fence | None = None) -> list[Fate]:
         """Store arrivals together, and return what became of each, in their order.
 
         When this returns, each survives a power cut: as a scan, as one that
         was stored before, or in quarantine. Scans share one transaction and
         one ledger entry.
+
+        Parameters
+        ----------
+        fence : is asked within that transaction, and raises where nothing may be stored
 
         Raises
         ------
@@ -202,7 +208,7 @@ class ScanIntake:
             waiting, refused = self._under_newest_keys(waiting)
             fates |= refused
             fresh, settled = self._sorted(waiting)
-            stored = self._store({index: waiting[index][1] for index in fresh})
+            stored = self._store({index: waiting[index][1] for index in fresh}, fence)
             fates |= settled
             fates |= {index: Fate(outcome=Outcome.ADDED) for index in stored}
             # Another intake stored the same instance meanwhile: it is looked at again.
@@ -354,7 +360,7 @@ class ScanIntake:
                 at=self._clock.now(),
             )
 
-    def _store(self, fresh: Mapping[int, Accepted]) -> list[int]:
+    def _store(self, fresh: Mapping[int, Accepted], fence: Fence | None) -> list[int]:
         """Store new scans, and return which another intake had not stored meanwhile."""
         if not fresh:
             return []
@@ -364,15 +370,16 @@ class ScanIntake:
         with self._database.transaction() as session:
             if self._replaced_keys(session, fresh.values()):
                 return []
+            if fence is not None:
+                fence(session)
             known = stored_scans(session, list(fresh.values()))
-            number = session.scalar(select(func.max(ScanRow.batch))) or 0
             stored = [
                 (index, item, digest)
                 for (index, item), digest in zip(fresh.items(), digests, strict=True)
                 if item.identity not in known
             ]
             for site in sorted({item.site for _, item, _ in stored}):
-                number += 1
+                number = ledger.next_batch(session, ScanRow)
                 own = [item for _, item, _ in stored if item.site == site]
                 rows = [
                     scan_row(item, digest, batch=number, at=now)

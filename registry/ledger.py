@@ -17,7 +17,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from registry.canonical import Json, canonical_bytes, digest_of, merkle_root, to_json
@@ -169,6 +169,21 @@ def append(
     head.sequence, head.digest = sequence, digest
     session.flush()
     return entry
+
+
+def wait_turn(session: Session) -> None:
+    """Order the caller's transaction behind whoever appends now, before it reads what they write.
+
+    On SQLite a transaction that writes is ordered by its beginning.
+    """
+    session.execute(
+        select(LedgerHead.sequence).where(LedgerHead.id == 1).with_for_update()
+    ).all()
+
+
+def next_batch(session: Session, table: type[BatchSealed]) -> int:
+    """Return the number of a table's next batch; the transaction must exclude other writers."""
+    return (session.scalar(select(func.max(table.batch))) or 0) + 1
 
 
 def chain(previous: str, canonical: bytes) -> str:

@@ -10,8 +10,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from api.http.installation import Desk, Installation, Renderer
-from api.http.numbers import LARGEST_NUMBER
-from api.http.numbers import Number as PathNumber
+from api.http.numbers import LARGEST_NUMBER, Number
 from api.pages.fleet import fleet
 from api.pages.ledger_page import entry_count, ledger_page
 from api.pages.lineage_graph import lineage_graph
@@ -25,7 +24,7 @@ from monitor.intake.reasons import Reason
 
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 
-Number = Annotated[int | None, Query(ge=1, le=LARGEST_NUMBER)]
+Chosen = Annotated[int | None, Query(ge=1, le=LARGEST_NUMBER)]
 
 
 @router.get("/")
@@ -63,7 +62,7 @@ def show_monitor(
     name: str,
     driftward: Installation,
     pages: Renderer,
-    episode: Number = None,
+    episode: Chosen = None,
 ) -> Response:
     now = driftward.clock.now()
     with driftward.database.reading() as session:
@@ -72,7 +71,7 @@ def show_monitor(
 
 
 @router.get("/episodes/{number}")
-def show_episode(number: PathNumber, driftward: Installation) -> Response:
+def show_episode(number: Number, driftward: Installation) -> Response:
     with driftward.database.reading() as session:
         row = episodes.require_episode(session, number)
     return RedirectResponse(f"/monitors/{row.monitor}?episode={row.id}")
@@ -89,7 +88,7 @@ def show_runs(request: Request, driftward: Installation, pages: Renderer) -> Res
 
 @router.get("/runs/{number}")
 def show_run(
-    request: Request, number: PathNumber, driftward: Installation, pages: Renderer
+    request: Request, number: Number, driftward: Installation, pages: Renderer
 ) -> Response:
     with driftward.database.reading() as session:
         view = run_page(session, driftward.home.work, number)
@@ -100,7 +99,7 @@ def show_run(
 
 @router.get("/runs/{number}/progress")
 def show_progress(
-    request: Request, number: PathNumber, driftward: Installation, pages: Renderer
+    request: Request, number: Number, driftward: Installation, pages: Renderer
 ) -> Response:
     """Return the part of a run's page that moves; ask for the whole page once it stopped."""
     with driftward.database.reading() as session:
@@ -128,7 +127,7 @@ def show_model(
     name: str,
     driftward: Installation,
     pages: Renderer,
-    version: Number = None,
+    version: Chosen = None,
 ) -> Response:
     now = driftward.clock.now()
     with driftward.database.reading() as session:
@@ -141,7 +140,7 @@ def show_scans(
     request: Request,
     driftward: Installation,
     pages: Renderer,
-    before: Number = None,
+    before: Chosen = None,
     refused: bool = False,
 ) -> Response:
     quarantined = quarantine_counts(lambda: driftward.quarantine)
@@ -175,7 +174,7 @@ def show_quarantine(
 
 @router.get("/scans/{number}")
 def show_scan(
-    request: Request, number: PathNumber, driftward: Installation, pages: Renderer
+    request: Request, number: Number, driftward: Installation, pages: Renderer
 ) -> Response:
     with driftward.database.reading() as session:
         view = scan_page(session, number)
@@ -192,7 +191,7 @@ def show_ledger(
     desk: Desk,
     kind: str | None = None,
     subject: str | None = None,
-    before: Number = None,
+    before: Chosen = None,
 ) -> Response:
     with driftward.database.reading() as session:
         view = ledger_page(session, kind=kind or None, subject=subject or None, before=before)

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import uvicorn
@@ -60,9 +60,10 @@ def serve(driftward: Driftward, host: str, port: int, *, with_worker: bool) -> N
     with (
         listener,
         _ticking(driftward),
-        _working(driftward, with_worker),
+        _in_background("worker", driftward.worker().run_until if with_worker else None),
         _receiving(driftward, with_worker),
-        _following(driftward, with_worker),
+        # As `driftward source follow` does by itself.
+        _in_background("sources", driftward.followers.run_until if with_worker else None),
         _outliving_signals(),
     ):
         sys.stderr.write(f"Driftward serves {_address(listener)}; stop it with Ctrl-C\n")
@@ -137,31 +138,15 @@ def _receiving(driftward: Driftward, wanted: bool) -> Iterator[None]:
 
 
 @contextmanager
-def _working(driftward: Driftward, wanted: bool) -> Iterator[None]:
-    if not wanted:
+def _in_background(
+    name: str, run_until: Callable[[threading.Event], None] | None
+) -> Iterator[None]:
+    """Run something in a thread beside the server, and tell it to stop with the server."""
+    if run_until is None:
         yield
         return
     stop = threading.Event()
-    worker = driftward.worker()
-    thread = threading.Thread(target=worker.run_until, args=(stop,), name="worker", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join(GRACE_SECONDS)
-
-
-@contextmanager
-def _following(driftward: Driftward, wanted: bool) -> Iterator[None]:
-    """Follow every source, as `driftward source follow` does by itself."""
-    if not wanted:
-        yield
-        return
-    stop = threading.Event()
-    thread = threading.Thread(
-        target=driftward.followers.run_until, args=(stop,), name="sources", daemon=True
-    )
+    thread = threading.Thread(target=run_until, args=(stop,), name=name, daemon=True)
     thread.start()
     try:
         yield

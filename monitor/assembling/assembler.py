@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -35,7 +34,8 @@ from monitor.assembling.tables import (
     ScanMemberRow,
     WithdrawnScanRow,
 )
-from monitor.assembling.withdrawing import Why, next_batch, withdraw
+from monitor.assembling.withdrawing import Why, withdraw
+from monitor.intake.pseudonyms import uid_of
 from monitor.intake.vault import Vault
 from monitor.tables import ScanRow
 from registry import crash_points, ledger
@@ -46,7 +46,7 @@ from registry.database import Database
 from registry.errors import IntegrityError, NotFoundError
 from registry.identities import SYSTEM
 from registry.jobs import Claim, fence
-from registry.ledger import BatchSealed, LedgerHead
+from registry.ledger import BatchSealed
 
 ASSEMBLE = "assemble"
 #: Scans that one transaction makes: they share its fsync and its ledger entry.
@@ -70,12 +70,12 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Assembled:
-    """A group with what it becomes; without a manifest where nothing of it is left."""
+    """A group with what it becomes."""
 
     group: Group
     settled: Settled
     members: tuple[Member, ...]
-    manifest: Manifest | None
+    content: bytes | None  #: the manifest; None where nothing of the group is left
 
 
 class Assembler:
@@ -120,9 +120,7 @@ class Assembler:
         ]
         if not ready:
             return 0
-        self._vault.put_all(
-            [one.manifest.to_bytes() for one in ready if one.manifest is not None]
-        )
+        self._vault.put_all([one.content for one in ready if one.content is not None])
         crash_points.reach("assemble: in the vault")
         with self._database.transaction() as session:
             if claim is not None:
@@ -133,8 +131,8 @@ class Assembler:
 
     def _assembled(self, group: Group, unit: Unit, found: Settled) -> _Assembled:
         members = tuple(in_order([self._member(row, group.places) for row in group.instances]))
-        manifest = Manifest(unit=unit, series=_listed(members)) if members else None
-        return _Assembled(group=group, settled=found, members=members, manifest=manifest)
+        content = Manifest(unit=unit, series=_listed(members)).to_bytes() if members else None
+        return _Assembled(group=group, settled=found, members=members, content=content)
 
     def _member(self, row: ScanRow, places: dict[int, InstancePlaceRow]) -> Member:
         place = places.get(row.id)
@@ -190,25 +188,24 @@ def assembly_is_due(session: Session, *, now: datetime) -> bool:
 def _store(session: Session, unit: Unit, ready: Sequence[_Assembled], *, at: datetime) -> int:
     """Store scans with what they are made of, and withdraw the revisions before them."""
     # Orders this behind whoever stores or rejects instances now.
-    session.execute(
-        select(LedgerHead.sequence).where(LedgerHead.id == 1).with_for_update()
-    ).all()
+    ledger.wait_turn(session)
     fresh = [one for one in ready if _unchanged(session, unit, one.group)]
     if not fresh:
         return 0
     scans, assembled, withdrawn = (
-        next_batch(session, table) for table in (ScanRow, AssembledScanRow, WithdrawnScanRow)
+        ledger.next_batch(session, table)
+        for table in (ScanRow, AssembledScanRow, WithdrawnScanRow)
     )
-    members = next_batch(session, ScanMemberRow)
+    members = ledger.next_batch(session, ScanMemberRow)
     made: list[ScanRow] = []
     replaced = 0
     for one in fresh:
         current = one.group.current
         if current is not None:
-            why = Why.EMPTIED if one.manifest is None else Why.SUPERSEDED
+            why = Why.EMPTIED if one.content is None else Why.SUPERSEDED
             withdraw(session, [current.id], why=why, at=at, batch=withdrawn)
             replaced += 1
-        if one.manifest is None:
+        if one.content is None:
             continue
         revision = 1 + _newest_revision(session, unit, one.group.key)
         row = _row(one, unit, revision, batch=scans)
@@ -246,7 +243,7 @@ def _store(session: Session, unit: Unit, ready: Sequence[_Assembled], *, at: dat
             "instances": sum(len(one.members) for one in fresh),
             "replaced": replaced,
             "incomplete": sum(
-                one.settled.incomplete for one in fresh if one.manifest is not None
+                one.settled.incomplete for one in fresh if one.content is not None
             ),
         },
         batches=batches,
@@ -277,9 +274,9 @@ def _newest_revision(session: Session, unit: Unit, key: GroupKey) -> int:
 
 def _row(one: _Assembled, unit: Unit, revision: int, *, batch: int) -> ScanRow:
     key, instances = one.group.key, one.group.instances
-    if one.manifest is None:
+    if one.content is None:
         raise ValueError("a scan of no instances is none")
-    digest = sha256(one.manifest.to_bytes())
+    digest = sha256(one.content)
     return ScanRow(
         batch=batch,
         unit=unit.value,
@@ -341,8 +338,4 @@ def _identity(unit: Unit, key: GroupKey, revision: int) -> str:
     one scan, and a key that is rotated meanwhile changes nothing.
     """
     parts = (unit.value, key.site, key.study, key.series, str(revision))
-    digest = hashlib.sha256("\0".join(parts).encode()).digest()
-    number = bytearray(digest[:16])
-    number[6] = number[6] & 0x0F | 0x80  # RFC 9562 version 8, as pseudonyms are
-    number[8] = number[8] & 0x3F | 0x80
-    return f"2.25.{uuid.UUID(bytes=bytes(number)).int}"
+    return uid_of(hashlib.sha256("\0".join(parts).encode()).digest())

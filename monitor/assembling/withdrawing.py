@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TypeVar
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from monitor.assembling.tables import RejectedInstanceRow, WithdrawnScanRow
@@ -29,11 +29,6 @@ class Why(StrEnum):
     SUPERSEDED = "superseded"  #: a later revision of the series or study took its place
     REJECTED = "rejected"  #: by a document
     EMPTIED = "emptied"  #: none of its instances is left
-
-
-def next_batch(session: Session, table: type[BatchSealed]) -> int:
-    """Return the number of a table's next batch; the transaction must exclude other writers."""
-    return (session.scalar(select(func.max(table.batch))) or 0) + 1
 
 
 def withdraw(
@@ -83,7 +78,7 @@ def follow(session: Session, document: Rejecting, *, at: datetime) -> bool:
     fresh = [instance for instance in document.instances if instance not in known]
     if not fresh:
         return False
-    batch = next_batch(session, RejectedInstanceRow)
+    batch = ledger.next_batch(session, RejectedInstanceRow)
     session.add_all(
         RejectedInstanceRow(
             site=document.site,
@@ -97,7 +92,7 @@ def follow(session: Session, document: Rejecting, *, at: datetime) -> bool:
     batches: list[tuple[type[BatchSealed], int]] = [(RejectedInstanceRow, batch)]
     scans = [stored[instance] for instance in fresh if instance in stored]
     if scans:
-        withdrawn = next_batch(session, WithdrawnScanRow)
+        withdrawn = ledger.next_batch(session, WithdrawnScanRow)
         withdraw(session, scans, why=Why.REJECTED, at=at, batch=withdrawn)
         batches.append((WithdrawnScanRow, withdrawn))
     ledger.append(
@@ -138,7 +133,7 @@ def withdraw_rejected(
         ]
     if not rejected:
         return []
-    batch = next_batch(session, WithdrawnScanRow)
+    batch = ledger.next_batch(session, WithdrawnScanRow)
     withdraw(session, rejected, why=Why.REJECTED, at=at, batch=batch)
     return [(WithdrawnScanRow, batch)]
 

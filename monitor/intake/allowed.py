@@ -93,11 +93,6 @@ _MEASURE = Rule(
     check=_all_match(_SHORT_NUMBER, most=2),
 )
 _PLACE = Rule(
-    kept="where the image lies within the patient, six digits at most",
-    profile=NOT_COVERED,
-    check=_all_match(_SHORT_NUMBER, most=6),
-)
-_PLACE = Rule(
     kept="where the image lies in the scanner's own coordinates, six digits at most",
     profile=NOT_COVERED,
     check=_all_match(_SHORT_NUMBER, most=6),

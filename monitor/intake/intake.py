@@ -1,4 +1,4 @@
-"""The one path of a file up to storage: folders take it now, the network roads later.
+"""The one path of a file up to storage, whatever road it came by.
 
 Pure but for reading the file: what it returns is stored by whoever called,
 vault first, then the row, so that a row never points at nothing.

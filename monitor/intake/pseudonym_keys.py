@@ -23,7 +23,6 @@ from registry.clock import Clock
 from registry.database import Database
 from registry.errors import ConflictError, HomeError, NotFoundError, RefusedError
 from registry.identities import Identity, Role
-from registry.ledger import LedgerHead
 
 SUBJECT = "pseudonym keys"
 #: Columns of `scans` that may hold tokens of texts.
@@ -51,9 +50,7 @@ class KeyStanding:
 
 def revision(session: Session) -> int:
     """Return how often keys were made or dropped; in a transaction, nobody changes it meanwhile."""
-    session.execute(
-        select(LedgerHead.sequence).where(LedgerHead.id == 1).with_for_update()
-    ).all()
+    ledger.wait_turn(session)
     return _revision(session)
 
 

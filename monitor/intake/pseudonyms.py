@@ -77,7 +77,7 @@ def derived(key: SecretKey, fields: Fields) -> str:
         case "token":
             return f"{fields[1]}-{digest.hex()[:_TOKEN_HEX]}"
         case _:
-            return _uid_of(digest)
+            return uid_of(digest)
 
 
 def look_up_digest(key: SecretKey, fields: Fields) -> str:
@@ -150,7 +150,7 @@ def _canonical(text: str) -> str:
     return unicodedata.normalize("NFC", text).strip()
 
 
-def _uid_of(digest: bytes) -> str:
+def uid_of(digest: bytes) -> str:
     """Return a UID derived from a UUID (PS3.5 annex B.2), of RFC 9562's version 8."""
     number = bytearray(digest[:16])
     number[6] = number[6] & 0x0F | 0x80

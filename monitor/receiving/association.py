@@ -6,9 +6,8 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Mapping
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import structlog
 
@@ -16,11 +15,12 @@ from monitor.intake.writing import ElementWriter, file_of
 from monitor.receiving import commands, pdus
 from monitor.receiving.admission import Admission, PendingBytes
 from monitor.receiving.commands import Command, CommandField, Status
+from monitor.receiving.committer import Committer
 from monitor.receiving.counters import Counted, CounterRow
 from monitor.receiving.negotiation import VERIFICATION, Context, grant, read_request
 from monitor.receiving.pdus import PduType, ProtocolError, data_values, read_pdu
 from monitor.receiving.settings import ReceiverSettings
-from monitor.scans import Arrival, Fate, Outcome
+from monitor.scans import Fate, Outcome, ScanIntake
 from registry import crash_points
 
 log = structlog.get_logger(__name__)
@@ -39,16 +39,6 @@ _COUNTED = {
 }
 
 
-class Storage(Protocol):
-    """What an association does with an instance."""
-
-    def prepare(self, content: bytes, *, site: str) -> Arrival:
-        """De-identify and check an instance."""
-
-    def submit(self, arrival: Arrival) -> Future[Fate]:
-        """Store it; the future has its fate once it is durable."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
     """What the associations of one process share."""
@@ -56,13 +46,10 @@ class Surroundings:
     settings: ReceiverSettings
     admission: Admission
     pending: PendingBytes
-    storage: Storage
+    intake: ScanIntake
+    committer: Committer
     counters: CounterRow
     preparing: Executor
-
-
-class _TooLargeError(Exception):
-    pass
 
 
 @dataclass(slots=True, eq=False)
@@ -297,13 +284,12 @@ class Association:
         return Status.SUCCESS, "" if fate.reason is None else f"quarantined: {fate.reason}"
 
     async def _stored(self, content: bytes) -> Fate:
-        loop = asyncio.get_running_loop()
-        storage = self._around.storage
-        arrival = await loop.run_in_executor(
-            self._around.preparing, lambda: storage.prepare(content, site=self._site)
+        around = self._around
+        arrival = await asyncio.get_running_loop().run_in_executor(
+            around.preparing, lambda: around.intake.prepare(content, site=self._site)
         )
         crash_points.reach("receive: de-identified")
-        return await asyncio.wrap_future(storage.submit(arrival))
+        return await asyncio.wrap_future(around.committer.submit(arrival))
 
     async def _send(self, content: bytes) -> None:
         self._writer.write(content)

@@ -10,7 +10,7 @@ import resource
 import signal
 import socket
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 
@@ -20,7 +20,7 @@ from monitor.receiving.committer import Committer
 from monitor.receiving.counters import Counted, CounterRow
 from monitor.receiving.pdus import LONGEST_DATA_PDU
 from monitor.receiving.settings import ReceiverSettings
-from monitor.scans import Arrival, Fate, ScanIntake
+from monitor.scans import ScanIntake
 
 log = structlog.get_logger(__name__)
 
@@ -30,26 +30,6 @@ _BACKLOG = 512
 _GRACE_SECONDS = 10.0
 #: Instances that are prepared at once: the interpreter runs one, hashing goes beside it.
 _PREPARED_AT_ONCE = 2
-
-
-class IntakeStorage:
-    """Prepares instances, and commits them in groups."""
-
-    def __init__(self, intake: ScanIntake) -> None:
-        self._intake = intake
-        self._committer = Committer(intake)
-
-    def prepare(self, content: bytes, *, site: str) -> Arrival:
-        """De-identify and check an instance."""
-        return self._intake.prepare(content, site=site)
-
-    def submit(self, arrival: Arrival) -> Future[Fate]:
-        """Store it; the future has its fate once it is durable."""
-        return self._committer.submit(arrival)
-
-    def close(self) -> None:
-        """Store what was submitted, and stop."""
-        self._committer.close()
 
 
 def listening_socket(settings: ReceiverSettings, *, port: int, joins: bool) -> socket.socket:
@@ -98,16 +78,21 @@ def serve(
     _allow_many_connections()
     # The codec logs whole requests; nothing that a sender wrote belongs into our logs.
     logging.getLogger("pynetdicom").disabled = True
-    storage = IntakeStorage(intake())
+    opened = intake()
+    committer = Committer(opened)
     gc.freeze()
     try:
-        asyncio.run(_serve(settings, port, storage, counters))
+        asyncio.run(_serve(settings, port, opened, committer, counters))
     finally:
-        storage.close()
+        committer.close()
 
 
 async def _serve(
-    settings: ReceiverSettings, port: int, storage: IntakeStorage, counters: CounterRow
+    settings: ReceiverSettings,
+    port: int,
+    intake: ScanIntake,
+    committer: Committer,
+    counters: CounterRow,
 ) -> None:
     admission = Admission(settings.limits, counters)
     with ThreadPoolExecutor(_PREPARED_AT_ONCE, thread_name_prefix="prepare") as preparing:
@@ -115,7 +100,8 @@ async def _serve(
             settings=settings,
             admission=admission,
             pending=PendingBytes(settings.limits.pending_bytes, counters),
-            storage=storage,
+            intake=intake,
+            committer=committer,
             counters=counters,
             preparing=preparing,
         )

@@ -202,7 +202,7 @@ class Followers:
 
     def _road(self, source: Followed, hold: Hold) -> Road:
         if isinstance(source, OrthancSource):
-            return OrthancRoad(source, self.intake())
+            return OrthancRoad(source, self.intake(), hold=hold)
         return FolderRoad(source, self.intake(), key=self.key, hold=hold)
 
 

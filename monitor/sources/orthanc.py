@@ -29,7 +29,7 @@ from monitor.sources.orthanc_server import (
     TooLarge,
     Unavailable,
 )
-from monitor.sources.progress import RoadOutcome, Step
+from monitor.sources.progress import Hold, RoadOutcome, Step
 from monitor.sources.settings import OrthancSource
 from monitor.sources.taking import Group, counted, too_large
 from registry import crash_points
@@ -109,9 +109,10 @@ class Position:
 class OrthancRoad:
     """Reads one Orthanc; to be closed."""
 
-    def __init__(self, source: OrthancSource, intake: ScanIntake) -> None:
+    def __init__(self, source: OrthancSource, intake: ScanIntake, *, hold: Hold) -> None:
         self._source = source
         self._intake = intake
+        self._hold = hold
         self._server = OrthancServer(source)
         self._limit = DEFAULT_LIMITS.file_bytes
         self._owed_next = 0.0
@@ -238,7 +239,7 @@ class OrthancRoad:
         Yields, once a group is durable, how many of `ids` are dealt with, what became of
         those of the group, and which of them the server did not hand over.
         """
-        group = Group(self._intake)
+        group = Group(self._intake, fence=self._hold.require)
         counts: Counter[RoadOutcome] = Counter()
         owed: set[str] = set()
         for number, one in enumerate(ids, start=1):

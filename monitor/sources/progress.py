@@ -148,6 +148,13 @@ class Hold:
                 self._fenced(session)
                 session.execute(delete(SourceFileRow).where(own & some))
 
+    def require(self, session: Session) -> None:
+        """Raise as `keep` does, and keep the hold until the caller's transaction ends.
+
+        So nothing is stored by a specification that was replaced while it was fetched.
+        """
+        self._fenced(session)
+
     def renew(self) -> None:
         """Extend the lease; raises as `keep` does."""
         with self._database.transaction() as session:

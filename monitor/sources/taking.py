@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from monitor.intake.intake import Rejected
 from monitor.intake.reasons import Reason
-from monitor.scans import Arrival, Fate, Outcome, ScanIntake
+from monitor.scans import Arrival, Fate, Fence, Outcome, ScanIntake
 from monitor.sources.progress import RoadOutcome
 
 #: Instances, and bytes of them, that one transaction stores at most.
@@ -23,10 +23,16 @@ _OUTCOMES = {
 
 
 class Group:
-    """Instances that are to be taken together."""
+    """Instances that are to be taken together.
 
-    def __init__(self, intake: ScanIntake) -> None:
+    Parameters
+    ----------
+    fence : see `ScanIntake.take`
+    """
+
+    def __init__(self, intake: ScanIntake, *, fence: Fence | None = None) -> None:
         self._intake = intake
+        self._fence = fence
         self._arrivals: list[Arrival] = []
         self._bytes = 0
 
@@ -45,7 +51,7 @@ class Group:
         Raises whatever `ScanIntake.take` does: nothing may count as taken then.
         """
         arrivals, self._arrivals, self._bytes = self._arrivals, [], 0
-        return self._intake.take(arrivals) if arrivals else []
+        return self._intake.take(arrivals, fence=self._fence) if arrivals else []
 
 
 def too_large(site: str, *, limit: int) -> Arrival:

@@ -31,6 +31,7 @@ from dicom_instances import as_file, radiograph  # noqa: E402
 from dicom_programs import program  # noqa: E402
 from pydicom.uid import CTImageStorage  # noqa: E402
 from results import Results  # noqa: E402
+from running_orthanc import free_port  # noqa: E402
 from running_receiver import RunningReceiver, new_home, receiving  # noqa: E402
 
 ROUNDS = 7
@@ -121,7 +122,7 @@ def _ours(folder: Path, sent: list[Path]) -> dict[str, float]:
 def _peers(folder: Path, sent: list[Path]) -> dict[str, float]:
     received = folder / "received"
     received.mkdir()
-    port = _free_port()
+    port = free_port()
     server = subprocess.Popen(
         [program("storescp"), "--fork", "-od", received, str(port)],
         stdout=subprocess.DEVNULL,
@@ -164,15 +165,6 @@ def _cpu_seconds(receiver: RunningReceiver) -> float:
         fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
         total += sum(map(int, fields[11:13]))
     return total / _TICKS
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-    return port
 
 
 if __name__ == "__main__":

@@ -301,6 +301,35 @@ def test_sources_that_come_and_go_are_followed_without_a_restart(
     assert sites == ["north", "north", "south"]
 
 
+def test_what_was_fetched_for_a_replaced_specification_is_not_stored(
+    home: SourcesHome, orthanc: RunningOrthanc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = {
+        "name": NAME,
+        "kind": "orthanc",
+        "url": orthanc.url,
+        "username": USER,
+        "password_file": str(password_file(tmp_path)),
+    }
+    home.apply(**keys, site="north")
+    orthanc.store(instance(0))
+    fetch = OrthancServer.file
+
+    def changed_meanwhile(server: OrthancServer, one: str, *, limit: int) -> Fetched:
+        found = fetch(server, one, limit=limit)
+        home.apply(**keys, site="south")
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(OrthancServer, "file", changed_meanwhile)
+        with pytest.raises(LeaseLostError, match="changed"):
+            home.follow_once()
+    assert home.scans == 0
+    home.follow_once()
+    with home.driftward.database.reading() as session:
+        assert list(session.scalars(select(ScanRow.site))) == ["south"]
+
+
 def test_a_source_has_one_follower_at_a_time(
     followed: SourcesHome, orthanc: RunningOrthanc
 ) -> None:
