@@ -18,6 +18,7 @@ from api.settings import Home, Settings, training_environment
 # database goes by the tables that are declared.
 from monitor import tables as _monitor_tables  # noqa: F401
 from monitor.assembling import tables as _unit_tables  # noqa: F401
+from monitor.labelling import tables as _label_tables  # noqa: F401
 from monitor.sources import tables as _source_tables  # noqa: F401
 from registry import crash_points, identities
 from registry import outbox as _outbox_table  # noqa: F401
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from registry.jobs import Claim
     from registry.tracking import Tracking
     from registry.worker import JobHandler, Worker
+    from retrain.executors.executor import Executor
     from retrain.training import Trainer
 
 
@@ -138,6 +140,7 @@ class Driftward:
     def new_intake(self) -> ScanIntake:
         """Return an intake for one who takes scans in by themselves."""
         from monitor.intake.sealing import Sealer
+        from monitor.intake.study_time import StudyTime
         from monitor.scans import ScanIntake
 
         public = self.settings.reidentification_key
@@ -148,6 +151,7 @@ class Driftward:
             self.pseudonym_keys,
             self.clock,
             sealer=None if public is None else Sealer.from_file(public),
+            study_time=StudyTime(self.settings.study_time),
         )
 
     @cached_property
@@ -191,7 +195,7 @@ class Driftward:
     def label_intake(self) -> LabelIntake:
         from monitor.label_intake import LabelIntake
 
-        return LabelIntake(self.database, self.pseudonym_keys, self.clock)
+        return LabelIntake(self.database, self.pseudonym_keys, lambda: self.bundles, self.clock)
 
     @cached_property
     def profiles(self) -> ProfileStore:
@@ -250,8 +254,19 @@ class Driftward:
             self.clock,
             work=self.home.work.resolve(),
             threads=self.threads,
-            environment=training_environment(),
+            executor=self.executor,
         )
+
+    @cached_property
+    def executor(self) -> Executor:
+        """Where candidates are trained."""
+        from retrain.executors.local import LocalExecutor
+        from retrain.executors.ray_cluster import RayExecutor
+
+        address = self.settings.ray_address
+        if address is None:
+            return LocalExecutor(training_environment())
+        return RayExecutor(address, training_environment(), gpus=self.settings.ray_gpus)
 
     @cached_property
     def handlers(self) -> Mapping[str, JobHandler]:
@@ -264,8 +279,8 @@ class Driftward:
         from retrain.deciding import Decider
         from retrain.promotion import DELIVER_OUTBOX, RENEW_REFERENCE
         from retrain.renewal import ReferenceRenewer
+        from retrain.runs import TRAIN, VALIDATE
         from retrain.scheduling import EMBED
-        from retrain.training import TRAIN, VALIDATE
         from retrain.validating import Validator
 
         return {

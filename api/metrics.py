@@ -20,6 +20,7 @@ from api.pages.judged import newest_judged
 from api.pages.ledger_page import VerificationDesk, entry_count
 from api.receiver_metrics import ReceiverCollector
 from api.source_metrics import source_figures
+from api.stage_metrics import stage_figures
 from monitor.assembling.tables import WithdrawnScanRow
 from monitor.episodes import EpisodeState, Impact
 from monitor.following.standing import following
@@ -385,6 +386,7 @@ def _streams(session: Session, _now: datetime) -> Iterator[Metric]:
 READERS: tuple[Reader, ...] = (
     _scans,
     source_figures,
+    stage_figures,
     _work,
     _drift,
     _streams,

@@ -12,6 +12,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from api.stage_metrics import buckets
 from monitor.receiving.counters import LATENCY_BOUNDS, Counted, Counters, Totals
 
 _INSTANCES = {
@@ -86,10 +87,7 @@ def _figures(totals: Totals) -> Iterator[Metric]:
         "driftward_receiver_acknowledge_seconds",
         "Time from an instance's last byte to its acknowledgement.",
     )
-    buckets: list[tuple[str, float]] = []
-    below = 0
-    for bound, number in zip((*LATENCY_BOUNDS, float("inf")), totals.latency, strict=True):
-        below += number
-        buckets.append(("+Inf" if bound == float("inf") else str(bound), below))
-    seconds.add_metric([], buckets=buckets, sum_value=totals.latency_seconds)
+    seconds.add_metric(
+        [], buckets=buckets(LATENCY_BOUNDS, totals.latency), sum_value=totals.latency_seconds
+    )
     yield seconds

@@ -95,6 +95,7 @@ class Attributed:
             "likest": found.likest,
             "confidence": round(found.confidence, 4),
             "farther": round(found.farther, 4),
+            "unlike": list(found.unlike),
             "shares": [[cause.value, round(share, 4)] for cause, share in found.shares],
             "evidence": [
                 {

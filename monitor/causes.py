@@ -6,7 +6,8 @@ from a fault in the pipeline; metadata and the place can. So an acquisition chan
 is named only where a new value of an equipment tag carries the shift, or one
 scanner alone; and a change in the pipeline only where a whole site moved alone.
 What stands on the first level is told by the shift's pattern
-(`monitor/statistics/attribution`), where there is one.
+(`monitor/statistics/attribution`), where there is one; a pattern that is likest technical but
+doubtful names it together with the place, where one scanner's scans alone moved.
 """
 
 from __future__ import annotations
@@ -126,10 +127,28 @@ def diagnose(evidence: ShiftEvidence) -> Diagnosis:
 
 def _first_level(evidence: ShiftEvidence) -> Cause:
     """Return the cause on the tree's first level."""
-    if evidence.pattern is not None:
-        return Cause(evidence.pattern.cause.value)
+    found = evidence.pattern
+    if found is not None and _alone_and_likest_technical(found, evidence.place):
+        return Cause.TECHNICAL
+    if found is not None:
+        return Cause(found.cause.value)
     many = evidence.displaced_share >= DISPLACED_SHARE
     return Cause.TECHNICAL if many else Cause.UNKNOWN
+
+
+def _alone_and_likest_technical(found: Attribution, place: Place) -> bool:
+    """Return whether the place says what a doubtful pattern does not dare to.
+
+    Changes of the image chain have more faces than were simulated. That scans of one scanner
+    alone moved is evidence of its own for what the pattern holds for likest.
+    """
+    return (
+        found.cause is FirstLevel.UNKNOWN
+        and found.leading is FirstLevel.TECHNICAL
+        and place.subgroup is not None
+        and place.subgroup.attributes[-1] in HIERARCHY
+        and place.subgroup.attributes[-1] is not Attribute.SITE
+    )
 
 
 def _contradicted(pattern: Attribution | None) -> bool:
@@ -161,7 +180,12 @@ def _pattern_words(evidence: ShiftEvidence) -> tuple[str, ...]:
     prevalence = (evidence.prevalence,) * bool(evidence.prevalence)
     decided = [one.piece for one in found.evidence if one.contribution > 0.02][:3]
     told_by = (f"what weighed most in it: {', '.join(decided)}",) * bool(decided)
-    return (said, *told_by, *prevalence)
+    strange = (
+        (f"what is unlike simulated windows of {found.likest}: {', '.join(found.unlike[:3])}",)
+        if found.doubt is Doubt.UNLIKE and found.unlike
+        else ()
+    )
+    return (said, *strange, *told_by, *prevalence)
 
 
 def _technical(place: Place) -> tuple[Cause, tuple[str, ...]]:

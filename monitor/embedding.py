@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
@@ -42,6 +43,7 @@ from monitor.pending_scans import intended_use, pending_scans, without_embedding
 from monitor.pixel_measures import pixel_measures
 from monitor.pixels import rendered
 from monitor.scan_preparation import ScanImages
+from monitor.stage_times import Stage, observe
 from monitor.stored_samples import Reduced
 from monitor.subgroups import Subgroup
 from monitor.tables import EmbeddingRow, RefusalRow, ResultRow, ScanRow
@@ -275,13 +277,19 @@ class Embedder:
         """Yield what to write, in order, while threads work on what comes next."""
         planned = self._plans(monitor, versions, pending)
         read: list[tuple[ReadingVersion, Sequence[ScanRow], Encoded]] = []
+        decoding: list[float] = []
+        embedding: list[float] = []
         unreadable: list[tuple[ScanRow, str]] = []
         for embedded in self._embedded(versions, planned, reduced):
             read += embedded.read
             unreadable += embedded.unreadable
+            decoding += embedded.decode_seconds
+            embedding += embedded.embed_seconds
             batch = embedded.planned[-1].ends
             if batch is not None:
                 batch.read, read = read, []
+                batch.decode_seconds, decoding = decoding, []
+                batch.embed_seconds, embedding = embedding, []
                 batch.refusals += unreadable
                 unreadable = []
                 yield batch
@@ -400,6 +408,9 @@ class Embedder:
                         created_at=now,
                     )
                 )
+            observe(session, Stage.DECODE, monitor.name, batch.decode_seconds)
+            observe(session, Stage.EMBED, monitor.name, batch.embed_seconds)
+            observe(session, Stage.LAG, monitor.name, _lags(monitor, batch, now))
             read = {str(ref(reader.version)): 0 for reader, *_ in batch.read}
             for reader, scans, _ in batch.read:
                 read[str(ref(reader.version))] += len(scans)
@@ -413,6 +424,21 @@ class Embedder:
                 batches=[(table, number) for table in (EmbeddingRow, ResultRow, RefusalRow)],
             )
             crash_points.reach("embed: before the commit")
+
+
+def _lags(monitor: Monitor, batch: Batch, now: datetime) -> list[float]:
+    """Return how long scans waited to be embedded: those alone that came to the monitor as it is.
+
+    Whatever is read again for another version, or lay there before the monitor
+    did, waited for nothing that is slow.
+    """
+    return [
+        (now - scan.arrived_at).total_seconds()
+        for reader, scans, _ in batch.read
+        if str(ref(reader.version)) == monitor.specification.monitoring_encoder
+        for scan in scans
+        if scan.arrived_at >= monitor.applied_at
+    ]
 
 
 def _images(versions: Sequence[ReadingVersion]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -41,6 +42,9 @@ class Batch:
     scans: int
     refusals: list[tuple[ScanRow, str]] = field(default_factory=list)
     read: list[tuple[ReadingVersion, Sequence[ScanRow], Encoded]] = field(default_factory=list)
+    #: what decoding and embedding took of each scan
+    decode_seconds: list[float] = field(default_factory=list)
+    embed_seconds: list[float] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +63,9 @@ class Embedded:
     planned: Sequence[Planned]
     unreadable: Sequence[tuple[ScanRow, str]]
     read: Sequence[tuple[ReadingVersion, Sequence[ScanRow], Encoded]]
+    #: what decoding and embedding took of each scan
+    decode_seconds: Sequence[float]
+    embed_seconds: Sequence[float]
 
 
 def piece_of(
@@ -98,6 +105,8 @@ def embed_together(
 ) -> Embedded:
     """Embed pieces together, by every version what it has not read."""
     read = []
+    embedded: set[int] = set()
+    began = time.perf_counter()
     for reader in versions:
         scans: list[ScanRow] = []
         inputs: list[npt.NDArray[np.float32]] = []
@@ -111,6 +120,8 @@ def embed_together(
             frames = [len(pixels) for pixels in inputs]
             encoded = reader.encoder.embed(np.concatenate(inputs), frames=frames)
             read.append((reader, scans, encoded))
+            embedded |= {scan.id for scan in scans}
+    seconds = time.perf_counter() - began
     return Embedded(
         planned=[plan for plan, _ in pieces],
         # What some version could once read is not refused for what became of it since.
@@ -121,4 +132,6 @@ def embed_together(
             if all(scan.id in ids for ids in plan.missing.values())
         ],
         read=read,
+        decode_seconds=[one for _, prepared in pieces for one in prepared.seconds],
+        embed_seconds=[seconds / len(embedded)] * len(embedded) if embedded else [],
     )

@@ -14,11 +14,9 @@ from datetime import datetime
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from monitor import labels
-from monitor.assembling.tables import ScanMemberRow
 from monitor.performance import LEVEL, LabelledResults, Performance, fewest_patients
 from monitor.statistics.performance.discrimination import Area, estimate_auc
 from monitor.statistics.performance.recalibration import LEAST_PATIENTS
@@ -27,7 +25,6 @@ from monitor.statistics.performance.sequential_falls import (
     area_fall_in_sequence,
     fall_in_sequence,
 )
-from monitor.tables import LabelRow
 from registry.canonical import Json
 
 #: Labels show an impact if a measure fell by more than its margin with this one-sided error
@@ -101,24 +98,9 @@ def falls(
 
 
 def first_labels(session: Session, results: LabelledResults, *, task: str) -> list[datetime]:
-    """Return when the first label of each result's scan came; a correction changes no order."""
+    """Return when each result's first truth was known; a correction changes no order."""
     scans = [scan.id for scan in results.scans]
-    known: dict[int, datetime] = {}
-    for start in range(0, len(scans), labels.PARAMETERS):
-        part = scans[start : start + labels.PARAMETERS]
-        own = session.execute(
-            select(LabelRow.scan, func.min(LabelRow.arrived_at))
-            .where(LabelRow.task == task, LabelRow.scan.in_(part))
-            .group_by(LabelRow.scan)
-        )
-        of_members = session.execute(
-            select(ScanMemberRow.scan, func.min(LabelRow.arrived_at))
-            .join(ScanMemberRow, ScanMemberRow.member == LabelRow.scan)
-            .where(LabelRow.task == task, ScanMemberRow.scan.in_(part))
-            .group_by(ScanMemberRow.scan)
-        )
-        for scan, moment in (*own, *of_members):
-            known[scan] = min(moment, known.get(scan, moment))
+    known = labels.true_since(session, scans, task=task)
     return [known[scan] for scan in scans]
 
 

@@ -1,47 +1,42 @@
-"""Labels: delayed ground truth, with provenance, from CSV.
+"""Labels: delayed ground truth, with provenance; what is attached stays, what is true is decided.
 
-Whether an AI influenced a label is derived here, never claimed by the file:
-a label is free of influence only if its reader signed before the AI's result
-existed. An unknown time counts as influenced.
+A label is never changed: a correction is a new one, signed later. Several readers may label one
+scan, and each label is kept; what is true by all of them is decided when it is asked for
+(`monitor.labelling.truth`). Whether an AI influenced a label is derived when it is attached
+(`monitor.labelling.influence`), never claimed by whoever brings it.
 """
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
-from pathlib import Path
-from typing import TypeVar
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from monitor.assembling.tables import ScanMemberRow
-from monitor.tables import LabelRow, ResultRow, ScanRow
+from monitor.labelling.influence import (
+    PARAMETERS,
+    reasons_for,
+    require_site,
+)
+from monitor.labelling.provenance import Provenance
+from monitor.labelling.statements import ScanFinder, Statement, first_of
+from monitor.labelling.truth import Dispute, Truth, decide
+from monitor.labelling.values import LabelValue
+from monitor.tables import LabelRow
 from registry import ledger
+from registry.canonical import Json
 from registry.errors import LabelError
 
-Key = TypeVar("Key", int, str)
-#: Values that one statement looks up; databases limit its parameters.
-PARAMETERS = 500
-COLUMNS = ("instance", "task", "value", "provenance", "reader", "signed_at")
-
-
-class Provenance(StrEnum):
-    """Where a label's truth comes from."""
-
-    READER = "reader"
-    ADJUDICATED = "adjudicated"
-    REPORT = "report"
-    PATHOLOGY = "pathology"
-    DATASET = "dataset"
+__all__ = ["PARAMETERS", "Label", "LabelImport", "Provenance", "Truth", "attach", "latest"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Label:
-    """One label as it was read, its instance already a pseudonym."""
+    """One label of one instance, that already a pseudonym."""
 
     line: int
     instance: str
@@ -49,7 +44,20 @@ class Label:
     value: int
     provenance: Provenance
     reader: str
-    signed_at: datetime
+    signed_at: datetime | None
+    #: of a multi-label task: the classes that hold, sorted
+    classes: tuple[str, ...] | None = None
+
+    def as_statement(self) -> Statement:
+        return Statement(
+            place=f"line {self.line}",
+            instances=(self.instance,),
+            task=self.task,
+            value=LabelValue(value=self.value, classes=self.classes),
+            provenance=self.provenance,
+            reader=self.reader,
+            signed_at=self.signed_at,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,111 +68,68 @@ class LabelImport:
     #: the same label again
     known: int
     ai_influenced: int
+    #: of the scans that got a label, those that are now disputed
+    disputed: int
     #: ids of the scans that got a label
     scans: tuple[int, ...]
-
-
-def read_csv(path: Path, *, pseudonym: Callable[[str], str]) -> list[Label]:
-    """Read labels; the file's SOP Instance UIDs become pseudonyms at once.
-
-    Raises
-    ------
-    LabelError
-        Naming the file, the line and the column. Nothing is taken from a file
-        with an error in it.
-    """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
-            if missing:
-                raise LabelError(f"{path.name} lacks the column {', '.join(missing)}")
-            return [_label(row, path.name, number, pseudonym) for number, row in _lines(reader)]
-    except UnicodeDecodeError as error:
-        raise LabelError(f"{path.name} is not UTF-8 text") from error
-    except OSError as error:
-        raise LabelError(f"{path.name} cannot be read: {error.strerror}") from error
-
-
-def _lines(reader: csv.DictReader[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    for row in reader:
-        yield reader.line_num, {name: (row.get(name) or "").strip() for name in COLUMNS}
-
-
-def _label(row: dict[str, str], file: str, line: int, pseudonym: Callable[[str], str]) -> Label:
-    def wrong(column: str, wanted: str) -> LabelError:
-        return LabelError(f"{file}:{line}: {column} must be {wanted}")
-
-    if not row["instance"]:
-        raise wrong("instance", "a SOP Instance UID")
-    if not row["task"]:
-        raise wrong("task", "a task's name")
-    if row["value"] not in {"0", "1"}:
-        raise wrong("value", "0 or 1")
-    if row["provenance"] not in set(Provenance):
-        raise wrong("provenance", " or ".join(Provenance))
-    try:
-        signed_at = datetime.fromisoformat(row["signed_at"])
-    except ValueError as error:
-        raise wrong("signed_at", "an ISO 8601 time") from error
-    if signed_at.utcoffset() is None:
-        raise wrong("signed_at", "a time with its zone")
-    return Label(
-        line=line,
-        instance=pseudonym(row["instance"]),
-        task=row["task"],
-        value=int(row["value"]),
-        provenance=Provenance(row["provenance"]),
-        reader=row["reader"],
-        signed_at=signed_at,
-    )
+    #: statements of the file whose concepts no mapping names
+    passed_over: int = 0
 
 
 def attach(
-    session: Session, labels: Sequence[Label], *, site: str, actor: str, at: datetime
+    session: Session,
+    labels: Sequence[Label | Statement],
+    *,
+    site: str,
+    actor: str,
+    at: datetime,
+    source: str = "labels",
+    facts: Mapping[str, Json] | None = None,
+    passed_over: int = 0,
 ) -> LabelImport:
-    """Attach labels to their scans; a different value is a correction and a new row.
+    """Attach labels to their scans, all of them or none.
+
+    Parameters
+    ----------
+    source : what they came in, for errors
+    facts : of the ledger's entry, besides counts
+    passed_over : statements of the same file whose concepts no mapping names
 
     Raises
     ------
     LabelError
-        If a scan is unknown; nothing is then attached.
+        If the site or a scan is unknown, a label was signed in the future, or it contradicts
+        what its reader signed before.
     """
-    scans = _scans(session, site, [label.instance for label in labels])
-    unknown = [label.line for label in labels if label.instance not in scans]
-    if unknown:
-        lines = ", ".join(map(str, unknown[:5]))
-        raise LabelError(
-            f"{len(unknown)} labels name scans that site {site} never sent (lines {lines}"
-            f"{', …' if len(unknown) > 5 else ''}): nothing was taken; add the scans first"
-        )
-    newest = latest(session, [scans[label.instance].id for label in labels])
-    first_result = _first_results(session, [scan.id for scan in scans.values()])
-    added: list[LabelRow] = []
+    statements = [one.as_statement() if isinstance(one, Label) else one for one in labels]
+    require_site(session, site, source=source)
+    finder = ScanFinder(session, site, statements, source=source)
+    finder.require_all(statements)
+    _refuse_future(statements, source, at)
+    wanted = [(scan, one) for one in statements for scan in finder.scans_of(one)]
+    kept = _kept(session, [scan for scan, _ in wanted])
+    new: list[tuple[int, Statement]] = []
     known = 0
-    for label in labels:
-        scan = scans[label.instance].id
-        before = newest.get((scan, label.task))
-        if before is not None and (before.value, before.signed_at) == (
-            label.value,
-            label.signed_at,
-        ):
+    for scan, one in wanted:
+        before = kept[scan, one.task]
+        said = _Said.of(one)
+        if said in before:
             known += 1
             continue
-        result_at = first_result.get((scan, label.task))
-        row = LabelRow(
-            scan=scan,
-            task=label.task,
-            value=label.value,
-            provenance=label.provenance.value,
-            reader=label.reader,
-            signed_at=label.signed_at,
-            ai_influenced=result_at is not None and result_at <= label.signed_at,
-            arrived_at=at,
-        )
-        session.add(row)
-        added.append(row)
+        if any(said.contradicts(other) for other in before):
+            raise LabelError(
+                f"{source}: {one.place}: the same reader has said something else of this scan and "
+                f"task {one.task}, signed at the same time: nothing was taken; a correction is "
+                "signed later, and says when",
+                problem="contradiction",
+                place=one.place,
+            )
+        before.append(said)
+        new.append((scan, one))
+    added = _add(session, new, site=site, at=at)
     influenced = sum(row.ai_influenced for row in added)
+    scans = tuple(dict.fromkeys(row.scan for row in added))
+    disputed = _disputed(session, {(row.scan, row.task) for row in added})
     if added:
         ledger.append(
             session,
@@ -172,25 +137,43 @@ def attach(
             actor=actor,
             kind="labels.attached",
             subject=site,
-            facts={"labels": len(added), "ai_influenced": influenced},
+            facts={
+                "labels": len(added),
+                "ai_influenced": influenced,
+                "disputed": disputed,
+                **(facts or {}),
+            },
             seals=added,
         )
     return LabelImport(
         added=len(added),
         known=known,
         ai_influenced=influenced,
-        scans=tuple(row.scan for row in added),
+        disputed=disputed,
+        scans=scans,
+        passed_over=passed_over,
     )
 
 
-def latest(session: Session, scans: Sequence[int]) -> dict[tuple[int, str], LabelRow]:
-    """Return each scan's newest label by task.
+def latest(session: Session, scans: Sequence[int]) -> dict[tuple[int, str], Truth]:
+    """Return what is true of each scan by task; a disputed one has no truth.
 
     A label names an instance. It holds for the series or study that the
     instance is part of, too, whatever revision that is.
     """
-    found: dict[tuple[int, str], LabelRow] = {}
-    for part in _parts(scans):
+    found: dict[tuple[int, str], Truth] = {}
+    for key, rows in labels_of(session, scans).items():
+        truth = decide(rows)
+        if isinstance(truth, Truth):
+            found[key] = truth
+    return found
+
+
+def labels_of(session: Session, scans: Sequence[int]) -> dict[tuple[int, str], list[LabelRow]]:
+    """Return every label of each scan by task, in the order in which they came."""
+    found: dict[tuple[int, str], list[LabelRow]] = {}
+    for start in range(0, len(scans), PARAMETERS):
+        part = scans[start : start + PARAMETERS]
         own = session.execute(select(LabelRow, LabelRow.scan).where(LabelRow.scan.in_(part)))
         of_members = session.execute(
             select(LabelRow, ScanMemberRow.scan)
@@ -198,46 +181,105 @@ def latest(session: Session, scans: Sequence[int]) -> dict[tuple[int, str], Labe
             .where(ScanMemberRow.scan.in_(part))
         )
         for row, scan in sorted((*own, *of_members), key=lambda pair: pair[0].id):
-            found[scan, row.task] = row
+            found.setdefault((scan, row.task), []).append(row)
     return found
 
 
-def _scans(session: Session, site: str, instances: Sequence[str]) -> dict[str, ScanRow]:
-    return {
-        row.instance: row
-        for part in _parts(instances)
-        for row in session.scalars(
-            select(ScanRow).where(ScanRow.site == site, ScanRow.instance.in_(part))
+def true_since(session: Session, scans: Sequence[int], *, task: str) -> dict[int, datetime]:
+    """Return when the first truth of each scan was known; what came later changes no order."""
+    known: dict[int, datetime] = {}
+    for (scan, of_task), rows in labels_of(session, scans).items():
+        if of_task != task:
+            continue
+        for moment in sorted({row.arrived_at for row in rows}):
+            by_then = [row for row in rows if row.arrived_at <= moment]
+            if isinstance(decide(by_then), Truth):
+                known[scan] = moment
+                break
+    return known
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """A label as others are compared with it."""
+
+    reader: str
+    provenance: str
+    signed_at: datetime | None
+    value: int
+    classes: tuple[str, ...] | None
+
+    @classmethod
+    def of(cls, one: Statement) -> _Said:
+        value = one.value
+        return cls(one.reader, one.provenance.value, one.signed_at, value.value, value.classes)
+
+    @classmethod
+    def of_row(cls, row: LabelRow) -> _Said:
+        classes = None if row.classes is None else tuple(row.classes)
+        return cls(row.reader, row.provenance, row.signed_at, row.value, classes)
+
+    def contradicts(self, other: _Said) -> bool:
+        """Say whether its reader said something else, and not before it."""
+        same_reader = self.reader == other.reader and (
+            bool(self.reader) or self.provenance == other.provenance
         )
-    }
+        says_otherwise = (self.value, self.classes) != (other.value, other.classes)
+        # Without a time nothing says that it is the later one.
+        no_later = self.signed_at is None or self.signed_at == other.signed_at
+        return same_reader and says_otherwise and no_later
 
 
-def _parts(values: Sequence[Key]) -> Iterator[Sequence[Key]]:
-    """Yield parts small enough for one statement's parameters."""
-    for start in range(0, len(values), PARAMETERS):
-        yield values[start : start + PARAMETERS]
-
-
-def _first_results(session: Session, scans: Sequence[int]) -> dict[tuple[int, str], datetime]:
-    """Return when each scan's first delivered result existed, by task.
-
-    A result that was withheld, or ran in the background, influenced nobody.
-    """
-    found: dict[tuple[int, str], datetime] = {}
-    for part in _parts(scans):
-        own = session.execute(
-            select(ResultRow.scan, ResultRow.task, func.min(ResultRow.created_at))
-            .where(ResultRow.delivery == "delivered", ResultRow.scan.in_(part))
-            .group_by(ResultRow.scan, ResultRow.task)
+def _refuse_future(statements: Iterable[Statement], source: str, at: datetime) -> None:
+    early = [
+        one.place for one in statements if one.signed_at is not None and one.signed_at > at
+    ]
+    if early:
+        raise LabelError(
+            f"{source}: {first_of(early)}: signed_at lies in the future, now is "
+            f"{at.isoformat(timespec='seconds')}: nothing was taken; check the clock and the time "
+            "zone of whoever wrote it",
+            problem="future",
+            place=early[0],
         )
-        # A reader of an instance has seen what was said of its series.
-        of_whole = session.execute(
-            select(ScanMemberRow.member, ResultRow.task, func.min(ResultRow.created_at))
-            .join(ScanMemberRow, ScanMemberRow.scan == ResultRow.scan)
-            .where(ResultRow.delivery == "delivered", ScanMemberRow.member.in_(part))
-            .group_by(ScanMemberRow.member, ResultRow.task)
+
+
+def _kept(session: Session, scans: Sequence[int]) -> dict[tuple[int, str], list[_Said]]:
+    kept: dict[tuple[int, str], list[_Said]] = defaultdict(list)
+    wanted = sorted(set(scans))
+    for start in range(0, len(wanted), PARAMETERS):
+        part = wanted[start : start + PARAMETERS]
+        for row in session.scalars(select(LabelRow).where(LabelRow.scan.in_(part))):
+            kept[row.scan, row.task].append(_Said.of_row(row))
+    return kept
+
+
+def _add(
+    session: Session, new: Sequence[tuple[int, Statement]], *, site: str, at: datetime
+) -> list[LabelRow]:
+    reasons = reasons_for(
+        session, [(scan, one.task, one.signed_at, one.assisted) for scan, one in new], site=site
+    )
+    added = [
+        LabelRow(
+            scan=scan,
+            task=one.task,
+            value=one.value.value,
+            classes=None if one.value.classes is None else list(one.value.classes),
+            provenance=one.provenance.value,
+            reader=one.reader,
+            signed_at=one.signed_at,
+            ai_influenced=reason.influenced,
+            influence_reason=reason.value,
+            arrived_at=at,
         )
-        # The aggregate keeps the column's type, so its time carries UTC.
-        for scan, task, moment in (*own, *of_whole):
-            found[scan, task] = min(moment, found.get((scan, task), moment))
-    return found
+        for (scan, one), reason in zip(new, reasons, strict=True)
+    ]
+    session.add_all(added)
+    session.flush()
+    return added
+
+
+def _disputed(session: Session, pairs: set[tuple[int, str]]) -> int:
+    of_scans = labels_of(session, sorted({scan for scan, _ in pairs}))
+    return sum(isinstance(decide(of_scans[pair]), Dispute) for pair in pairs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
@@ -50,6 +51,8 @@ class PreparedPiece:
     inputs: dict[str, dict[int, Floats]] = field(default_factory=dict)
     #: scans that cannot be decoded, with the reason
     unreadable: list[tuple[ScanRow, str]] = field(default_factory=list)
+    #: what each readable scan took
+    seconds: list[float] = field(default_factory=list)
 
 
 class ScanImages:
@@ -90,6 +93,7 @@ class ScanImages:
         """
         prepared = PreparedPiece(inputs={name: {} for name in piece.wanted})
         for scan in piece.scans:
+            began = time.perf_counter()
             try:
                 inputs = self._prepared(scan, piece, reduced)
             except UnreadableScanError as error:
@@ -102,6 +106,7 @@ class ScanImages:
             else:
                 for name, pixels in inputs.items():
                     prepared.inputs[name][scan.id] = pixels
+                prepared.seconds.append(time.perf_counter() - began)
         return prepared
 
     def _prepared(self, scan: ScanRow, piece: Piece, reduced: Reduced) -> dict[str, Floats]:

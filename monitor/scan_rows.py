@@ -30,6 +30,7 @@ def stored_scans(
 def scan_row(item: Accepted, digest: str, *, batch: int, at: datetime) -> ScanRow:
     """Return the row of an instance whose file is in the vault under a digest."""
     attributes = item.attributes
+    day = attributes.study_date
     return ScanRow(
         batch=batch,
         arrived_at=at,
@@ -50,6 +51,7 @@ def scan_row(item: Accepted, digest: str, *, batch: int, at: datetime) -> ScanRo
         protocol=attributes.protocol,
         sex=attributes.sex,
         age_years=attributes.age_years,
+        study_date=None if day is None else day.text,
     )
 
 

@@ -6,6 +6,7 @@ between leaves at most a file that the next attempt finds in its place.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,12 +32,13 @@ from monitor.intake.intake import (
 from monitor.intake.keys import SecretKey
 from monitor.intake.limits import DEFAULT_LIMITS
 from monitor.intake.pseudonym_keys import PseudonymKeys, revision
-from monitor.intake.pseudonyms import Naming
+from monitor.intake.pseudonyms import Naming, group_pseudonyms
 from monitor.intake.quarantine import Quarantine
 from monitor.intake.reading import read_bytes
 from monitor.intake.reasons import Reason
 from monitor.intake.releases import was_released
 from monitor.intake.sealing import Sealer
+from monitor.intake.study_time import StudyTime
 from monitor.intake.vault import Vault
 from monitor.intake.ways_out import RELEASABLE
 from monitor.scan_rows import place_row, scan_row, stored_scans
@@ -75,6 +77,10 @@ class Arrival:
     prepared: Prepared
     #: returns it as it came, None where that is gone: a retry begins there
     original: Callable[[], bytes | None] = field(repr=False)
+    #: when it was whole in memory, by `time.monotonic`
+    since: float = field(default_factory=time.monotonic)
+    #: a sender sent it; False where it lay in quarantine
+    came: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +118,7 @@ class ScanIntake:
         clock: Clock,
         *,
         sealer: Sealer | None = None,
+        study_time: StudyTime = StudyTime.REMOVED,
     ) -> None:
         self._database = database
         self._vault = vault
@@ -119,6 +126,7 @@ class ScanIntake:
         self._key = key
         self._clock = clock
         self._sealer = sealer
+        self._study_time = study_time
         self._decoder = DecodingProcess()
 
     def add(
@@ -146,6 +154,7 @@ class ScanIntake:
                         key=self._naming(),
                         decoder=self._decoder,
                         sealer=self._sealer,
+                        study_time=self._study_time,
                     ),
                     original=partial(_read_again, path),
                 )
@@ -166,8 +175,16 @@ class ScanIntake:
             followed=outcomes[Outcome.FOLLOWED],
         )
 
-    def prepare(self, content: bytes, *, site: str, annotation_denied: bool = False) -> Arrival:
-        """Prepare the bytes of a DICOM file for `take`; see `prepare_bytes`."""
+    def prepare(
+        self, content: bytes, *, site: str, annotation_denied: bool = False, came: bool = True
+    ) -> Arrival:
+        """Prepare the bytes of a DICOM file for `take`; see `prepare_bytes`.
+
+        Parameters
+        ----------
+        came : a sender sent it; False where it lay in quarantine
+        """
+        since = time.monotonic()
         return Arrival(
             prepared=prepare_bytes(
                 content,
@@ -175,9 +192,12 @@ class ScanIntake:
                 key=self._naming(),
                 decoder=self._decoder,
                 sealer=self._sealer,
+                study_time=self._study_time,
                 annotation_denied=annotation_denied,
             ),
             original=lambda: content,
+            since=since,
+            came=came,
         )
 
     def take(self, arrivals: Sequence[Arrival], *, fence: Fence | None = None) -> list[Fate]:
@@ -216,6 +236,10 @@ class ScanIntake:
         self._write_look_ups()
         return [fates[index] for index in range(len(arrivals))]
 
+    def group_pseudonyms(self, study: str, series: str, *, site: str) -> tuple[str, str]:
+        """Return the pseudonyms of the UIDs of a study and of a series of it."""
+        return group_pseudonyms(study, series, site=site, key=self._naming())
+
     def _unless_released(self, arrival: Arrival) -> Prepared:
         """Prepare anew what is refused for burned-in text, and somebody said has none."""
         refused = arrival.prepared
@@ -225,9 +249,9 @@ class ScanIntake:
             or refused.reason not in RELEASABLE
         ):
             return refused
-        item = self._quarantine.id_of(refused.content, site=refused.site)
+        ids = self._quarantine.ids_of(refused.content, site=refused.site)
         with self._database.reading() as session:
-            if not was_released(session, item):
+            if not any(was_released(session, one) for one in ids):
                 return refused
         again = self.prepare(refused.content, site=refused.site, annotation_denied=True)
         return again.prepared
@@ -293,7 +317,7 @@ class ScanIntake:
     def _done_with(self, arrival: Arrival, item: Rejected | Rejecting) -> Fate:
         """Set aside what is no scan, or follow what it says of scans."""
         if isinstance(item, Rejected):
-            return self._set_aside(item)
+            return self._set_aside(arrival, item)
         now = self._clock.now()
         with self._database.transaction() as session:
             replaced = self._replaced_keys(session, [item])
@@ -333,12 +357,13 @@ class ScanIntake:
                 fates[index] = Fate(outcome=Outcome.KNOWN)
             else:
                 fates[index] = self._set_aside(
+                    arrival,
                     Rejected(
                         site=item.site,
                         reason=Reason.CONFLICT,
                         detail=problem,
                         content=arrival.original(),
-                    )
+                    ),
                 )
         return [index for index, _ in fresh.values()], fates
 
@@ -415,13 +440,14 @@ class ScanIntake:
             stored_content=lambda: self._vault.get(before.vault_digest),
         )
 
-    def _set_aside(self, item: Rejected) -> Fate:
+    def _set_aside(self, arrival: Arrival, item: Rejected) -> Fate:
         self._quarantine.put(
             item.content,
             reason=item.reason,
             detail=item.detail,
             site=item.site,
             at=self._clock.now(),
+            came=arrival.came,
         )
         return Fate(outcome=Outcome.QUARANTINED, reason=item.reason, detail=item.detail)
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import ColumnElement, ForeignKey, Index, UniqueConstraint, func, select
+from sqlalchemy import JSON, ColumnElement, ForeignKey, Index, UniqueConstraint, func, select
 from sqlalchemy.ext.hybrid import hybrid_property
 from sqlalchemy.orm import Mapped, column_property, mapped_column
 
@@ -41,7 +41,7 @@ class ScanRow(BatchSealed, Base):
         Index("ix_scans_site_arrived_at", "site", "arrived_at"),
         Index("ix_scans_series", "series"),
     )
-    __added__ = MappingProxyType({"unit": "instance"})
+    __added__ = MappingProxyType({"unit": "instance", "study_date": None})
     # Found in the table of merges, whose rows are sealed themselves.
     __unsealed__ = frozenset({"merged_into"})
 
@@ -67,6 +67,8 @@ class ScanRow(BatchSealed, Base):
     protocol: Mapped[str | None]
     sex: Mapped[str | None]
     age_years: Mapped[int | None]
+    #: as far as the setting keeps it: a month ("2024-03") or a shifted day ("2024-03-17")
+    study_date: Mapped[str | None]
     #: of a series or a study: when it settled
     arrived_at: Mapped[datetime] = mapped_column(index=True)
     #: "instance", "series" or "study"
@@ -280,17 +282,25 @@ class LabelRow(Sealed, Base):
     """Delayed ground truth of one scan; a correction is a new row."""
 
     __tablename__ = "labels"
+    __added__ = MappingProxyType({"classes": None, "influence_reason": None})
 
     id: Mapped[int] = mapped_column(primary_key=True)
     scan: Mapped[int] = mapped_column(ForeignKey("scans.id"), index=True)
     task: Mapped[str]
+    #: number of the class; of a multi-label task 1 if any class holds, and else 0
     value: Mapped[int]
+    #: of a multi-label task: the classes that hold, sorted
+    classes: Mapped[list[Any] | None] = mapped_column(JSON(none_as_null=True))
     #: reader, adjudicated, report, pathology, dataset
     provenance: Mapped[str]
+    #: a code that the site chose, or a keyed pseudonym
     reader: Mapped[str]
-    signed_at: Mapped[datetime]
-    #: derived when it arrives: was the AI's result available before the reader signed
+    #: None where the report does not say
+    signed_at: Mapped[datetime | None]
+    #: derived when it arrives, and anew when worklists are stated
     ai_influenced: Mapped[bool]
+    #: what decided that (`monitor.labelling.influence`); None in rows from before it was kept
+    influence_reason: Mapped[str | None]
     arrived_at: Mapped[datetime]
 
 
@@ -440,3 +450,16 @@ class SealedOriginalsRow(Base):
 
     scan: Mapped[int] = mapped_column(ForeignKey("scans.id"), primary_key=True)
     sealed: Mapped[bytes]
+
+
+class StageTimesRow(Base):
+    """How long a stage took, as a histogram (`monitor.stage_times`)."""
+
+    __tablename__ = "stage_times"
+
+    stage: Mapped[str] = mapped_column(primary_key=True)
+    #: the source or the monitor
+    subject: Mapped[str] = mapped_column(primary_key=True)
+    #: by interval of the stage's bounds, and beyond
+    counts: Mapped[list[Any]]
+    seconds: Mapped[float]

@@ -29,6 +29,17 @@ POINTS = (
     "keys: beside the old ones",
     "keys: known to the database",
     "keys: dropped in the database",
+    "train: begun",
+    "train: data prepared",
+    "train: trained",
+    "train: bundle assembled",
+    "train: in MLflow",
+    "train: before the commit",
+    "train: committed",
+    "validate: begun",
+    "validate: gates evaluated",
+    "validate: before the commit",
+    "validate: committed",
 )
 
 

@@ -121,9 +121,11 @@ class Database:
         ------
         StorageFullError
             If the disk has no room; nothing of the transaction is kept.
+        SetupError
+            If the file may not be written.
         """
         with (
-            _full_disk_named(),
+            _faults_named(),
             Session(self.engine, expire_on_commit=False) as session,
             session.begin(),
         ):
@@ -201,8 +203,14 @@ def _alembic_config() -> Config:
 def _engine(url: str) -> Engine:
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite":
-        return create_engine(url, pool_pre_ping=True)
-    engine = create_engine(url, module=safe_sqlite(), connect_args={"timeout": BUSY_SECONDS})
+        return create_engine(url, pool_pre_ping=True, hide_parameters=True)
+    engine = create_engine(
+        url,
+        module=safe_sqlite(),
+        connect_args={"timeout": BUSY_SECONDS},
+        # What an error quotes is logged: a row's values belong into no log.
+        hide_parameters=True,
+    )
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _record: object) -> None:
@@ -220,7 +228,7 @@ def _engine(url: str) -> Engine:
 
 
 @contextmanager
-def _full_disk_named() -> Iterator[None]:
+def _faults_named() -> Iterator[None]:
     try:
         yield
     except OperationalError as error:
@@ -228,5 +236,11 @@ def _full_disk_named() -> Iterator[None]:
             raise StorageFullError(
                 "the disk that holds the database is full: nothing of this change was kept; "
                 "free space and try again"
+            ) from error
+        if "readonly database" in str(error.orig):
+            raise SetupError(
+                "the database may be read and not written: nothing of this change was kept; give "
+                "this user the right to write its file and folder, and look whether the file "
+                "system was mounted read-only after a fault"
             ) from error
         raise

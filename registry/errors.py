@@ -81,7 +81,11 @@ class MonitorSpecError(BadInputError):
 
 
 class LabelError(BadInputError):
-    """A label cannot be attached to a scan."""
+    """A label cannot be attached to a scan; `problem` is a stable code."""
+
+    def __init__(self, message: str, *, problem: str = "malformed", place: str = "") -> None:
+        super().__init__(message)
+        self.problem, self.place = problem, place
 
 
 class EmbeddingsError(BadInputError):

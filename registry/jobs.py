@@ -49,6 +49,8 @@ class Job(Base):
     finished_at: Mapped[datetime | None]
     #: why it failed, without patient data
     error: Mapped[str | None]
+    #: asked for while it ran: what it read may be older than what it was asked about
+    asked_again: Mapped[bool] = mapped_column(default=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,29 +76,21 @@ class JobQueue:
         self.lease = lease
 
     def claim(self, worker: str, kinds: list[str]) -> Claim | None:
-        """Take the oldest job that waits, or whose worker let its lease run out."""
+        """Take the oldest job that waits, or whose worker let its lease run out.
+
+        A job whose workers stopped as often as it may be tried ends as failed.
+        """
         now = datetime.now(UTC)
         with self._database.transaction() as session:
-            job = session.scalars(
-                select(Job)
-                .where(
-                    Job.kind.in_(kinds),
-                    or_(
-                        Job.state == JobState.QUEUED,
-                        (Job.state == JobState.RUNNING) & (Job.leased_until < now),
-                    ),
-                )
-                .order_by(Job.id)
-                .limit(1)
-                .with_for_update(skip_locked=True)
-            ).first()
+            while (job := _next(session, kinds, now)) is not None:
+                if job.attempts < MAX_ATTEMPTS:
+                    break
+                job.state, job.finished_at, job.leased_until = JobState.FAILED, now, None
+                job.error = job.error or f"its worker stopped {job.attempts} times"
+                session.flush()
             if job is None:
                 return None
-            if job.attempts >= MAX_ATTEMPTS:
-                job.state, job.finished_at = JobState.FAILED, now
-                job.error = job.error or f"its worker stopped {job.attempts} times"
-                return None
-            job.state, job.worker = JobState.RUNNING, worker
+            job.state, job.worker, job.asked_again = JobState.RUNNING, worker, False
             job.attempts += 1
             job.token += 1
             job.leased_until = now + self.lease
@@ -150,8 +144,26 @@ class JobQueue:
         with self._database.transaction() as session:
             fence(session, claim)
             job = session.get_one(Job, claim.job)
+            if job.asked_again and state is not JobState.QUEUED:
+                state, error, job.attempts = JobState.QUEUED, None, 0
             job.state, job.error, job.leased_until = state, error, None
             job.finished_at = None if state is JobState.QUEUED else datetime.now(UTC)
+
+
+def _next(session: Session, kinds: list[str], now: datetime) -> Job | None:
+    return session.scalars(
+        select(Job)
+        .where(
+            Job.kind.in_(kinds),
+            or_(
+                Job.state == JobState.QUEUED,
+                (Job.state == JobState.RUNNING) & (Job.leased_until < now),
+            ),
+        )
+        .order_by(Job.id)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+    ).first()
 
 
 def enqueue(
@@ -159,8 +171,9 @@ def enqueue(
 ) -> Job:
     """Put a job into the table in the caller's transaction; one of that key exists at most once.
 
-    With `again`, a job of that key that has ended is queued anew; otherwise
-    the existing job is returned as it is.
+    With `again`, a job of that key that has ended is queued anew, and one that
+    runs is queued anew when it ends, since it may have read what was before;
+    otherwise the existing job is returned as it is.
     """
     job = session.scalars(select(Job).where(Job.key == key)).first()
     if job is None:
@@ -178,6 +191,8 @@ def enqueue(
     elif again and job.state in {JobState.DONE, JobState.FAILED}:
         job.state, job.attempts, job.error, job.payload = JobState.QUEUED, 0, None, payload
         job.finished_at = None
+    elif again and job.state == JobState.RUNNING:
+        job.asked_again, job.payload = True, payload
     return job
 
 

@@ -23,6 +23,14 @@ if TYPE_CHECKING:
 
 EXPERIMENT = "driftward"
 BUNDLE_FOLDER = "bundle"
+#: MLflow's own: the run that another is nested in.
+PARENT_TAG = "mlflow.parentRunId"
+#: What MLflow takes in one call, at most.
+METRICS_PER_CALL = 1000
+#: What every attempt at one piece of work is tagged with.
+ATTEMPT_TAG = "driftward.attempt"
+#: The fencing token under which an attempt was made.
+TOKEN_TAG = "driftward.token"  # noqa: S105 - no password
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,12 +77,18 @@ class Tracking:
         self._client.search_experiments(max_results=1)
 
     def start_run(
-        self, name: str, *, params: Mapping[str, object], tags: Mapping[str, str]
+        self,
+        name: str,
+        *,
+        params: Mapping[str, object],
+        tags: Mapping[str, str],
+        parent: str | None = None,
     ) -> str:
-        """Open a run and return its identifier."""
+        """Open a run, nested in another where `parent` names one, and return its identifier."""
         from mlflow.entities import Param
 
-        run = self._client.create_run(self._experiment, run_name=name, tags=dict(tags))
+        nested = {PARENT_TAG: parent} if parent is not None else {}
+        run = self._client.create_run(self._experiment, run_name=name, tags={**tags, **nested})
         run_id = str(run.info.run_id)
         self._client.log_batch(
             run_id, params=[Param(key, str(value)) for key, value in params.items()]
@@ -114,9 +128,56 @@ class Tracking:
             metrics=[Metric(key, float(value), now, step) for key, value in metrics.items()],
         )
 
+    def log_curves(self, run_id: str, points: Mapping[int, Mapping[str, float]]) -> None:
+        """Record metrics of many steps, by step, in as few calls as MLflow takes."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        metrics = [
+            Metric(key, float(value), now, step)
+            for step, values in points.items()
+            for key, value in values.items()
+        ]
+        for start in range(0, len(metrics), METRICS_PER_CALL):
+            self._client.log_batch(run_id, metrics=metrics[start : start + METRICS_PER_CALL])
+
+    def set_tag(self, run_id: str, key: str, value: str) -> None:
+        """Tag a run."""
+        self._client.set_tag(run_id, key, value)
+
     def end_run(self, run_id: str, *, failed: bool = False) -> None:
         """Close a run."""
         self._client.set_terminated(run_id, "FAILED" if failed else "FINISHED")
+
+    def end_attempts(self, key: str, *, until: int, but: str | None = None) -> int:
+        """Put out of sight what earlier attempts at a piece of work began; returns how many.
+
+        An attempt that was killed leaves a run that would be shown as running for ever. It is
+        ended and deleted (MLflow keeps a deleted run and can restore it), so that the attempt
+        that comes to an end stands there alone.
+
+        Parameters
+        ----------
+        key : the value of `ATTEMPT_TAG` that every attempt carries
+        until : fencing token of the newest claim whose attempts are meant; a worker that was
+            stopped for long must not end what a later one began
+        but : the run that stays with what is nested in it, where one of the attempts came to
+            its end
+        """
+        found = self._client.search_runs(
+            [self._experiment], filter_string=f"tags.`{ATTEMPT_TAG}` = '{key}'"
+        )
+        earlier = [
+            run
+            for run in found
+            if int(run.data.tags.get(TOKEN_TAG, "0")) <= until
+            and (but is None or but not in {run.info.run_id, run.data.tags.get(PARENT_TAG)})
+        ]
+        for run in earlier:
+            if run.info.status == "RUNNING":
+                self._client.set_terminated(run.info.run_id, "KILLED")
+            self._client.delete_run(run.info.run_id)
+        return len(earlier)
 
     def store_bundle(self, run_id: str, directory: Path) -> str:
         """Copy a bundle's files into a run's artifacts, and return their URI."""

@@ -40,12 +40,20 @@ class Worker:
             return False
         context = log.bind(job=claim.job, kind=claim.kind, attempt=claim.attempt)
         try:
+            self._do(claim, context)
+        except LeaseLostError as error:
+            context.warning("lease lost", error=str(error))
+        return True
+
+    def _do(self, claim: Claim, context: structlog.stdlib.BoundLogger) -> None:
+        """Run a claim's handler and close its job; LeaseLostError may come of either."""
+        try:
             with self._lease(claim):
                 self._handlers[claim.kind](claim)
             self._queue.finish(claim)
             context.info("job done")
-        except LeaseLostError as error:
-            context.warning("lease lost", error=str(error))
+        except LeaseLostError:
+            raise
         except DriftwardError as error:
             context.error("job failed", error=str(error))
             self._queue.fail(claim, str(error), retry=False)
@@ -53,7 +61,6 @@ class Worker:
             # The text of a foreign error may quote its input, so only its type is kept.
             context.error("job failed", error=type(error).__name__, exc_info=True)
             self._queue.fail(claim, f"{type(error).__name__} in {claim.kind}", retry=True)
-        return True
 
     def drain(self) -> int:
         """Run jobs until none waits, and return how many ran."""
@@ -76,8 +83,10 @@ class Worker:
             while not done.wait(self._queue.lease.total_seconds() / 3):
                 try:
                     self._queue.renew(claim)
-                except LeaseLostError:
+                except DriftwardError:
                     return  # the handler's next fenced write says so
+                except Exception as error:  # noqa: BLE001 - a busy database is asked again
+                    log.warning("lease not renewed", job=claim.job, error=type(error).__name__)
 
         thread = threading.Thread(target=renew, name=f"lease-{claim.job}", daemon=True)
         thread.start()

@@ -13,6 +13,19 @@ from registry.errors import BadInputError
 Specification = TypeVar("Specification", bound=BaseModel)
 
 
+class MisfitError(ValueError):
+    """Keys that are right by themselves, and not together: raised by a model's validator.
+
+    Parameters
+    ----------
+    location : the key that is to be changed, as a path from the model that validates
+    """
+
+    def __init__(self, message: str, *location: int | str) -> None:
+        super().__init__(message)
+        self.location = location
+
+
 def read_specification(
     text: str,
     kind: type[Specification],
@@ -44,10 +57,17 @@ def read_specification(
         return kind.model_validate(document)
     except ValidationError as refused:
         lines = [
-            f"{source}:{_line(node, problem['loc'])}: {_key(problem['loc'])}{_words(problem)}"
+            f"{source}:{_line(node, place)}: {_key(place)}{_words(problem)}"
             for problem in refused.errors()
+            for place in [_location(problem)]
         ]
         raise error("\n".join(dict.fromkeys(lines))) from refused
+
+
+def _location(problem: ErrorDetails) -> tuple[int | str, ...]:
+    raised = problem.get("ctx", {}).get("error")
+    misfit = raised.location if isinstance(raised, MisfitError) else ()
+    return (*problem["loc"], *misfit)
 
 
 def _key(location: tuple[int | str, ...]) -> str:

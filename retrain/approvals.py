@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from registry import ledger
 from registry.canonical import digest_of, to_json
 from registry.errors import ConflictError, PlanRefusedError
-from registry.identities import Identity, Role
+from registry.identities import Identity
 from registry.versions import VersionRow
 from retrain import plans, runs
 from retrain.states import RunState
@@ -60,8 +60,7 @@ def sign(
     ConflictError
         If the run does not await approval, or this person has signed it already.
     """
-    role = Role(plans.by_id(session, run.plan).plan.approval.role)
-    by.require(role, f"sign run {run.id}")
+    by.require(plans.by_id(session, run.plan).plan.approval.role, f"sign run {run.id}")
     if run.state != RunState.AWAITING_APPROVAL:
         raise ConflictError(
             f"run {run.id} is {run.state}: only one awaiting approval is signed"

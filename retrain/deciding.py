@@ -6,6 +6,7 @@ import structlog
 from sqlalchemy.orm import Session
 
 from monitor import episodes
+from monitor.causes import Cause
 from monitor.episodes import EpisodeState, Impact
 from monitor.monitors import require_monitor
 from monitor.tables import EpisodeRow
@@ -14,14 +15,13 @@ from registry.clock import Clock
 from registry.database import Database
 from registry.errors import InsufficientDataError
 from registry.identities import SYSTEM
-from registry.jobs import Claim, enqueue, fence
+from registry.jobs import Claim, fence
 from registry.serving import Withholding
-from retrain import decisions, plans, run_data, runs
+from retrain import allowance, decisions, plans, run_data, runs
 from retrain.decisions import Action, Step
 from retrain.plans import AppliedPlan
 from retrain.states import RunState
 from retrain.tables import RunRow
-from retrain.training import TRAIN
 
 log = structlog.get_logger(__name__)
 
@@ -47,13 +47,29 @@ class Decider:
                 return
             self._supersede_other_plans(session, episode, plan)
             made = decisions.decide(
-                session, episode, plan, actor=SYSTEM.name, at=self._clock.now()
+                session,
+                episode,
+                plan,
+                forbidden=self._why_no_run(session, episode, plan),
+                actor=SYSTEM.name,
+                at=self._clock.now(),
             )
             for step, row in made:
                 if row.carried_out:
                     self._carry_out(session, step, episode, model, plan)
             if plan is not None:
                 self._move_run(session, episode, plan, task=monitor.specification.task)
+
+    def _why_no_run(
+        self, session: Session, episode: EpisodeRow, plan: AppliedPlan | None
+    ) -> str | None:
+        """Return why the plan allows no run for this episode now; one under way may end."""
+        if plan is None:
+            return None
+        run = runs.of_episode(session, episode.id, plan.id)
+        if run is not None and run.state != RunState.AWAITING_LABELS:
+            return None
+        return allowance.why_no_run(session, plan, at=self._clock.now())
 
     def _stand_down(
         self, session: Session, episode: EpisodeRow, model: str, plan: AppliedPlan | None
@@ -117,7 +133,7 @@ class Decider:
                     at=self._clock.now(),
                 )
             case Action.LABEL_REQUEST | Action.RUN:
-                if plan is not None and step.strategy is not None:
+                if plan is not None and step.strategies:
                     self._plan_run(session, step, episode, model, plan)
             case Action.LOG | Action.TICKET:
                 pass  # the decision itself is what people are shown
@@ -125,7 +141,7 @@ class Decider:
     def _plan_run(
         self, session: Session, step: Step, episode: EpisodeRow, model: str, plan: AppliedPlan
     ) -> None:
-        if step.strategy is None or runs.of_episode(session, episode.id, plan.id) is not None:
+        if not step.strategies or runs.of_episode(session, episode.id, plan.id) is not None:
             return
         champion = serving.require_champion(session, model)
         monitor = require_monitor(session, episode.monitor)
@@ -134,7 +150,7 @@ class Decider:
             model=model,
             episode=episode.id,
             plan=plan,
-            strategy=step.strategy,
+            strategies=step.strategies,
             base=champion,
             champion=champion,
             settings={"task": monitor.specification.task},
@@ -163,6 +179,13 @@ class Decider:
         if judged and episode.impact == Impact.NONE_SHOWN:
             self._end_without_impact(session, run, episode)
         elif episode.impact == Impact.MEASURED:
+            if allowance.why_no_run(session, plan, at=self._clock.now()) is not None:
+                return  # the decision that was just made says why
+            permitted = plan.plan.permitted(Cause(episode.cause))
+            strategies = decisions.serving(permitted, episode.evidence.get("impact"))
+            if not strategies:
+                return  # the cause was corrected to one that permits nothing
+            runs.choose(run, strategies)
             try:
                 run_data.freeze_repair(
                     session,
@@ -219,4 +242,4 @@ def queue(session: Session, run: RunRow, *, actor: str, clock: Clock) -> None:
         at=clock.now(),
         facts={"datasets": dict(run.datasets)},
     )
-    enqueue(session, kind=TRAIN, key=f"{TRAIN}/run {run.id}", payload={"run": run.id})
+    runs.ask_for_training(session, run)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from monitor.causes import Cause
 from monitor.episodes import Impact
+from monitor.falls import MARGINS
 from monitor.tables import EpisodeRow
 from registry import ledger
-from retrain.plans import AppliedPlan, Authority, Autonomy, Strategy
+from retrain.change_plan import Authority, Autonomy, Strategy
+from retrain.plans import AppliedPlan
 from retrain.tables import DecisionRow
 
 
@@ -34,16 +37,52 @@ class Step:
 
     action: Action
     reason: str
-    strategy: Strategy | None = None
+    #: that may serve, the least invasive first
+    strategies: tuple[Strategy, ...] = ()
+
+
+def serving(
+    permitted: Sequence[Strategy], measured: Mapping[str, Any] | None
+) -> tuple[Strategy, ...]:
+    """Return which of the permitted strategies can repair what labels have measured.
+
+    An operating point that moved while the ranking of scans stayed needs no
+    training; a ranking that was lost is not mended by recalibration. Where
+    neither is clear, the run compares all of them.
+
+    Parameters
+    ----------
+    measured : an episode's evidence of its impact, None where labels still lack
+    """
+    ordered = [one for one in Strategy if one in permitted]
+    if measured is None or Strategy.RECALIBRATION not in ordered:
+        return tuple(ordered)
+    fell = {fall["measure"] for fall in measured["falls"]}
+    kept = measured["after"]["auc"][0] >= measured["before"]["auc"][0] - MARGINS["AUC"]
+    if "AUC" not in fell and kept:
+        return (Strategy.RECALIBRATION,)
+    training = [one for one in ordered if one is not Strategy.RECALIBRATION]
+    return tuple(training if "AUC" in fell and training else ordered)
 
 
 def steps_for(
-    *, cause: Cause, subgroup: str | None, impact: Impact, plan: AppliedPlan | None
+    *,
+    cause: Cause,
+    subgroup: str | None,
+    impact: Impact,
+    plan: AppliedPlan | None,
+    measured: Mapping[str, Any] | None = None,
+    forbidden: str | None = None,
 ) -> Iterator[Step]:
     """Yield what the plan asks for, the least invasive first.
 
     A drift alone changes no model: a run is asked for only where labels have
     measured an impact, and labels are asked for until they have.
+
+    Parameters
+    ----------
+    measured : the evidence of the impact, None where labels still lack
+    forbidden : why the plan's limits or stop rules allow no run now
     """
     if plan is None:
         yield Step(
@@ -57,8 +96,8 @@ def steps_for(
             action=Action.RESTRICT,
             reason=f"plan {plan.number} restricts on the cause {cause.value}: {subgroup}",
         )
-    strategy = rules.modifications.get(cause)
-    if strategy is None or rules.authority is Authority.NONE:
+    strategies = serving(rules.permitted(cause), measured)
+    if not strategies or rules.authority is Authority.NONE:
         why = (
             "gives no authority to change the model"
             if rules.authority is Authority.NONE
@@ -66,17 +105,21 @@ def steps_for(
         )
         yield Step(action=Action.TICKET, reason=f"plan {plan.number} {why}: a person must look")
         return
+    if forbidden is not None:
+        yield Step(action=Action.TICKET, reason=forbidden)
+        return
     if impact is Impact.MEASURED:
+        names = " or ".join(strategy.value for strategy in strategies)
         yield Step(
             action=Action.RUN,
-            strategy=strategy,
-            reason=f"labels measured an impact; plan {plan.number} permits {strategy.value} "
+            strategies=strategies,
+            reason=f"labels measured an impact; plan {plan.number} permits {names} "
             f"for the cause {cause.value}",
         )
         return
     yield Step(
         action=Action.LABEL_REQUEST,
-        strategy=strategy,
+        strategies=strategies,
         reason=f"impact is {impact.value}: plan {plan.number} needs "
         f"{rules.labels.at_least} labelled scans of the shift to measure it",
     )
@@ -87,6 +130,7 @@ def decide(
     episode: EpisodeRow,
     plan: AppliedPlan | None,
     *,
+    forbidden: str | None = None,
     actor: str,
     at: datetime,
 ) -> list[tuple[Step, DecisionRow]]:
@@ -108,6 +152,8 @@ def decide(
         subgroup=episode.subgroup,
         impact=Impact(episode.impact),
         plan=plan,
+        measured=episode.evidence.get("impact"),
+        forbidden=forbidden,
     )
     return [
         (step, record(session, episode, plan, step, actor=actor, at=at))

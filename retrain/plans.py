@@ -1,133 +1,21 @@
-"""The change plan: on whose authority, how, and within which limits a model may change.
-
-A plan is a versioned YAML file. Unknown keys are errors that name the key,
-and nothing has a default that would permit more than the file says: without a
-plan, or with the authority `none`, a model is locked.
-"""
+"""Change plans in force: applied, numbered, and never edited."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
-from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from monitor.causes import Cause
 from registry import ledger
-from registry.canonical import sha256
-from registry.errors import BadInputError, NotFoundError, PlanError
-from registry.yaml_files import read_specification
-from retrain.gates.limits import GateLimits
-from retrain.gates.outcome import Gate
+from registry.canonical import Json, sha256
+from registry.database import Database
+from registry.errors import BadInputError, NotFoundError, RefusedError
+from registry.identities import Identity, Role
+from retrain.change_plan import Plan, parse_plan
 from retrain.tables import PlanRow
-
-
-class Authority(StrEnum):
-    """On whose authority a model may be changed at all."""
-
-    NONE = "none"
-    RESEARCH = "research"
-    IN_HOUSE = "in-house"
-    PCCP = "pccp"
-
-
-class Autonomy(StrEnum):
-    """What may happen without a person."""
-
-    OBSERVE = "observe"
-    PROPOSE = "propose"
-    ACT = "act"
-
-
-class Strategy(StrEnum):
-    """How a candidate is made."""
-
-    LINEAR_PROBE = "linear probe"
-    FULL = "full fine-tuning"
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-Fraction = Annotated[float, Field(ge=0, le=1)]
-
-
-class LabelRules(_Part):
-    """What labels a run needs."""
-
-    #: labelled scans of the shift that must exist before a run is queued
-    at_least: Annotated[int, Field(ge=1)]
-    #: provenances that count
-    provenance: list[str]
-    #: share of labelled patients set aside for the locked drifted set
-    locked_share: Fraction
-    #: share set aside to choose the candidate by
-    selection_share: Fraction
-
-
-class GateRules(_Part):
-    """Which gates a candidate must pass, and their limits."""
-
-    required: Annotated[list[Gate], Field(min_length=1)]
-    limits: GateLimits
-    #: how often one locked set may judge
-    locked_set_uses: Annotated[int, Field(ge=1)]
-    #: what the AUC of a model's first version must be shown to reach
-    first_version_auc: Fraction
-
-
-class TrainingRules(_Part):
-    """How a candidate is trained; part of the plan, so that its digest covers it."""
-
-    epochs: Annotated[int, Field(ge=1, le=500)]
-    batch_size: Annotated[int, Field(ge=2)]
-    #: AdamW learning rates: the encoder's is the smaller one
-    encoder_rate: Annotated[float, Field(gt=0)]
-    head_rate: Annotated[float, Field(gt=0)]
-    weight_decay: Annotated[float, Field(ge=0)]
-    #: share of the encoder's layers, from the input on, that stay as they are
-    frozen_share: Fraction
-    #: scans of the base's own training data mixed in for each scan of the shift
-    replay_ratio: Annotated[float, Field(ge=0)]
-
-
-class ApprovalRules(_Part):
-    """Who must sign."""
-
-    people: Annotated[int, Field(ge=1)]
-    role: str = "approver"
-
-
-class Plan(_Part):
-    """A change plan as it stands in its file."""
-
-    model: str
-    authority: Authority = Authority.NONE
-    #: the PCCP's number; required with that authority
-    authority_number: str | None = None
-    autonomy: Autonomy
-    #: causes that permit a modification, and which
-    modifications: dict[Cause, Strategy]
-    #: causes on which the model is restricted for the subgroup at once
-    restrict_on: list[Cause]
-    labels: LabelRules
-    training: TrainingRules
-    gates: GateRules
-    approval: ApprovalRules
-    shadow_days: Annotated[float, Field(ge=0)]
-
-    @model_validator(mode="after")
-    def _authority_is_numbered(self) -> Self:
-        if self.authority is Authority.PCCP and not self.authority_number:
-            raise ValueError(
-                "authority pccp needs authority_number, the authorised plan's number"
-            )
-        return self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,26 +29,47 @@ class AppliedPlan:
     text: str = field(repr=False)
 
 
-def parse_plan(text: str, *, source: str) -> Plan:
-    """Read a plan.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """A key whose value is another in a later plan; None where a plan has no such key."""
+
+    key: str
+    before: Json
+    after: Json
+
+    def to_dict(self) -> Json:
+        return {"key": self.key, "before": self.before, "after": self.after}
+
+
+def apply_file(
+    database: Database, text: str, *, source: str, by: Identity, at: datetime
+) -> tuple[AppliedPlan, list[Change]]:
+    """Put a plan into force, and return it with what it changes; a refused one is recorded.
 
     Raises
     ------
     PlanError
         Naming the file, the line and the key.
+    NotPermittedError
+        If the identity is no administrator.
     """
     try:
-        return read_specification(
-            text,
-            Plan,
-            source=source,
-            what="a change plan; see docs/change-plan.md",
-            error=PlanError,
-        )
-    except PlanError:
+        by.require(Role.ADMIN, "apply a change plan")
+        with database.transaction() as session:
+            before = in_force(session, parse_plan(text, source=source).model)
+            after = apply_plan(session, text, source=source, actor=by.name, at=at)
+    except (BadInputError, RefusedError) as error:
+        with database.transaction() as session:
+            ledger.append(
+                session,
+                at=at,
+                actor=by.name,
+                kind="plan.refused",
+                subject="change plan",
+                facts={"digest": sha256(text.encode()), "problem": str(error)},
+            )
         raise
-    except BadInputError as error:
-        raise PlanError(f"{source}: gates: {error}") from error
+    return after, changes_between(before.plan if before else None, after.plan)
 
 
 def apply_plan(
@@ -203,20 +112,55 @@ def in_force(session: Session, model: str) -> AppliedPlan | None:
     return _read(row) if row else None
 
 
-def require_plan(session: Session, model: str) -> AppliedPlan:
-    """Return the plan in force.
+def require_plan(session: Session, model: str, number: int | None = None) -> AppliedPlan:
+    """Return the plan in force, or that of a number.
 
     Raises
     ------
     NotFoundError
-        If the model is locked for want of one.
+        If the model is locked for want of one, or never had that one.
     """
     plan = in_force(session, model)
+    if plan is not None and number is not None:
+        row = session.scalars(
+            select(PlanRow).where(PlanRow.model == model, PlanRow.number == number)
+        ).first()
+        if row is None:
+            raise NotFoundError(
+                f"model {model} had no plan {number}: its newest is {plan.number}"
+            )
+        return _read(row)
     if plan is None:
         raise NotFoundError(
             f"model {model} has no change plan, so it is locked: `driftward plan apply FILE.yaml`"
         )
     return plan
+
+
+def all_plans(session: Session, model: str) -> list[PlanRow]:
+    """Return the plans that a model has had, newest first."""
+    query = select(PlanRow).where(PlanRow.model == model).order_by(PlanRow.number.desc())
+    return list(session.scalars(query))
+
+
+def changes_between(before: Plan | None, after: Plan) -> list[Change]:
+    """Return the keys whose values differ, in the order of the schema."""
+    old = {} if before is None else dict(_leaves(before.model_dump(mode="json")))
+    new = dict(_leaves(after.model_dump(mode="json")))
+    return [
+        Change(key=key, before=old.get(key), after=new.get(key))
+        for key in dict.fromkeys([*new, *old])
+        if old.get(key) != new.get(key)
+    ]
+
+
+def _leaves(document: dict[str, Json], above: str = "") -> Iterator[tuple[str, Json]]:
+    for name, value in document.items():
+        key = f"{above}{name}"
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{key}.")
+        else:
+            yield key, value
 
 
 def by_id(session: Session, plan: int) -> AppliedPlan:

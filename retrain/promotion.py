@@ -20,8 +20,8 @@ from registry.identities import Identity, Role
 from registry.jobs import enqueue
 from registry.serving import Withholding
 from registry.versions import VersionRef, VersionRow, find, ref
-from retrain import approvals, plans, runs
-from retrain.plans import Authority
+from retrain import allowance, approvals, plans, runs
+from retrain.change_plan import Authority
 from retrain.states import RunState
 from retrain.tables import RunRow
 
@@ -40,7 +40,8 @@ def promote(session: Session, run: RunRow, *, by: Identity, at: datetime) -> Ver
     Raises
     ------
     PlanRefusedError
-        If the plan in force is another, gives no authority, or approvals lack.
+        If the plan in force is another, gives no authority, its limits or stop rules forbid
+        it, or approvals lack.
     GateRefusedError
         If a gate did not pass.
     StaleChampionError
@@ -48,6 +49,7 @@ def promote(session: Session, run: RunRow, *, by: Identity, at: datetime) -> Ver
     """
     by.require(Role.OPERATOR, "promote a version")
     _require_plan_in_force(session, run)
+    _require_allowance(session, run, at=at)
     _require_gates_passed(session, run)
     approvals.require_approved(session, run)
     candidate = session.get_one(VersionRow, run.candidate)
@@ -185,6 +187,17 @@ def _require_plan_in_force(session: Session, run: RunRow) -> None:
         )
     if plan.plan.authority is Authority.NONE:
         raise PlanRefusedError(f"plan {plan.number} gives no authority to change {run.model}")
+
+
+def _require_allowance(session: Session, run: RunRow, *, at: datetime) -> None:
+    """Refuse a change that the plan's limits or stop rules forbid; a first version is none."""
+    if run.champion_before is None:
+        return
+    forbidden = allowance.why_no_promotion(
+        session, plans.require_plan(session, run.model), at=at
+    )
+    if forbidden is not None:
+        raise PlanRefusedError(f"run {run.id} cannot be promoted: {forbidden}")
 
 
 def _accept_episode(

@@ -10,7 +10,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from registry.yaml_files import read_specification
-from retrain.plans import TrainingRules
+from retrain.change_plan import TrainingRules
 
 
 class IntendedUseRecipe(BaseModel):

@@ -7,7 +7,7 @@ nobody; the trend's reference stays as it was.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 from sqlalchemy import select
@@ -17,6 +17,7 @@ from monitor import datasets, references
 from monitor.embedding import Embedder
 from monitor.monitors import Monitor, all_monitors
 from monitor.references import EncoderRole, ProfileStore
+from monitor.subgroups import HIERARCHY, Subgroup
 from monitor.tables import EpisodeRow, ReferenceRow, ScanRow
 from registry import serving
 from registry.clock import Clock
@@ -70,7 +71,7 @@ class ReferenceRenewer:
                 return  # an earlier attempt came this far
             fixed = find(session, monitor.specification.monitoring_encoder)
             scans = references.eligible(
-                session, _accepted_scans(session, monitor, run), [candidate, fixed]
+                session, accepted_scans(session, monitor, run), [candidate, fixed]
             )
         self._embedder.embed(
             monitor.name, extra=[candidate], only=[scan.id for scan in scans], claim=claim
@@ -115,15 +116,40 @@ class ReferenceRenewer:
         log.info("references renewed", monitor=monitor.name, scans=len(scans))
 
 
-def _accepted_scans(session: Session, monitor: Monitor, run: RunRow) -> Sequence[ScanRow]:
-    """Return what is accepted as usual from now on: the shift, or the reference as it was."""
-    if run.episode is not None:
-        return run_data.shifted_scans(
-            session, session.get_one(EpisodeRow, run.episode), run.model
-        )
+def accepted_scans(session: Session, monitor: Monitor, run: RunRow) -> list[ScanRow]:
+    """Return what is accepted as usual from now on.
+
+    After a shift everywhere, the shift. After one at a place, the shift there,
+    and of the reference before it whatever stood elsewhere: a reference of one
+    site's scans would make every other site alarm.
+    """
     before: ReferenceRow | None = session.scalars(
         select(ReferenceRow).where(ReferenceRow.monitor == monitor.name, ReferenceRow.decides)
     ).first()
-    if before is None:
-        raise ConflictError(f"monitor {monitor.name} has no reference to renew")
-    return datasets.members(session, before.dataset)
+    if run.episode is None:
+        if before is None:
+            raise ConflictError(f"monitor {monitor.name} has no reference to renew")
+        return datasets.members(session, before.dataset)
+    episode = session.get_one(EpisodeRow, run.episode)
+    shifted = run_data.shifted_scans(session, episode, run.model)
+    if episode.subgroup is None or before is None:
+        return shifted
+    place = Subgroup.parse(episode.subgroup)
+    elsewhere = _elsewhere(place, shifted)
+    kept = [scan for scan in datasets.members(session, before.dataset) if elsewhere(scan)]
+    return [*kept, *shifted]
+
+
+def _elsewhere(place: Subgroup, shifted: Sequence[ScanRow]) -> Callable[[ScanRow], bool]:
+    """Return what says of a scan whether the shift has left its like as it was.
+
+    Where equipment changed, what the same scanners sent before comes no more.
+    """
+    if not set(place.attributes) <= set(HIERARCHY):
+        return lambda scan: not place.holds(scan)
+    scanners = {_scanner(scan) for scan in shifted}
+    return lambda scan: _scanner(scan) not in scanners
+
+
+def _scanner(scan: ScanRow) -> tuple[str | None, ...]:
+    return (scan.site, scan.manufacturer, scan.scanner_model, scan.station)

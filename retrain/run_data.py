@@ -14,11 +14,11 @@ from monitor.assembling.counting import read_as, unit_watched
 from monitor.datasets import Purpose
 from monitor.monitors import require_monitor
 from monitor.subgroups import Subgroup
-from monitor.tables import DatasetRow, EpisodeRow, LabelRow, RefusalRow, ScanRow
+from monitor.tables import DatasetRow, EpisodeRow, RefusalRow, ScanRow
 from registry.errors import InsufficientDataError
 from registry.version_units import unit_of
 from registry.versions import VersionRow, find
-from retrain.plans import LabelRules, Plan
+from retrain.change_plan import LabelRules, Plan
 from retrain.recipes import Recipe
 from retrain.states import RunState
 from retrain.tables import RunRow
@@ -40,7 +40,7 @@ def labelled_scans(
     return [scan for scan in scans if _counts(known.get((scan.id, task)), rules)]
 
 
-def _counts(label: LabelRow | None, rules: LabelRules) -> bool:
+def _counts(label: labels.Truth | None, rules: LabelRules) -> bool:
     return (
         label is not None and not label.ai_influenced and label.provenance in rules.provenance
     )

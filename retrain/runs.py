@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -11,10 +12,22 @@ from sqlalchemy.orm import Session
 from registry import ledger
 from registry.canonical import Json
 from registry.errors import NotFoundError
+from registry.jobs import Job, JobState, enqueue
+from registry.ledger import LedgerEntry
 from registry.versions import VersionRow, ref
-from retrain.plans import AppliedPlan, Strategy
+from retrain.change_plan import Strategy
+from retrain.plans import AppliedPlan
 from retrain.states import RunState, has_ended, require_step
 from retrain.tables import GateOutcomeRow, RunRow
+
+#: The jobs that bring a run further.
+TRAIN = "train"
+VALIDATE = "validate"
+_BROUGHT_FURTHER_BY = {
+    RunState.QUEUED: TRAIN,
+    RunState.TRAINING: TRAIN,
+    RunState.VALIDATING: VALIDATE,
+}
 
 
 def create(
@@ -23,7 +36,7 @@ def create(
     model: str,
     episode: int | None,
     plan: AppliedPlan,
-    strategy: Strategy,
+    strategies: Sequence[Strategy],
     base: VersionRow,
     champion: VersionRow | None,
     settings: dict[str, Any],
@@ -42,7 +55,6 @@ def create(
         episode=episode,
         plan=plan.id,
         state=RunState.PLANNED.value,
-        strategy=strategy.value,
         base=base.id,
         champion_before=champion.id if champion else None,
         seed=seed,
@@ -52,6 +64,7 @@ def create(
         created_at=at,
         changed_at=at,
     )
+    choose(row, strategies)
     session.add(row)
     session.flush()
     facts: dict[str, Json] = {
@@ -72,6 +85,17 @@ def create(
         seals=[row],
     )
     return row
+
+
+def choose(row: RunRow, strategies: Sequence[Strategy]) -> None:
+    """Say which strategies a run may try; the one that made its candidate is known later."""
+    row.strategy = strategies[0].value
+    row.settings = {**row.settings, "strategies": [strategy.value for strategy in strategies]}
+
+
+def strategies_of(row: RunRow) -> tuple[Strategy, ...]:
+    """Return which strategies a run tries."""
+    return tuple(map(Strategy, row.settings.get("strategies", [row.strategy])))
 
 
 def advance(
@@ -115,6 +139,54 @@ def require_run(session: Session, run: int) -> RunRow:
     if row is None:
         raise NotFoundError(f"there is no run {run}: see `driftward run list`")
     return row
+
+
+def tracking_key(session: Session, row: RunRow) -> str:
+    """Return what every attempt at a run is tagged with in MLflow.
+
+    It is the digest of the ledger's entry that planned the run: several installations may share
+    one MLflow, and number their runs alike.
+    """
+    return session.scalars(
+        select(LedgerEntry.digest).where(
+            LedgerEntry.subject == f"run {row.id}", LedgerEntry.kind == "run.planned"
+        )
+    ).one()
+
+
+def end_abandoned(session: Session, *, actor: str, at: datetime) -> list[RunRow]:
+    """End as failed the runs whose job was tried as often as it may be, and return them.
+
+    A run that fails in a worker's hands says so itself; one whose workers were killed, or met
+    what nobody foresaw, would stand for ever in the state in which they left it.
+    """
+    abandoned = session.scalars(
+        select(Job).where(Job.kind.in_({TRAIN, VALIDATE}), Job.state == JobState.FAILED)
+    )
+    errors = {(job.kind, int(job.payload["run"])): job.error for job in abandoned}
+    ended = []
+    for row in under_way(session):
+        kind = _BROUGHT_FURTHER_BY.get(RunState(row.state))
+        if kind is None or (kind, row.id) not in errors:
+            continue
+        note = f"its job to {kind} was given up: {errors[kind, row.id]}"
+        advance(session, row, RunState.FAILED, note=note, actor=actor, at=at)
+        if kind == TRAIN:
+            # For a run that has ended it does no more than end what its attempts left open.
+            ask_for_training(session, row, again=True)
+        ended.append(row)
+    return ended
+
+
+def ask_for_training(session: Session, row: RunRow, *, again: bool = False) -> None:
+    """Queue the job that trains a run."""
+    key = f"{TRAIN}/run {row.id}"
+    enqueue(session, kind=TRAIN, key=key, payload={"run": row.id}, again=again)
+
+
+def ask_for_validation(session: Session, row: RunRow) -> None:
+    """Queue the job that validates a run's candidate."""
+    enqueue(session, kind=VALIDATE, key=f"{VALIDATE}/run {row.id}", payload={"run": row.id})
 
 
 def of_episode(session: Session, episode: int, plan: int) -> RunRow | None:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from monitor.assembling.assembler import ASSEMBLE, assembly_is_due
 from monitor.assembling.counting import unit_watched
-from monitor.evaluating import EVALUATE, window_payload
+from monitor.episodes import open_episodes
+from monitor.evaluating import DECIDE, EVALUATE, window_payload
 from monitor.following.arranging import following_is_due
 from monitor.following.follower import FOLLOW
 from monitor.intake.keeping import PURGE
@@ -19,7 +20,9 @@ from registry import outbox
 from registry.bundles.preprocessing import Unit
 from registry.clock import Clock
 from registry.database import Database
+from registry.identities import SYSTEM
 from registry.jobs import enqueue
+from retrain import runs
 from retrain.promotion import DELIVER_OUTBOX
 
 if TYPE_CHECKING:
@@ -81,8 +84,17 @@ def tick(database: Database, clock: Clock) -> int:
                     again=True,
                 )
                 due += 1
+            # What a plan's limits forbade yesterday, they may allow today.
+            for episode in open_episodes(session, monitor.name):
+                enqueue(
+                    session,
+                    kind=DECIDE,
+                    key=f"{DECIDE}/episode {episode.id}/{now:%Y-%m-%d}",
+                    payload={"episode": episode.id},
+                )
         # Its key is the day's, so that any number of ticks make one job of it.
         enqueue(session, kind=PURGE, key=f"{PURGE}/{now:%Y-%m-%d}", payload={})
+        runs.end_abandoned(session, actor=SYSTEM.name, at=now)
         if undelivered:
             enqueue(
                 session,

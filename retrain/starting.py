@@ -11,8 +11,8 @@ from registry.errors import ConflictError, PlanRefusedError
 from registry.identities import Identity, Role
 from registry.versions import find, ref
 from retrain import plans, run_data, runs
+from retrain.change_plan import Authority, Strategy
 from retrain.deciding import queue
-from retrain.plans import Authority, Strategy
 from retrain.recipes import Recipe
 from retrain.tables import RunRow
 
@@ -55,7 +55,7 @@ def start_first_run(
             model=recipe.model,
             episode=None,
             plan=plan,
-            strategy=Strategy.FULL,
+            strategies=(Strategy.FULL,),
             base=find(session, recipe.base),
             champion=None,
             settings={"task": recipe.task, "recipe": recipe.model_dump(mode="json")},

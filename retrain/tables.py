@@ -116,3 +116,19 @@ class LockedSetUseRow(Sealed, Base):
     dataset: Mapped[int] = mapped_column(ForeignKey("datasets.id"), index=True)
     run: Mapped[int] = mapped_column(ForeignKey("runs.id"))
     used_at: Mapped[datetime]
+
+
+class ReviewRow(Sealed, Base):
+    """A person's review of a model as a whole: from it on its changes are counted anew."""
+
+    __tablename__ = "reviews"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    model: Mapped[str] = mapped_column(index=True)
+    #: the champion that was found fit
+    version: Mapped[int] = mapped_column(ForeignKey("versions.id"))
+    #: in force then; None where there was none
+    plan: Mapped[int | None] = mapped_column(ForeignKey("plans.id"))
+    by: Mapped[str]
+    reason: Mapped[str]
+    reviewed_at: Mapped[datetime]

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -19,7 +16,7 @@ from monitor import datasets, labels
 from monitor.datasets import Purpose
 from monitor.embedding import Embedder
 from monitor.tables import DatasetRow, ScanRow
-from registry import outbox
+from registry import crash_points, outbox
 from registry.bundle_store import BundleStore
 from registry.bundles.card import Card, TrainingData
 from registry.bundles.heads import Task, TaskKind
@@ -32,22 +29,21 @@ from registry.errors import (
     TrainingFailedError,
 )
 from registry.identities import SYSTEM
-from registry.jobs import Claim, enqueue, fence
-from registry.tracking import DatasetInput, Tracking
+from registry.jobs import Claim, fence
+from registry.tracking import ATTEMPT_TAG, TOKEN_TAG, DatasetInput, Tracking
 from registry.versions import Origin, VersionRow, ref, register
-from retrain import plans, runs, workspace
-from retrain.plans import Strategy, TrainingRules
+from retrain import plans, run_data, run_folders, runs, workspace
+from retrain.change_plan import TrainingRules, attempts
+from retrain.executors.executor import Executor
 from retrain.recipes import Recipe
+from retrain.recording import record_training
 from retrain.states import RunState
 from retrain.tables import RunRow
-from retrain.workspace import Progress, Role, TrainingJob
+from retrain.workspace import Attempt, Progress, Role, TrainingJob
 
 if TYPE_CHECKING:
     from registry.bundles.bundle import Bundle
 
-TRAIN = "train"
-VALIDATE = "validate"
-POLL_SECONDS = 0.2
 PREPARE_CHUNK = 256
 
 #: Told whenever training has come further: the run, and how far.
@@ -61,6 +57,8 @@ class _Data:
     scans: list[ScanRow]
     targets: list[int]
     roles: list[Role]
+    #: of the shift, and not of the reference that is mixed in
+    shifted: list[bool]
 
 
 class Trainer:
@@ -76,7 +74,7 @@ class Trainer:
         *,
         work: Path,
         threads: int,
-        environment: Mapping[str, str],
+        executor: Executor,
         tell: TellProgress | None = None,
     ) -> None:
         self._database = database
@@ -86,7 +84,7 @@ class Trainer:
         self._clock = clock
         self._work = work
         self._threads = threads
-        self._environment = dict(environment)
+        self._executor = executor
         self.tell = tell
 
     def handle(self, claim: Claim) -> None:
@@ -94,17 +92,23 @@ class Trainer:
         run_id = int(claim.payload["run"])
         run = self._begin(run_id, claim)
         if run is None:
+            self._tidy(run_id, claim)
             return
-        folder = self._work / f"run-{run_id}"
+        crash_points.reach("train: begun")
+        folder = run_folders.take_over(self._work, run_id, token=claim.token)
         try:
             bundle = self._candidate(run, folder)
+            crash_points.reach("train: bundle assembled")
             self._register(run_id, claim, bundle, folder)
         except LeaseLostError:
+            shutil.rmtree(folder, ignore_errors=True)
+            self._tidy(run_id, claim)
             raise
         except DriftwardError as error:
             self._fail(run_id, claim, str(error))
+            self._tidy(run_id, claim)
             raise
-        shutil.rmtree(folder, ignore_errors=True)
+        run_folders.remove(self._work, run_id, until=claim.token)
 
     def _begin(self, run_id: int, claim: Claim) -> RunRow | None:
         """Move the run to training; a run that another attempt brought further is left alone."""
@@ -122,9 +126,21 @@ class Trainer:
                 )
             return run if run.state == RunState.TRAINING else None
 
+    def _tidy(self, run_id: int, claim: Claim) -> None:
+        """End what attempts that came to nothing left in MLflow."""
+        with self._database.reading() as session:
+            run = runs.require_run(session, run_id)
+            key = runs.tracking_key(session, run)
+            made = session.get(VersionRow, run.candidate) if run.candidate else None
+        self._tracking.end_attempts(
+            key, until=claim.token, but=made.mlflow_run if made is not None else None
+        )
+
     def _fail(self, run_id: int, claim: Claim, reason: str) -> None:
         with self._database.transaction() as session:
             fence(session, claim)
+            if runs.require_run(session, run_id).state != RunState.TRAINING:
+                return  # a person or another plan ended it meanwhile, and said why
             runs.advance(
                 session,
                 runs.require_run(session, run_id),
@@ -153,18 +169,14 @@ class Trainer:
                     base=str(base.root),
                     task=task.name,
                     classes=task.classes,
-                    head_only=run.strategy == Strategy.LINEAR_PROBE,
-                    epochs=rules.epochs,
-                    batch_size=rules.batch_size,
-                    encoder_rate=rules.encoder_rate,
-                    head_rate=rules.head_rate,
-                    weight_decay=rules.weight_decay,
-                    frozen_share=rules.frozen_share,
+                    attempts=_attempts(run, rules),
                     seed=run.seed,
                     threads=self._threads,
                 ),
             )
+            crash_points.reach("train: data prepared")
             self._train(run.id, folder)
+            crash_points.reach("train: trained")
         facts = workspace.read_result(folder)
         if facts is None:
             raise TrainingFailedError(f"run {run.id}: training ended without a result")
@@ -175,15 +187,17 @@ class Trainer:
             temperature=facts["temperature"],
             threshold=facts["threshold"],
         )
-        result = folder / workspace.RESULT
+        made = workspace.attempt_folder(folder, facts["chosen"])
         others = tuple(other for other in base.tasks if other.name != task.name)
         tasks = (*others, trained)
+        # Where the encoder was left as it is, its very files are taken, and its space stays.
+        encoder = made / workspace.ENCODER
         return assemble_bundle(
-            result / "encoder",
+            encoder if encoder.exists() else base.encoder_path,
             _card(run, base, training_data),
             base.preprocessing,
             tasks,
-            read_head_state(result / "heads.safetensors", tasks, dimension=base.dimension),
+            read_head_state(made / workspace.HEADS, tasks, dimension=base.dimension),
             out_dir=folder / "bundle",
         )
 
@@ -200,34 +214,21 @@ class Trainer:
             pixels=np.concatenate(parts),
             targets=np.array(data.targets, dtype=np.int64),
             roles=np.array(data.roles, dtype=np.int8),
+            shifted=np.array(data.shifted, dtype=np.bool_),
         )
 
     def _train(self, run_id: int, folder: Path) -> None:
-        """Run the subprocess to its end, and tell how far it has come."""
-        errors = folder / "errors.log"
-        with errors.open("wb") as sink:
-            process = subprocess.Popen(  # noqa: S603 - our own module, our own folder
-                [sys.executable, "-m", "retrain.trainer", str(folder)],
-                stdout=subprocess.DEVNULL,
-                stderr=sink,
-                stdin=subprocess.DEVNULL,
-                env=self._environment,
-            )
-            told = 0
-            try:
-                while process.poll() is None:
-                    time.sleep(POLL_SECONDS)
-                    told = self._tell_new(run_id, folder, told)
-            finally:
-                if process.poll() is None:
-                    process.kill()
-                    process.wait()
-        self._tell_new(run_id, folder, told)
-        if process.returncode != 0:
-            raise TrainingFailedError(
-                f"run {run_id}: training stopped with exit code {process.returncode}: "
-                f"{_last_line(errors)}; the folder {folder.name} is kept"
-            )
+        """Train, and tell how far it has come."""
+        told = 0
+
+        def tell() -> None:
+            nonlocal told
+            told = self._tell_new(run_id, folder, told)
+
+        try:
+            self._executor.train(folder, tell=tell)
+        except TrainingFailedError as error:
+            raise TrainingFailedError(f"run {run_id}: {error}") from error
 
     def _tell_new(self, run_id: int, folder: Path, told: int) -> int:
         progress = workspace.read_progress(folder)
@@ -239,6 +240,8 @@ class Trainer:
     def _register(self, run_id: int, claim: Claim, bundle: Bundle, folder: Path) -> None:
         with self._database.reading() as session:
             run = runs.require_run(session, run_id)
+            fence(session, claim)
+            key = runs.tracking_key(session, run)
             plan = plans.by_id(session, run.plan)
             rules = _rules(session, run)
             inputs = [
@@ -251,28 +254,29 @@ class Trainer:
                 for row in _dataset_rows(session, run)
             ]
         facts = workspace.read_result(folder) or {}
-        mlflow_run = self._tracking.start_run(
+        self._tracking.end_attempts(key, until=claim.token)
+        mlflow_run = record_training(
+            self._tracking,
             f"{run.model} run {run.id}",
             params={
-                "strategy": run.strategy,
                 "seed": run.seed,
                 "plan": plan.digest,
-                **rules.model_dump(),
+                "replay_ratio": rules.replay_ratio,
             },
-            tags={"driftward.run": str(run.id), "driftward.bundle": bundle.digest},
-        )
-        self._tracking.log_inputs(mlflow_run, inputs)
-        for progress in workspace.read_progress(folder):
-            if progress.selection_auc is not None:
-                self._tracking.log_metrics(
-                    mlflow_run, {"selection_auc": progress.selection_auc}, step=progress.epoch
-                )
-        self._tracking.log_metrics(
-            mlflow_run,
-            {key: value for key, value in facts.items() if isinstance(value, int | float)},
+            tags={
+                "driftward.run": str(run.id),
+                ATTEMPT_TAG: key,
+                TOKEN_TAG: str(claim.token),
+                "driftward.bundle": bundle.digest,
+            },
+            inputs=inputs,
+            attempts=workspace.read_job(folder).attempts,
+            facts=facts,
+            progress=workspace.read_progress(folder),
         )
         uri = self._tracking.store_bundle(mlflow_run, bundle.root)
         self._tracking.end_run(mlflow_run)
+        crash_points.reach("train: in MLflow")
         now = self._clock.now()
         with self._database.transaction() as session:
             fence(session, claim)
@@ -290,6 +294,13 @@ class Trainer:
             )
             outbox.put_version(session, version, at=now)
             run.candidate = version.id
+            run.strategy = facts["strategy"]
+            run.settings = {
+                **run.settings,
+                "seconds": facts["seconds"],
+                "chosen": facts["chosen"],
+                "attempts": facts["attempts"],
+            }
             runs.advance(
                 session,
                 run,
@@ -297,11 +308,16 @@ class Trainer:
                 note=f"candidate {ref(version)} is trained",
                 actor=SYSTEM.name,
                 at=now,
-                facts={"candidate": str(ref(version)), "seconds": round(facts["seconds"], 1)},
+                facts={
+                    "candidate": str(ref(version)),
+                    "strategy": run.strategy,
+                    "seconds": round(facts["seconds"], 1),
+                },
             )
-            enqueue(
-                session, kind=VALIDATE, key=f"{VALIDATE}/run {run.id}", payload={"run": run.id}
-            )
+            runs.ask_for_validation(session, run)
+            session.flush()
+            crash_points.reach("train: before the commit")
+        crash_points.reach("train: committed")
 
 
 def _rules(session: Session, run: RunRow) -> TrainingRules:
@@ -309,6 +325,14 @@ def _rules(session: Session, run: RunRow) -> TrainingRules:
     if "recipe" in run.settings:
         return Recipe.model_validate(run.settings["recipe"]).training
     return plans.by_id(session, run.plan).plan.training
+
+
+def _attempts(run: RunRow, rules: TrainingRules) -> tuple[Attempt, ...]:
+    """Return what a run tries: what its strategies and the candidates of its rules make."""
+    return tuple(
+        Attempt.of(strategy, changed)
+        for strategy, changed in attempts(rules, runs.strategies_of(run))
+    )
 
 
 def _task(run: RunRow, base: Bundle) -> Task:
@@ -377,20 +401,32 @@ def _data(session: Session, run: RunRow, task: str) -> _Data:
     missing = sum((scan.id, task) not in known for scan in scans)
     if missing:
         raise ConflictError(f"run {run.id}: {missing} of its scans have lost their label")
+    replayed = _replayed(session, run)
     return _Data(
-        scans=scans, targets=[known[scan.id, task].value for scan in scans], roles=roles
+        scans=scans,
+        targets=[known[scan.id, task].value for scan in scans],
+        roles=roles,
+        shifted=[scan.id not in replayed for scan in scans],
     )
 
 
-def _last_line(path: Path) -> str:
-    lines = path.read_text(errors="replace").strip().splitlines()
-    return lines[-1][:300] if lines else "it wrote no error"
+def _replayed(session: Session, run: RunRow) -> set[int]:
+    """Return the scans that the model's first version had, which a repair mixes in."""
+    if run.episode is None:
+        return set()
+    first = run_data.first_run(session, run.model)
+    return {
+        scan.id
+        for purpose in (Purpose.TRAINING, Purpose.SELECTION)
+        for scan in datasets.members(session, first.datasets[purpose])
+    }
 
 
 def progress_of(work: Path, run: int) -> Progress | None:
     """Return how far a run's training has come, while it trains."""
     try:
-        told = workspace.read_progress(work / f"run-{run}")
+        folder = run_folders.newest(work, run)
+        told = workspace.read_progress(folder) if folder is not None else []
     except (json.JSONDecodeError, OSError):
         return None
     return told[-1] if told else None

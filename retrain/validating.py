@@ -14,18 +14,18 @@ from monitor.datasets import Purpose
 from monitor.embedding import Embedder
 from monitor.subgroups import Attribute, value_of
 from monitor.tables import DatasetRow, EpisodeRow, ScanRow
-from registry import ledger
+from registry import crash_points, ledger
 from registry.bundle_store import BundleStore
 from registry.bundles.heads import Task
 from registry.bundles.parity import PARITY_BATCHES
 from registry.clock import Clock
 from registry.database import Database
-from registry.errors import BadInputError, DriftwardError
+from registry.errors import BadInputError, ConflictError, DriftwardError
 from registry.identities import SYSTEM
 from registry.jobs import Claim, fence
 from registry.tracking import Tracking
 from registry.versions import VersionRow, ref
-from retrain import plans, run_data, runs
+from retrain import plans, reviews, run_data, runs
 from retrain.gates.evaluation import Evidence, evaluate
 from retrain.gates.first_version import first_version_auc
 from retrain.gates.impact import MeasuredImpact, measure_impact
@@ -85,6 +85,7 @@ class Validator:
             plan = plans.by_id(session, run.plan)
             candidate = session.get_one(VersionRow, run.candidate)
             spent = _spent_set(session, run, plan)
+        crash_points.reach("validate: begun")
         if spent is not None:
             self._end(run_id, claim, RunState.REJECTED, spent)
             return
@@ -97,6 +98,7 @@ class Validator:
             # Trying again would end alike: the run says so instead of standing still.
             self._end(run_id, claim, RunState.FAILED, str(error))
             raise
+        crash_points.reach("validate: gates evaluated")
         self._conclude(run_id, claim, candidate, plan, outcomes)
 
     def _first_version(
@@ -129,12 +131,24 @@ class Validator:
             reference=self._paired(run, champion, candidate, Purpose.LOCKED_REFERENCE),
             impact=self._impact(run, champion),
             trained_on=self._trained_on(candidate),
+            reviewed=self._reviewed(run, champion, candidate),
             parity=self._parity(candidate),
         )
         report: GateReport = evaluate(
             plan.plan.gates.required, evidence, plan.plan.gates.limits
         )
         return report.outcomes
+
+    def _reviewed(
+        self, run: RunRow, champion: VersionRow, candidate: VersionRow
+    ) -> tuple[str, PairedResults] | None:
+        """Read the reference by the version of the last full review, if another one serves."""
+        with self._database.reading() as session:
+            version = reviews.reviewed_version(session, run.model)
+        if version is None or version.id == champion.id:
+            return None
+        found = self._paired(run, version, candidate, Purpose.LOCKED_REFERENCE)
+        return str(ref(version)), found
 
     def _paired(
         self, run: RunRow, champion: VersionRow, candidate: VersionRow, purpose: Purpose
@@ -196,7 +210,12 @@ class Validator:
 
     def _with_truth(self, session: Session, scans: Sequence[ScanRow], task: str) -> _LockedSet:
         known = labels.latest(session, [scan.id for scan in scans])
-        found = [known[scan.id, task] for scan in scans]
+        found = [known[scan.id, task] for scan in scans if (scan.id, task) in known]
+        if len(found) < len(scans):
+            raise ConflictError(
+                f"{len(scans) - len(found)} of its scans have lost their label, or are disputed "
+                "by now: adjudicate them (`driftward label disputed`), and start a run anew"
+            )
         return _LockedSet(
             scans=scans,
             truth=[label.value for label in found],
@@ -298,6 +317,9 @@ class Validator:
             else:
                 state, note = RunState.AWAITING_APPROVAL, "every gate passed"
             runs.advance(session, run, state, note=note, actor=SYSTEM.name, at=now)
+            session.flush()
+            crash_points.reach("validate: before the commit")
+        crash_points.reach("validate: committed")
         self._tracking.log_metrics(
             candidate.mlflow_run,
             {

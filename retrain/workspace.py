@@ -1,4 +1,7 @@
-"""The folder through which a run and its training subprocess talk: plain files, no pickle."""
+"""The folder through which a run and its training subprocess talk: plain files, no pickle.
+
+Each attempt of the run has a folder of its own in it, with checkpoints and what it made.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +15,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from retrain.change_plan import Strategy, TrainingRules
+
 JOB = "job.json"
 PIXELS = "pixels.npy"
 TARGETS = "targets.npy"
 ROLES = "roles.npy"
+SHIFTED = "shifted.npy"
 PROGRESS = "progress.jsonl"
 CHECKPOINT = "checkpoint"
-RESULT = "result"
+RESULT = "result.json"
+ENCODER = "encoder"
+HEADS = "heads.safetensors"
+
+#: The target of a scan whose label is not known.
+UNLABELLED = -1
 
 
 class Role(IntEnum):
@@ -26,6 +37,32 @@ class Role(IntEnum):
 
     TRAINING = 0
     SELECTION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One way to make the candidate; a run may try several."""
+
+    strategy: Strategy
+    epochs: int
+    batch_size: int
+    encoder_rate: float
+    head_rate: float
+    weight_decay: float
+    frozen_share: float
+    layer_decay: float = 1.0
+    lora_rank: int = 8
+    lora_alpha: float = 16.0
+    adaptation_epochs: int = 5
+    #: epochs without an improvement after which training ends; None for never
+    patience: int | None = None
+    mixed_precision: bool = False
+
+    @classmethod
+    def of(cls, strategy: Strategy, rules: TrainingRules) -> Attempt:
+        """Return what a plan's rules make of a strategy."""
+        values = rules.model_dump(exclude={"replay_ratio", "candidates"})
+        return cls(strategy=strategy, **values)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,14 +74,8 @@ class TrainingJob:
     #: task to learn, and its classes; the last one is positive
     task: str
     classes: tuple[str, ...]
-    #: keep the encoder as it is
-    head_only: bool
-    epochs: int
-    batch_size: int
-    encoder_rate: float
-    head_rate: float
-    weight_decay: float
-    frozen_share: float
+    #: in the order in which they are tried
+    attempts: tuple[Attempt, ...]
     seed: int
     threads: int
 
@@ -61,17 +92,28 @@ class Progress:
     loss: float
     #: area under the curve on the selection set, at an epoch's end
     selection_auc: float | None
+    #: mean loss of the epoch's batches, at its end
+    training_loss: float | None = None
+    #: which attempt this is, from 0 on, and of how many
+    attempt: int = 0
+    attempts: int = 1
+    strategy: str = Strategy.FULL.value
 
 
 def write_job(folder: Path, job: TrainingJob) -> None:
     """Write what the subprocess is told."""
-    _write_whole(folder / JOB, json.dumps(asdict(job), indent=1).encode())
+    write_whole(folder / JOB, json.dumps(asdict(job), indent=1).encode())
 
 
 def read_job(folder: Path) -> TrainingJob:
     """Read what the subprocess was told."""
     document: dict[str, Any] = json.loads((folder / JOB).read_bytes())
-    return TrainingJob(**{**document, "classes": tuple(document["classes"])})
+    attempts = tuple(
+        Attempt(**{**attempt, "strategy": Strategy(attempt["strategy"])})
+        for attempt in document["attempts"]
+    )
+    classes = tuple(document["classes"])
+    return TrainingJob(**{**document, "classes": classes, "attempts": attempts})
 
 
 def write_data(
@@ -80,20 +122,32 @@ def write_data(
     pixels: npt.NDArray[np.float32],
     targets: npt.NDArray[np.int64],
     roles: npt.NDArray[np.int8],
+    shifted: npt.NDArray[np.bool_] | None = None,
 ) -> None:
-    """Write prepared scans: pixels [n, 3, h, w], targets [n], roles [n]."""
-    for name, array in ((PIXELS, pixels), (TARGETS, targets), (ROLES, roles)):
+    """Write prepared scans.
+
+    Parameters
+    ----------
+    pixels : [n, 3, h, w]
+    targets : 0 or 1, or UNLABELLED, [n]
+    roles : of `Role`, [n]
+    shifted : whether a scan is of the shift, and not of the reference that is mixed in, [n];
+        all of them by default
+    """
+    if shifted is None:
+        shifted = np.ones(len(targets), dtype=np.bool_)
+    for name, array in (
+        (PIXELS, pixels),
+        (TARGETS, targets),
+        (ROLES, roles),
+        (SHIFTED, shifted),
+    ):
         np.save(folder / name, array, allow_pickle=False)
 
 
-def read_data(
-    folder: Path,
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], npt.NDArray[np.int8]]:
-    """Read prepared scans; the pixels stay on disk and are read as they are used."""
-    pixels = np.load(folder / PIXELS, mmap_mode="r", allow_pickle=False)
-    targets = np.load(folder / TARGETS, allow_pickle=False)
-    roles = np.load(folder / ROLES, allow_pickle=False)
-    return pixels, targets, roles
+def attempt_folder(folder: Path, attempt: int) -> Path:
+    """Return where an attempt keeps its checkpoints and what it makes."""
+    return folder / f"attempt-{attempt}"
 
 
 def append_progress(folder: Path, progress: Progress) -> None:
@@ -112,22 +166,21 @@ def read_progress(folder: Path) -> list[Progress]:
 
 
 def write_result(folder: Path, facts: dict[str, Any]) -> None:
-    """Mark the result as complete; it is written last."""
-    _write_whole(folder / RESULT / "result.json", json.dumps(facts, indent=1).encode())
+    """Mark what a folder holds as complete; it is written last."""
+    write_whole(folder / RESULT, json.dumps(facts, indent=1).encode())
 
 
 def read_result(folder: Path) -> dict[str, Any] | None:
     """Return the facts of a complete result, or None."""
-    path = folder / RESULT / "result.json"
+    path = folder / RESULT
     if not path.exists():
         return None
     facts: dict[str, Any] = json.loads(path.read_bytes())
     return facts
 
 
-def _write_whole(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes) -> None:
     """Write a file so that it is there whole, or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     staging = path.with_name(f".{path.name}.writing")
     with staging.open("wb") as file:
         file.write(data)

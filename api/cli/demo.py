@@ -30,9 +30,9 @@ def demo(
 ) -> None:
     """Play four weeks: scans drift, a model is repaired; then serve the dashboard on loopback."""
     from api.demo.playing import play
-    from api.settings import Settings
+    from api.settings import chosen
 
-    settings = Settings() if home is None else Settings(home=home)
+    settings = chosen(home)
     played = play(settings, seed=seed, shift=shift, port=None if leave else port)
     if as_json:
         show(played.document, as_json=True, lines=[])

@@ -66,10 +66,10 @@ def opened(home: Path | None) -> Driftward:
     """Open the installation that `--home` or the environment names."""
     from api.assembly import Driftward
     from api.logs import configure_logs
-    from api.settings import Settings
+    from api.settings import chosen
 
     configure_logs()
-    settings = Settings() if home is None else Settings(home=home)
+    settings = chosen(home)
     return Driftward.open(settings)
 
 

@@ -60,11 +60,11 @@ def list_(
     newest = list(reversed(items))[:limit]
     lines = [*_count_lines(items, listing, driftward, now), ""]
     rows = [
-        [item.id, item.reason, item.site, _size(item), f"{item.at:%Y-%m-%d %H:%M}"]
+        [item.id, item.reason, item.site, _size(item), f"{item.at:%Y-%m-%d %H:%M}", item.times]
         for item in newest
     ]
     if rows:
-        lines += table(rows, header=["item", "reason", "site", "size", "first refused"])
+        lines += table(rows, header=["item", "reason", "site", "size", "first refused", "came"])
     if len(newest) < len(items):
         lines.append(f"and {len(items) - len(newest):,} older: see --limit, --reason, --site")
     show([_document(item) for item in newest], as_json=as_json, lines=lines)
@@ -112,6 +112,11 @@ def show_(item: str, home: HomeOption = None, as_json: JsonOption = False) -> No
         f"  {found.detail}",
         f"  {_size(found)}, first refused {found.at:%Y-%m-%d %H:%M} UTC, expires "
         f"{expires:%Y-%m-%d}",
+        *(
+            []
+            if found.last_at is None
+            else [f"  came {found.times} times, last {found.last_at:%Y-%m-%d %H:%M} UTC"]
+        ),
         "",
         way_out.meaning,
         way_out.action,
@@ -233,6 +238,8 @@ def _document(item: QuarantinedItem) -> dict[str, Any]:
         "bytes": item.size,
         "since": item.at,
         "kept": item.kept,
+        "times": item.times,
+        "last": item.last_at,
     }
 
 

@@ -62,6 +62,7 @@ def list_(
     """List the newest scans."""
     from sqlalchemy import select
 
+    from monitor.intake.study_time import months_until
     from monitor.tables import ScanRow
 
     driftward = opened(home)
@@ -76,6 +77,8 @@ def list_(
             "view": scan.view,
             "scanner": f"{scan.manufacturer or '?'} {scan.scanner_model or '?'}",
             "software_version": scan.software_version,
+            "study_date": scan.study_date,
+            "months_after_study": months_until(scan.study_date, scan.arrived_at),
             "arrived_at": scan.arrived_at,
         }
         for scan in scans
@@ -90,10 +93,21 @@ def list_(
             document["scanner"],
             document["software_version"] or "–",
             f"{document['arrived_at']:%Y-%m-%d %H:%M}",
+            document["study_date"] or "–",
         ]
         for document in documents
     ]
-    header = ["scan", "site", "unit", "modality", "view", "scanner", "software", "arrived"]
+    header = [
+        "scan",
+        "site",
+        "unit",
+        "modality",
+        "view",
+        "scanner",
+        "software",
+        "arrived",
+        "study",
+    ]
     show(documents, as_json=as_json, lines=table(rows, header=header))
 
 
@@ -162,11 +176,18 @@ def verify(
 ) -> None:
     """Read stored files anew, and look for what must not be in them; 1 if something is."""
     from api.progress import progress_bar
+    from monitor.intake.study_time import StudyTime
     from monitor.intake.verifying import verify_files
 
     driftward = opened(home)
     with progress_bar("reading files") as tell:
-        found = verify_files(driftward.database, driftward.vault, sample=sample, tell=tell)
+        found = verify_files(
+            driftward.database,
+            driftward.vault,
+            sample=sample,
+            tell=tell,
+            study_time=StudyTime(driftward.settings.study_time),
+        )
     faults = sorted(
         ((fault.element, fault.finding.value, files) for fault, files in found.faults.items()),
         key=lambda line: (-line[2], line[0]),

@@ -34,9 +34,9 @@ def init(
 ) -> None:
     """Make a home: keys, database, ledger; and bind you to it, with every role."""
     from api.initialising import initialise
-    from api.settings import Settings
+    from api.settings import chosen
 
-    settings = Settings() if home is None else Settings(home=home)
+    settings = chosen(home)
     identity = initialise(settings, name=name)
     document = {"home": str(settings.home), "identity": identity.name}
     lines = [
@@ -90,9 +90,9 @@ def work(
 def doctor(home: HomeOption = None, as_json: JsonOption = False) -> None:
     """Look at the installation and say what is wrong with it; 1 if something is."""
     from api.doctor import examine
-    from api.settings import Settings
+    from api.settings import chosen
 
-    findings = examine(Settings() if home is None else Settings(home=home))
+    findings = examine(chosen(home))
     document = [
         {"check": item.check, "ok": item.ok, "detail": item.detail} for item in findings
     ]

@@ -15,6 +15,7 @@ from api.http import (
     episodes,
     health,
     jobs,
+    labels,
     ledger,
     metrics,
     models,
@@ -37,6 +38,7 @@ TAGS = [
     {"name": "episodes", "description": "Shifts: cause, place, impact, decisions."},
     {"name": "runs", "description": "Training, gates and signatures."},
     {"name": "scans", "description": "De-identified scans and their history."},
+    {"name": "labels", "description": "Ground truth: brought in, listed, disputed."},
     {"name": "quarantine", "description": "What was not taken in, and why."},
     {"name": "dicomweb", "description": "Storing instances (STOW-RS)."},
     {"name": "ledger", "description": "The append-only record, and its verification."},
@@ -56,8 +58,9 @@ def create_app(driftward: Driftward, *, hosts: Sequence[str] = ()) -> FastAPI:
         title="Driftward",
         summary="Watches the foundation models that read a hospital's scans.",
         description=(
-            "Reads only, but for instances, which senders store over DICOMweb: what changes a "
-            "model is done on the command line, under an identity. Errors are RFC 9457 problem "
+            "Reads only, but for instances, which senders store over DICOMweb, and labels: what "
+            "changes a model is done on the command line, under an identity. Errors are RFC 9457 "
+            "problem "
             "details. Times are UTC. No answer carries a patient's pseudonym."
         ),
         version=release(),
@@ -81,6 +84,7 @@ def create_app(driftward: Driftward, *, hosts: Sequence[str] = ()) -> FastAPI:
         episodes,
         runs,
         scans,
+        labels,
         quarantine,
         dicomweb,
         ledger,

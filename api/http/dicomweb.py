@@ -289,7 +289,8 @@ class _Storing:
         self._source = source
         self._site = site
         self._study = study
-        self._group = Group(driftward.intake)
+        self._seconds: list[float] = []
+        self._group = Group(driftward.intake, took=self._seconds.append)
         self._waiting: list[Identity] = []
         self._counts: Counter[RoadOutcome] = Counter()
         self._answer = StoreAnswer()
@@ -363,7 +364,7 @@ class _Storing:
 
         def add() -> None:
             with self._driftward.database.transaction() as session:
-                add_counts(session, self._source.name, counts, at=now)
+                add_counts(session, self._source.name, counts, seconds=self._seconds, at=now)
 
         # What is stored is stored, whether it is counted or not.
         with suppress(SQLAlchemyError, DriftwardError):

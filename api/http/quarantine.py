@@ -32,6 +32,10 @@ class Item(BaseModel):
     size: int
     #: false where the original was too large to keep
     kept: bool
+    #: that it came and was refused, by whatever road
+    times: int
+    #: when it last came; None where it came once
+    last_at: AwareDatetime | None
 
 
 class ItemWithWayOut(Item):

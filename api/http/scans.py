@@ -38,6 +38,8 @@ class Scan(BaseModel):
     protocol: str | None
     sex: str | None
     age_years: int | None
+    #: as far as the setting keeps it: a month (2024-03) or a shifted day (2024-03-17)
+    study_date: str | None
     arrived_at: AwareDatetime
 
 
@@ -48,7 +50,7 @@ class MadeOf(BaseModel):
     instances: int
     #: as many as the sender announced, where it did
     expected: int | None
-    #: expected, quiet, waited or changed
+    #: expected, stated, quiet, waited or changed
     settled_by: str
     incomplete: bool
 
@@ -76,21 +78,44 @@ class Label(BaseModel):
     """Delayed ground truth."""
 
     task: str
+    #: number of the class; of a multi-label task 1 if any class holds, and else 0
     value: int
+    #: of a multi-label task: the classes that hold
+    classes: list[str] | None
     provenance: str
     ai_influenced: bool
-    signed_at: AwareDatetime
+    #: why, in words
+    influence: str
+    #: null where the report does not say
+    signed_at: AwareDatetime | None
+
+
+class Truth(BaseModel):
+    """What is true of a task by all labels, or that readers disagree."""
+
+    task: str
+    #: no truth until it is adjudicated; all that follows is null then
+    disputed: bool
+    value: int | None = None
+    classes: list[str] | None = None
+    provenance: str | None = None
+    ai_influenced: bool | None = None
+    #: those that were counted, by number
+    labels: list[int]
 
 
 class ScanHistory(Scan):
     """A scan, who read it, what was said, and what was true."""
 
+    #: from the month of the study to that of its arrival; None where no month is kept
+    months_after_study: int | None
     made_of: MadeOf | None
     #: superseded, rejected or emptied; None where it counts
     withdrawn: str | None
     results: list[Result]
     refused: list[Refusal]
     labels: list[Label]
+    truth: list[Truth]
 
 
 @router.get("", summary="List scans")

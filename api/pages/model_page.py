@@ -14,7 +14,8 @@ from api.pages.standing import Standing, monitored_by, standing_of
 from registry import lineage, serving, versions
 from registry.errors import NotFoundError
 from registry.versions import VersionRow, ref
-from retrain import plans
+from retrain import allowance, plans
+from retrain.allowance import Used
 from retrain.plans import AppliedPlan
 from retrain.tables import RunRow
 
@@ -73,6 +74,10 @@ class ModelPage:
     reigns: tuple[ReignLine, ...]
     restrictions: tuple[RestrictionLine, ...]
     plan: AppliedPlan | None
+    #: how much of the plan's limits is used up
+    used: Used
+    #: why the plan allows no run now, None where it does
+    forbidden: str | None
 
 
 def model_page(session: Session, name: str, *, number: int | None, now: datetime) -> ModelPage:
@@ -88,6 +93,7 @@ def model_page(session: Session, name: str, *, number: int | None, now: datetime
     champion = serving.champion(session, name)
     shown = _shown(rows, champion, name, number)
     monitors = monitored_by(session, name)
+    plan = plans.in_force(session, name)
     return ModelPage(
         standing=standing_of(
             session,
@@ -109,7 +115,9 @@ def model_page(session: Session, name: str, *, number: int | None, now: datetime
             for row in reversed(serving.reigns(session, name))
         ),
         restrictions=_restrictions(session, name),
-        plan=plans.in_force(session, name),
+        plan=plan,
+        used=allowance.used(session, name, at=now),
+        forbidden=None if plan is None else allowance.why_no_run(session, plan, at=now),
     )
 
 

@@ -243,6 +243,13 @@ def _with_code(text: str) -> Markup:
     )
 
 
+def _age(item: QuarantinedItem, now: datetime) -> str:
+    first = wording.ago(item.at, now)
+    if item.last_at is None:
+        return first
+    return f"{first}; came {item.times} times, last {wording.ago(item.last_at, now)}"
+
+
 def _line(item: QuarantinedItem, now: datetime) -> ItemLine:
     verb = "release" if item.reason in RELEASABLE else "retry" if item.kept else "show"
     return ItemLine(
@@ -252,6 +259,6 @@ def _line(item: QuarantinedItem, now: datetime) -> ItemLine:
         site=item.site,
         size=byte_size(item.size) if item.kept else "not kept",
         at=wording.moment(item.at),
-        age=wording.ago(item.at, now),
+        age=_age(item, now),
         command=f"driftward scan quarantine {verb} {item.id}",
     )

@@ -284,6 +284,7 @@ def _gate(detail: Mapping[str, Any]) -> GateLine:
 _GATE_NAMES = {
     Gate.SUPERIORITY.value: "Superior where it drifted",
     Gate.NON_INFERIORITY.value: "Not inferior on the reference",
+    Gate.CUMULATIVE.value: "Not inferior to what was last reviewed",
     Gate.SUBGROUPS.value: "No subgroup harmed",
     Gate.PARITY.value: "ONNX and torch agree",
     "first_version_auc": "AUC of a first version",

@@ -149,6 +149,7 @@ def scan_page(session: Session, scan: int) -> ScanPage:
             ("Site", row.site),
             *_composed(history),
             ("Arrived", wording.moment(row.arrived_at)),
+            *_studied(history),
             ("Modality", row.modality),
             ("Body part", row.body_part or "not stated"),
             ("View", row.view or "not stated"),
@@ -160,6 +161,15 @@ def scan_page(session: Session, scan: int) -> ScanPage:
         ),
         history=history,
     )
+
+
+def _studied(history: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Return what is kept of the day of the study."""
+    if history["study_date"] is None:
+        return ()
+    months = history["months_after_study"]
+    how = "shifted" if months is None else f"{wording.counted(months, 'month')} before it came"
+    return (("Study", f"{history['study_date']} ({how})"),)
 
 
 def _composed(history: dict[str, Any]) -> tuple[tuple[str, str], ...]:

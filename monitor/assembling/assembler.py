@@ -63,6 +63,7 @@ _ATTRIBUTES = (
     "protocol",
     "sex",
     "age_years",
+    "study_date",
 )
 
 Value = TypeVar("Value")

@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, exists, func, literal, select, union
 from sqlalchemy.orm import Session, aliased
 
 from monitor.assembling.counting import Settling, not_withdrawn, read_as
+from monitor.assembling.stability import stable_since
 from monitor.assembling.tables import (
     AssemblyProgressRow,
     InstancePlaceRow,
@@ -29,6 +30,7 @@ class SettledBy(StrEnum):
     """Why a series or a study was taken to be whole."""
 
     EXPECTED = "expected"  #: as many came as the sender announced
+    STATED = "stated"  #: the server that it came from said that it is complete
     QUIET = "quiet"  #: nothing came for a while
     WAITED = "waited"  #: it went on coming for as long as anyone waits
     CHANGED = "changed"  #: an instance of it was rejected
@@ -53,6 +55,9 @@ class Group:
     current: ScanRow | None
     members: frozenset[int]  #: of the current scan
     newest_of_study: datetime  #: when the last instance of its study came
+    #: when it was last said of the group, and of its study, that nothing more comes
+    stable_since: datetime | None = None
+    study_stable_since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +81,8 @@ def settled(group: Group, unit: Unit, settling: Settling, *, now: datetime) -> S
     if loose:
         whole = expected is not None and not lacking and not settling.by_study
         until = group.newest_of_study if settling.by_study else max(loose)
-        found = _arrived(loose, until, settling, whole=whole, now=now)
+        stated = group.study_stable_since if settling.by_study else group.stable_since
+        found = _arrived(loose, until, settling, whole=whole, stated=stated, now=now)
     elif gone and group.current is not None:
         found = (SettledBy.CHANGED, group.current.arrived_at)
     else:
@@ -104,6 +110,7 @@ def _arrived(
     settling: Settling,
     *,
     whole: bool,
+    stated: datetime | None,
     now: datetime,
 ) -> tuple[SettledBy, datetime] | None:
     longest = timedelta(hours=settling.longest_wait_hours)
@@ -111,6 +118,8 @@ def _arrived(
     waited_at = max(min(loose) + longest, newest)
     if whole:
         return SettledBy.EXPECTED, newest
+    if stated is not None and newest <= stated <= min(now, quiet_at):
+        return SettledBy.STATED, stated
     if quiet_at <= now:
         return SettledBy.QUIET, quiet_at
     if waited_at <= now:
@@ -192,6 +201,13 @@ def read_group(session: Session, unit: Unit, key: GroupKey) -> Group:
         current=current,
         members=frozenset(members),
         newest_of_study=newest,
+        stable_since=stable_since(
+            session,
+            site=key.site,
+            study=key.study,
+            series=key.series if unit is Unit.SERIES else None,
+        ),
+        study_stable_since=stable_since(session, site=key.site, study=key.study, series=None),
     )
 
 

@@ -44,7 +44,7 @@ class AssembledScanRow(BatchSealed, Base):
     instances: Mapped[int]
     #: how many the sender announced, where it did
     expected: Mapped[int | None]
-    #: expected, quiet, waited, changed
+    #: expected, stated, quiet, waited, changed
     settled_by: Mapped[str]
     #: it was taken although instances were missing, or still coming
     incomplete: Mapped[bool]
@@ -95,3 +95,17 @@ class RejectedInstanceRow(BatchSealed, Base):
     #: quality, patient_safety, wrong_worklist_entry, retention_expired
     reason: Mapped[str]
     rejected_at: Mapped[datetime]
+
+
+class StableGroupRow(Base):
+    """A series or a study to which nothing comes any more, as a server said."""
+
+    __tablename__ = "stable_groups"
+
+    site: Mapped[str] = mapped_column(primary_key=True)
+    #: keyed pseudonyms
+    study: Mapped[str] = mapped_column(primary_key=True)
+    #: "" where the whole study is meant
+    series: Mapped[str] = mapped_column(primary_key=True)
+    #: holds for what arrived until then
+    stated_at: Mapped[datetime]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from monitor.intake import codes
+from monitor.intake.study_time import StudyTime
 
 #: Says whether the values of an element, as text, are allowed.
 Check: TypeAlias = Callable[[Sequence[str]], bool]
@@ -34,6 +35,7 @@ BASIC = "Basic profile"
 CHARACTERISTICS = "Retain Patient Characteristics Option"
 DEVICE = "Retain Device Identity Option"
 DESCRIPTORS = "Clean Descriptors Option"
+MODIFIED_DATES = "Retain Longitudinal Temporal Information With Modified Dates Option"
 NOT_COVERED = "not an identifying attribute"
 
 
@@ -77,6 +79,22 @@ def _is_standard_uid(found: Sequence[str]) -> bool:
 
 def _is_age(found: Sequence[str]) -> bool:
     return len(found) == 1 and re.fullmatch(r"0([0-8]\d|90)Y", found[0]) is not None
+
+
+def _is_empty_or_day(found: Sequence[str]) -> bool:
+    if _empty(found):
+        return True
+    day = r"\d{4}(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])"
+    return len(found) == 1 and re.fullmatch(day, found[0]) is not None
+
+
+def keeps_date(day: str, *, under: StudyTime) -> bool:
+    """Say whether a Study Date, as a value of VR DA, may be kept under a setting."""
+    return {
+        StudyTime.REMOVED: False,
+        StudyTime.SHIFTED: True,
+        StudyTime.MONTH: day.endswith("01"),
+    }[under]
 
 
 _CODED = (*codes.VIEWS, codes.OTHER.upper())
@@ -141,7 +159,6 @@ ALLOWED: Mapping[str, Rule] = {
         (
             "PatientName",
             "PatientBirthDate",
-            "StudyDate",
             "StudyTime",
             "AccessionNumber",
             "ReferringPhysicianName",
@@ -155,8 +172,16 @@ ALLOWED: Mapping[str, Rule] = {
         profile=BASIC,
         check=_all_match(r"Driftward allow-list, revision \d{1,3}"),
     ),
+    "StudyDate": Rule(
+        kept="nothing: present and empty (type 2); where it is set so, a day shifted per patient, "
+        "or the first day of the month",
+        profile=MODIFIED_DATES,
+        check=_is_empty_or_day,
+    ),
     "LongitudinalTemporalInformationModified": Rule(
-        kept="REMOVED", profile=BASIC, check=_one_of(["REMOVED"])
+        kept="REMOVED, or MODIFIED where a Study Date is kept",
+        profile=MODIFIED_DATES,
+        check=_one_of(["REMOVED", "MODIFIED"]),
     ),
     "PatientSex": Rule(kept="M, F or O", profile=CHARACTERISTICS, check=_one_of(codes.SEXES)),
     "PatientAge": Rule(

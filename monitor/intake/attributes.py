@@ -6,11 +6,11 @@ import re
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date, datetime
 
 from monitor.intake import codes
 from monitor.intake.pseudonyms import Naming, token
 from monitor.intake.reading import Instance
+from monitor.intake.study_time import StudyDate, StudyTime, day_of, study_date_of
 
 #: Everyone from this age on is reported as of this age (45 CFR 164.514(b)(2)(i)(C)).
 OLDEST_AGE_YEARS = 90
@@ -48,6 +48,7 @@ class ScanAttributes:
     photometric: str
     sop_class: str
     transfer_syntax: str
+    study_date: StudyDate | None = None  #: as far as the setting keeps it
 
     def __post_init__(self) -> None:
         if self.age_years is not None and not 0 <= self.age_years <= OLDEST_AGE_YEARS:
@@ -64,6 +65,7 @@ def attributes_of(
     rows: int,
     columns: int,
     photometric: str,
+    study_time: StudyTime = StudyTime.REMOVED,
 ) -> ScanAttributes:
     """Return the attributes of an instance whose image has been described already.
 
@@ -105,6 +107,7 @@ def attributes_of(
         photometric=photometric,
         sop_class=sop_class,
         transfer_syntax=instance.transfer_syntax,
+        study_date=study_date_of(instance, how=study_time, site=site, key=key),
     )
 
 
@@ -128,12 +131,12 @@ def age_in_years(instance: Instance) -> int | None:
     if match is not None:
         years = int(int(match[1]) * _DAYS_PER[match[2]] / _DAYS_PER["Y"])
     else:
-        born = _date(instance, "PatientBirthDate")
+        born = day_of(instance, "PatientBirthDate")
         taken = next(
             (
                 day
                 for keyword in ("StudyDate", "AcquisitionDate", "SeriesDate", "ContentDate")
-                if (day := _date(instance, keyword)) is not None
+                if (day := day_of(instance, keyword)) is not None
             ),
             None,
         )
@@ -143,16 +146,6 @@ def age_in_years(instance: Instance) -> int | None:
     if not 0 <= years <= _IMPLAUSIBLE_AGE_YEARS:
         return None
     return min(years, OLDEST_AGE_YEARS)
-
-
-def _date(instance: Instance, keyword: str) -> date | None:
-    text = instance.text(keyword).replace(".", "")  # ACR-NEMA wrote 1960.02.01
-    if not re.fullmatch(r"\d{8}", text):
-        return None
-    try:
-        return datetime.strptime(text, "%Y%m%d").date()  # noqa: DTZ007 - a day has no zone
-    except ValueError:
-        return None
 
 
 def _telling_words(instance: Instance) -> frozenset[str]:

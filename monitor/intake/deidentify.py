@@ -2,8 +2,9 @@
 
 Nothing is copied and then cleaned. Texts are the scan's attributes (codes,
 equipment words, tokens), UIDs are pseudonyms, numbers are parsed and written
-anew; dates, names, private elements and every sequence but the two look-up
-tables never enter. PS3.15 annex E describes the profile that this is stricter than.
+anew; names, times, private elements and every sequence but the two look-up
+tables never enter, and of dates the study's alone, shifted or coarsened, where
+that is set. PS3.15 annex E describes the profile that this is stricter than.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from monitor.intake.places import measures
 from monitor.intake.pseudonyms import Naming, Pseudonyms, pseudonyms_of
 from monitor.intake.reading import ACQUISITION_COUNTS, ACQUISITION_MEASURES, Instance
 from monitor.intake.reasons import Reason, unreadable
+from monitor.intake.study_time import StudyTime
 from monitor.intake.writing import (
     IMPLEMENTATION,
     IMPLEMENTATION_VERSION,
@@ -37,13 +39,12 @@ from monitor.intake.writing import (
 from registry.canonical import sha256
 
 #: Which revision of these rules a stored file was made by.
-METHOD = "Driftward allow-list, revision 2"
+METHOD = "Driftward allow-list, revision 3"
 
 # Required by the standard to be there, and to be empty where it is not known (type 2).
 _EMPTY = (
     "PatientName",
     "PatientBirthDate",
-    "StudyDate",
     "StudyTime",
     "AccessionNumber",
     "ReferringPhysicianName",
@@ -68,12 +69,21 @@ class DeidentifiedScan:
 
 
 def deidentify(
-    instance: Instance, *, site: str, key: Naming, limits: Limits = DEFAULT_LIMITS
+    instance: Instance,
+    *,
+    site: str,
+    key: Naming,
+    limits: Limits = DEFAULT_LIMITS,
+    study_time: StudyTime = StudyTime.REMOVED,
 ) -> DeidentifiedScan:
     """Return an instance as the scan that is stored.
 
     Equal instances give equal bytes, whichever road and native transfer
     syntax they took.
+
+    Parameters
+    ----------
+    study_time : how much of the study's day is kept
 
     Raises
     ------
@@ -93,6 +103,7 @@ def deidentify(
         rows=pixels.rows,
         columns=pixels.columns,
         photometric=pixels.photometric,
+        study_time=study_time,
     )
     frames = pixel_data(instance, pixels, limits)
     data_set = ElementWriter()
@@ -122,7 +133,11 @@ def _put_identity(
         data_set.put_text(keyword, "")
     data_set.put_text("PatientIdentityRemoved", "YES")
     data_set.put_text("DeidentificationMethod", METHOD)
-    data_set.put_text("LongitudinalTemporalInformationModified", "REMOVED")
+    day = attributes.study_date
+    data_set.put_text("StudyDate", "" if day is None else day.dicom)
+    data_set.put_text(
+        "LongitudinalTemporalInformationModified", "REMOVED" if day is None else "MODIFIED"
+    )
 
 
 def _put_attributes(data_set: ElementWriter, attributes: ScanAttributes) -> None:

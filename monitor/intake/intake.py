@@ -28,6 +28,7 @@ from monitor.intake.pseudonyms import Naming, Pseudonyms, instance_pseudonyms, r
 from monitor.intake.reading import Instance, read_bytes, read_instance
 from monitor.intake.reasons import Reason, unreadable
 from monitor.intake.sealing import Sealer
+from monitor.intake.study_time import StudyTime
 from monitor.pixels import frames_of, require_decodable
 from registry.errors import UnreadableScanError
 
@@ -89,6 +90,7 @@ def prepare(
     decoder: DecodingProcess,
     limits: Limits = DEFAULT_LIMITS,
     sealer: Sealer | None = None,
+    study_time: StudyTime = StudyTime.REMOVED,
 ) -> Prepared:
     """Prepare a file for storage; see `prepare_bytes`."""
     try:
@@ -98,7 +100,13 @@ def prepare(
             site=site, reason=Reason(error.reason), detail=error.detail, content=None
         )
     return prepare_bytes(
-        content, site=site, key=key, decoder=decoder, limits=limits, sealer=sealer
+        content,
+        site=site,
+        key=key,
+        decoder=decoder,
+        limits=limits,
+        sealer=sealer,
+        study_time=study_time,
     )
 
 
@@ -111,6 +119,7 @@ def prepare_bytes(
     limits: Limits = DEFAULT_LIMITS,
     annotation_denied: bool = False,
     sealer: Sealer | None = None,
+    study_time: StudyTime = StudyTime.REMOVED,
 ) -> Prepared:
     """Read, check, de-identify and decode a DICOM file, whatever its bytes are.
 
@@ -124,6 +133,7 @@ def prepare_bytes(
     decoder : decodes what is compressed, where that may fail as it likes
     annotation_denied : a person states that no text is burned in, whatever the tag says
     sealer : seals what the pseudonyms stand for, to a key that is held elsewhere
+    study_time : how much of the study's day is kept
     """
     revision = revision_of(key)
     try:
@@ -132,7 +142,7 @@ def prepare_bytes(
             return _document(document_of(content, instance, limits), site, key, revision)
         if annotation_denied:
             instance = instance.with_code("BurnedInAnnotation", "NO")
-        scan = deidentify(instance, site=site, key=key, limits=limits)
+        scan = deidentify(instance, site=site, key=key, limits=limits, study_time=study_time)
         if not is_native(scan.attributes.transfer_syntax):
             attributes = scan.attributes
             decoder.require_decodable(

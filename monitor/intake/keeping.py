@@ -154,7 +154,9 @@ class QuarantineKeeper:
         content = self._quarantine.read(item_id)
         with self._database.transaction() as session:
             record_release(session, item, statement=statement, by=by, at=self._clock.now())
-        arrival = self._intake.prepare(content, site=item.site, annotation_denied=True)
+        arrival = self._intake.prepare(
+            content, site=item.site, annotation_denied=True, came=False
+        )
         (fate,) = self._intake.take([arrival])
         if fate.outcome is not Outcome.QUARANTINED:
             self._quarantine.remove_all([item.id])
@@ -165,7 +167,7 @@ class QuarantineKeeper:
             content = self._quarantine.read(item.id)
         except (IntegrityError, NotFoundError):
             return None
-        return self._intake.prepare(content, site=item.site)
+        return self._intake.prepare(content, site=item.site, came=False)
 
 
 class QuarantineRetention:
@@ -214,6 +216,7 @@ class QuarantineRetention:
         keep_for = self._keep_for if older_than is None else older_than
         now = self._clock.now()
         quarantine = self._quarantine()
+        quarantine.bring_back(now=now)
         expired = quarantine.expired(older_than=keep_for, now=now)
         if not expired:
             return 0

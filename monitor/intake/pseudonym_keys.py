@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import ColumnElement, exists, func, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
@@ -17,7 +18,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from monitor.intake.durable_files import sync_folder
 from monitor.intake.keys import Keyring, load_keyring, save_keyring
 from monitor.intake.remembered import RememberedSurrogates
-from monitor.tables import LookUpRow, PseudonymKeyRow, ScanRow
+from monitor.tables import LabelRow, LookUpRow, PseudonymKeyRow, ScanRow
 from registry import crash_points, ledger
 from registry.clock import Clock
 from registry.database import Database
@@ -25,13 +26,14 @@ from registry.errors import ConflictError, HomeError, NotFoundError, RefusedErro
 from registry.identities import Identity, Role
 
 SUBJECT = "pseudonym keys"
-#: Columns of `scans` that may hold tokens of texts.
-_TOKENS = {
+#: Columns that may hold tokens of texts, by the kind of token.
+_TOKENS: dict[str, InstrumentedAttribute[Any]] = {
     "manufacturer": ScanRow.manufacturer,
     "model": ScanRow.scanner_model,
     "software": ScanRow.software_version,
     "station": ScanRow.station,
     "protocol": ScanRow.protocol,
+    "reader": LabelRow.reader,
 }
 
 
@@ -297,7 +299,7 @@ def _tokens_in_use(session: Session) -> list[str]:
     )
 
 
-def _is_token(column: InstrumentedAttribute[str | None], kind: str) -> ColumnElement[bool]:
+def _is_token(column: InstrumentedAttribute[Any], kind: str) -> ColumnElement[bool]:
     return column.like(f"{kind}-________")
 
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _PATIENT_HEX = 32
 _TOKEN_HEX = 8
+#: Ten years: the weeks by which a patient's days are moved at most.
+_MOST_WEEKS = 520
 #: Identities that are looked up in one query.
 _AT_ONCE = 500
 
@@ -76,6 +78,9 @@ def derived(key: SecretKey, fields: Fields) -> str:
             return digest.hex()[:_PATIENT_HEX]
         case "token":
             return f"{fields[1]}-{digest.hex()[:_TOKEN_HEX]}"
+        case "shift":
+            # The bias towards some weeks is one part in 2**119.
+            return str(7 * (1 + int.from_bytes(digest[:16]) % _MOST_WEEKS))
         case _:
             return uid_of(digest)
 
@@ -103,18 +108,27 @@ def pseudonyms_of(instance: Instance, *, site: str, key: Naming) -> Pseudonyms:
         uids[keyword] = instance.text(keyword)
         if not uids[keyword]:
             raise unreadable(Reason.NO_IDENTITY, f"the instance has no {keyword}")
-    patient = _canonical(instance.text("PatientID"))
-    issuer = _canonical(instance.text("IssuerOfPatientID"))
     identities: list[Fields] = [
-        ("patient", site, issuer, patient)
-        if patient
-        else ("patient of study", site, uids["StudyInstanceUID"]),
+        patient_fields(instance, site),
         ("study", site, uids["StudyInstanceUID"]),
         ("series", site, uids["SeriesInstanceUID"]),
         _instance_fields(uids["SOPInstanceUID"], site),
     ]
     found = surrogates(key, identities)
     return Pseudonyms(patient=found[0], study=found[1], series=found[2], instance=found[3])
+
+
+def patient_fields(instance: Instance, site: str) -> Fields:
+    """Return what the patient of an instance is told apart by."""
+    patient = _canonical(instance.text("PatientID"))
+    if not patient:
+        return ("patient of study", site, instance.text("StudyInstanceUID"))
+    return ("patient", site, _canonical(instance.text("IssuerOfPatientID")), patient)
+
+
+def shift_days(patient: Fields, *, key: Naming) -> int:
+    """Return by how many days a patient's dates are moved back: whole weeks, ten years at most."""
+    return int(surrogates(key, [patient, ("shift", *patient)])[1])
 
 
 def instance_pseudonym(uid: str, *, site: str, key: Naming) -> str:
@@ -129,6 +143,17 @@ def instance_pseudonyms(uids: Sequence[str], *, site: str, key: Naming) -> tuple
         part = [_instance_fields(uid, site) for uid in uids[start : start + _AT_ONCE]]
         found += surrogates(key, part)
     return tuple(found)
+
+
+def study_pseudonym(uid: str, *, site: str, key: Naming) -> str:
+    """Return the pseudonym of a Study Instance UID: finds the scans that a report is about."""
+    return surrogates(key, [("study", site, uid.strip("\0 "))])[0]
+
+
+def group_pseudonyms(study: str, series: str, *, site: str, key: Naming) -> tuple[str, str]:
+    """Return the pseudonyms of the UIDs of a study and of a series of it, as instances get them."""
+    found = surrogates(key, [("study", site, study), ("series", site, series)])
+    return found[0], found[1]
 
 
 def patient_pseudonym(patient: str, *, site: str, key: Naming, issuer: str = "") -> str:

@@ -18,6 +18,7 @@ import secrets
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -31,28 +32,33 @@ from monitor.intake.durable_files import (
     sync_folder,
     write_durably,
 )
+from monitor.intake.fingerprints import fingerprint
 from monitor.intake.keys import SecretKey, load_key
 from monitor.intake.reasons import Reason
 from registry.canonical import canonical_bytes
-from registry.errors import HomeError, IntegrityError, NotFoundError
+from registry.errors import HomeError, IntegrityError, NotFoundError, StorageFullError
 
 _SUFFIX = ".quarantined"
 _ID = re.compile(r"[0-9a-f]{32}")
 _NONCE_BYTES = 12
 _LONGEST_RECORD = 4096
+#: Further ahead of now, a time is no other clock's but a wrong one's.
+_CLOCKS_DIFFER = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuarantinedItem:
     """What may be known of an item without its key."""
 
-    id: str  #: the same content from the same site is the same item
+    id: str  #: the same instance and image from the same site are the same item
     reason: Reason
     detail: str  #: a sentence without patient data
     site: str
     at: datetime  #: when it was first refused, in UTC
     size: int  #: bytes of the original
     kept: bool  #: false where the original was too large to keep
+    times: int = 1  #: that it came and was refused, by whatever road
+    last_at: datetime | None = None  #: when it last came; None where it came once
 
     def __post_init__(self) -> None:
         if self.at.utcoffset() is None:
@@ -108,16 +114,26 @@ class Quarantine:
         return cls(root, key=secret)
 
     def put(
-        self, content: bytes | None, *, reason: Reason, detail: str, site: str, at: datetime
+        self,
+        content: bytes | None,
+        *,
+        reason: Reason,
+        detail: str,
+        site: str,
+        at: datetime,
+        came: bool = True,
     ) -> QuarantinedItem:
         """Keep what was refused, and return its item.
 
-        What is refused again, by whatever road, stays the one item that it is.
+        What is refused again, by whatever road, stays the one item that it is,
+        with the original that came first. Where it is refused for another
+        reason, the newest original is the one that this is said of.
 
         Parameters
         ----------
         content : the original; None where it was not read, being too large
         at : now, with a time zone
+        came : a sender sent it; False where what lies here was tried again
 
         Raises
         ------
@@ -126,33 +142,66 @@ class Quarantine:
         StorageFullError
         """
         require_own_folder(self._root)
-        # Keyed: a bare digest would tell who has the same file what it is.
+        now = at.astimezone(UTC)
         # What was not read cannot be recognised, and is a new item each time.
-        fingerprint = secrets.token_bytes(32) if content is None else content
+        ids = [secrets.token_hex(16)] if content is None else self.ids_of(content, site=site)
         item = QuarantinedItem(
-            id=self.id_of(fingerprint, site=site),
+            id=ids[0],
             reason=reason,
             detail=detail,
             site=site,
-            at=at.astimezone(UTC),
+            at=now,
             size=len(content or b""),
             kept=content is not None,
         )
-        before = self._read_record(self._path(item.id))
+        found = (self._read_record(self._path(one)) for one in ids)
+        before = next((one for one in found if one is not None), None)
         if before is not None:
+            item = replace(item, at=before.at, times=before.times, last_at=before.last_at)
+            if came:
+                item = replace(item, times=before.times + 1, last_at=now)
             if (before.reason, before.detail) == (reason, detail):
-                return before
-            item = replace(item, at=before.at)
+                content = self._first_original(before, content)
+                item = replace(item, size=len(content or b""))
+                if item == before:
+                    return before
+        try:
+            self._write(item, content)
+        except StorageFullError:
+            if before is None or (before.reason, before.detail) != (reason, detail):
+                raise
+            return before  # it is kept; only that it came again is not
+        replaced = [one for one in ids[1:] if self._path(one).exists()]
+        if replaced:
+            self.remove_all(replaced)
+        return item
+
+    def _write(self, item: QuarantinedItem, content: bytes | None) -> None:
         record = _to_line(item)
         nonce = secrets.token_bytes(_NONCE_BYTES)
         sealed = self._cipher.encrypt(nonce, content or b"", record)
         write_durably(self._path(item.id), record + nonce + sealed)
-        return item
 
-    def id_of(self, content: bytes, *, site: str) -> str:
-        """Return the id that some content from a site has, or would have."""
+    def ids_of(self, content: bytes, *, site: str) -> tuple[str, str]:
+        """Return the id that some content from a site has or would have, and its id of before.
+
+        An id was once one of bytes, which differ by road.
+        """
+        return (
+            self._keyed(b"fingerprint\0" + fingerprint(content), site),
+            self._keyed(content, site),
+        )
+
+    def _keyed(self, content: bytes, site: str) -> str:
+        # Keyed: a bare digest would tell who has the same file what it is.
         digest = hmac.new(self._key.secret, site.encode() + b"\0" + content, hashlib.sha256)
         return digest.hexdigest()[:32]
+
+    def _first_original(self, before: QuarantinedItem, content: bytes | None) -> bytes | None:
+        try:
+            return self.read(before.id)
+        except (IntegrityError, NotFoundError):
+            return content  # changed, sealed by another key, or gone meanwhile
 
     def items(self) -> Sequence[QuarantinedItem]:
         """Return every item, oldest first; see `listing`."""
@@ -238,6 +287,19 @@ class Quarantine:
     def expired(self, *, older_than: timedelta, now: datetime) -> list[QuarantinedItem]:
         """Return the items that were first refused before `now - older_than`."""
         return [item for item in self.items() if item.at < now - older_than]
+
+    def bring_back(self, *, now: datetime) -> None:
+        """Date what a clock stamped far ahead as of now: it would lie here until that day."""
+        for item in self.items():
+            if item.at <= now + _CLOCKS_DIFFER:
+                continue
+            try:
+                content = self.read(item.id) if item.kept else None
+            except (IntegrityError, NotFoundError):
+                continue  # another key's, or removed meanwhile: a person sees to it
+            # On a full disk, what expires must leave all the same: the next purge dates the rest.
+            with suppress(StorageFullError):
+                self._write(replace(item, at=now.astimezone(UTC), last_at=None), content)
 
     def _path(self, item_id: str) -> Path:
         return self._root / f"{item_id}{_SUFFIX}"
@@ -356,6 +418,8 @@ def _item_of(name: str, beginning: bytes) -> QuarantinedItem | None:
             at=datetime.fromisoformat(facts["at"]),
             size=facts["size"],
             kept=facts["kept"],
+            times=facts.get("times", 1),
+            last_at=datetime.fromisoformat(facts["last_at"]) if "last_at" in facts else None,
         )
     except (ValueError, KeyError, TypeError):
         return None
@@ -373,6 +437,8 @@ def _to_line(item: QuarantinedItem) -> bytes:
                 "at": item.at.isoformat(),
                 "size": item.size,
                 "kept": item.kept,
+                **({} if item.last_at is None else {"last_at": item.last_at.isoformat()}),
+                **({} if item.times == 1 else {"times": item.times}),
             }
         )
         + b"\n"

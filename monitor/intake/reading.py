@@ -35,6 +35,7 @@ from monitor.intake.elements import (
 )
 from monitor.intake.limits import DEFAULT_LIMITS, Limits
 from monitor.intake.reasons import Reason, unreadable
+from registry.errors import UnreadableScanError
 
 #: Read to make pseudonyms, ages and checks; none of their values is kept.
 IDENTIFYING = (
@@ -330,6 +331,15 @@ def read_instance(
         codec=_codec(elements.get("SpecificCharacterSet")),
         reader=reader,
     )
+
+
+def data_set_start(content: bytes) -> int:
+    """Return where the data set begins, behind preamble and file meta information; 0 if unclear."""
+    try:
+        start = 132 if content[_PREFIX] == b"DICM" else _start_without_preamble(content)
+        return _file_meta(memoryview(content), start, DEFAULT_LIMITS)[1]
+    except UnreadableScanError:
+        return 0
 
 
 def _by_keyword(found: Elements, wanted: Mapping[int, str]) -> dict[str, Element]:

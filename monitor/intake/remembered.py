@@ -6,6 +6,10 @@ surrogate: its rows are found under what the older key derives, and a look-up
 under the newest key is then written beside them. No receiver stores anything
 under a keyring that is not the newest (`ScanIntake.take` sees to that), so
 what is not found under an older key never will be.
+
+Days that a patient's dates are shifted by stand in no row. They are those of
+the key that gave the patient its surrogate, as long as that is held, and get
+a look-up of their own beside the patient's, so that it can be dropped.
 """
 
 from __future__ import annotations
@@ -86,10 +90,18 @@ class RememberedSurrogates:
             for fields, digest in digests.items()
             if (surrogate := self._memory.get(digest)) is not None
         }
-        unknown = [fields for fields in digests if fields not in known]
+        # Patients before what is theirs.
+        unknown = sorted(
+            (fields for fields in digests if fields not in known),
+            key=lambda fields: fields[0] == "shift",
+        )
         if unknown:
             found = self._sought(unknown)
             for fields in unknown:
+                if fields[0] == "shift" and fields not in found:
+                    shift = self._of_patient(fields, known[fields[1:]])
+                    if shift is not None:
+                        found[fields] = shift
                 before = found.get(fields)
                 known[fields] = before.surrogate if before else derived(newest, fields)
             with self._lock:
@@ -178,6 +190,15 @@ class RememberedSurrogates:
                 ):
                     found[series[surrogate]] = _Found(surrogate=surrogate, by_older=True)
         return found
+
+    def _of_patient(self, shift: Fields, patient: str) -> _Found | None:
+        """Return the shift of a patient with a surrogate; None where the newest key gave that."""
+        newest, older = self._keyring.newest, self._keyring.older
+        if derived(newest.key, shift[1:]) == patient:
+            return None
+        # Where the key was dropped, and no date was kept since: from now on the newest key's.
+        giver = next((one for one in older if derived(one.key, shift[1:]) == patient), newest)
+        return _Found(surrogate=derived(giver.key, shift), by_older=True)
 
     def _tokens_of(self, identities: Iterable[Fields]) -> dict[Fields, _Found]:
         found = {}

@@ -15,7 +15,14 @@ from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from sqlalchemy import select
 
-from monitor.intake.allowed import ALLOWED, ALLOWED_IN_META, ALLOWED_IN_TABLES, Rule
+from monitor.intake.allowed import (
+    ALLOWED,
+    ALLOWED_IN_META,
+    ALLOWED_IN_TABLES,
+    Rule,
+    keeps_date,
+)
+from monitor.intake.study_time import StudyTime
 from monitor.intake.vault import Vault
 from monitor.scans import Tell
 from monitor.tables import ScanRow
@@ -37,6 +44,7 @@ class Finding(StrEnum):
     PRIVATE = "private"
     VALUE = "a value that is not allowed"
     PREAMBLE = "a preamble that is not zero"
+    DATE = "a date that today's DRIFTWARD_STUDY_TIME would not keep"
     TRAILING = "bytes after the last element"
     UNREADABLE = "no DICOM file"
 
@@ -68,14 +76,23 @@ class VerifiedFiles:
         return not self.faults and not self.damaged
 
 
-def faults_of(content: bytes) -> list[Fault]:
-    """Return whatever a stored file must not hold."""
+def faults_of(content: bytes, *, study_time: StudyTime = StudyTime.REMOVED) -> list[Fault]:
+    """Return whatever a stored file must not hold.
+
+    Parameters
+    ----------
+    study_time : how much of a study's day may be kept, whenever the file was stored
+    """
     if content[:128] != bytes(128):
         return [Fault("", Finding.PREAMBLE)]
     try:
         ds = dcmread(io.BytesIO(content))
         trailing = _goes_on(content, ds)
-        found = [*_faults(ds.file_meta, ALLOWED_IN_META), *_faults(ds, ALLOWED)]
+        found = [
+            *_faults(ds.file_meta, ALLOWED_IN_META),
+            *_faults(ds, ALLOWED),
+            *_date_faults(ds, study_time),
+        ]
     except Exception:  # noqa: BLE001 - whatever the reader makes of it, it is no file of ours
         return [Fault("", Finding.UNREADABLE)]
     if trailing:
@@ -84,13 +101,19 @@ def faults_of(content: bytes) -> list[Fault]:
 
 
 def verify_files(
-    database: Database, vault: Vault, *, sample: int | None = None, tell: Tell | None = None
+    database: Database,
+    vault: Vault,
+    *,
+    sample: int | None = None,
+    tell: Tell | None = None,
+    study_time: StudyTime = StudyTime.REMOVED,
 ) -> VerifiedFiles:
     """Look at stored scans, all of them or a random sample.
 
     Parameters
     ----------
     sample : at most so many
+    study_time : how much of a study's day may be kept
     """
     with database.reading() as session:
         # Of a series or a study the vault has a list of its instances, and no file of its own.
@@ -106,7 +129,7 @@ def verify_files(
     gone = 0
     for done, (scan, digest) in enumerate(scans, 1):
         try:
-            found = set(faults_of(vault.get(digest)))
+            found = set(faults_of(vault.get(digest), study_time=study_time))
         except NotFoundError:
             gone += 1
         except IntegrityError:
@@ -141,6 +164,14 @@ def _faults(ds: Dataset, rules: Mapping[str, Rule]) -> Iterator[Fault]:
                 yield from _faults(item, ALLOWED_IN_TABLES)
         elif not rules[keyword].check(_texts(element)):
             yield Fault(name, Finding.VALUE)
+
+
+def _date_faults(ds: Dataset, study_time: StudyTime) -> Iterator[Fault]:
+    day = str(ds.get("StudyDate") or "")
+    if bool(day) != (ds.get("LongitudinalTemporalInformationModified") == "MODIFIED"):
+        yield Fault("StudyDate", Finding.VALUE)
+    elif day and not keeps_date(day, under=study_time):
+        yield Fault("StudyDate", Finding.DATE)
 
 
 def _texts(element: DataElement) -> Sequence[str]:

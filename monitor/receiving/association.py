@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from monitor.intake.image_pixels import is_native
 from monitor.intake.writing import ElementWriter, file_of
 from monitor.receiving import commands, pdus
 from monitor.receiving.admission import Admission, PendingBytes
@@ -46,10 +47,14 @@ class Surroundings:
     settings: ReceiverSettings
     admission: Admission
     pending: PendingBytes
+    #: of what is compressed, which waits longer: it must not fill the room of the others
+    pending_compressed: PendingBytes
     intake: ScanIntake
     committer: Committer
     counters: CounterRow
     preparing: Executor
+    #: likewise, of what is compressed: it waits for the decoder, and holds nobody else up
+    decoding: Executor
 
 
 @dataclass(slots=True, eq=False)
@@ -191,7 +196,13 @@ class Association:
                     await self._read_message(incoming, pdu.body)
                 await self._answer(incoming)
             finally:
-                await self._around.pending.give_back(incoming)
+                await self._pending(incoming).give_back(incoming)
+
+    def _pending(self, incoming: _Incoming) -> PendingBytes:
+        context = self._contexts.get(incoming.context)
+        if context is None or is_native(context.transfer_syntax):
+            return self._around.pending
+        return self._around.pending_compressed
 
     async def _read_message(self, incoming: _Incoming, body: bytes) -> None:
         while not await self._add(incoming, body):
@@ -205,7 +216,7 @@ class Association:
         """Add a P-DATA-TF to a message, and say whether it is whole."""
         # A fragment keeps its whole PDU in memory, so the PDU is what is counted.
         if incoming.command is not None and not incoming.too_large:
-            await self._around.pending.take(incoming, len(body))
+            await self._pending(incoming).take(incoming, len(body))
         whole = False
         for value in data_values(body):
             if whole:
@@ -222,7 +233,7 @@ class Association:
                     # Read to its end and thrown away, so that it can be answered.
                     incoming.too_large = True
                     incoming.fragments.clear()
-                    await self._around.pending.give_back(incoming)
+                    await self._pending(incoming).give_back(incoming)
                 else:
                     incoming.fragments.append(value.fragment)
                 whole = value.is_last
@@ -271,7 +282,7 @@ class Association:
         content = _as_file(context, incoming.fragments)
         incoming.fragments.clear()
         try:
-            fate = await self._stored(content)
+            fate = await self._stored(content, context)
         except Exception as error:  # noqa: BLE001 - the sender keeps it and tries again
             counters.add(Counted.OUT_OF_RESOURCES)
             # The text of a foreign error may quote its input, so only its type is said.
@@ -283,10 +294,12 @@ class Association:
         counters.observe(time.perf_counter() - began)
         return Status.SUCCESS, "" if fate.reason is None else f"quarantined: {fate.reason}"
 
-    async def _stored(self, content: bytes) -> Fate:
+    async def _stored(self, content: bytes, context: Context) -> Fate:
         around = self._around
+        native = is_native(context.transfer_syntax)
         arrival = await asyncio.get_running_loop().run_in_executor(
-            around.preparing, lambda: around.intake.prepare(content, site=self._site)
+            around.preparing if native else around.decoding,
+            lambda: around.intake.prepare(content, site=self._site),
         )
         crash_points.reach("receive: de-identified")
         return await asyncio.wrap_future(around.committer.submit(arrival))

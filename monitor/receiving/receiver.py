@@ -30,6 +30,8 @@ _BACKLOG = 512
 _GRACE_SECONDS = 10.0
 #: Instances that are prepared at once: the interpreter runs one, hashing goes beside it.
 _PREPARED_AT_ONCE = 2
+#: Compressed ones, which are no part of those: one is decoded, and the next made ready for it.
+_DECODED_AT_ONCE = 2
 
 
 def listening_socket(settings: ReceiverSettings, *, port: int, joins: bool) -> socket.socket:
@@ -95,15 +97,21 @@ async def _serve(
     counters: CounterRow,
 ) -> None:
     admission = Admission(settings.limits, counters)
-    with ThreadPoolExecutor(_PREPARED_AT_ONCE, thread_name_prefix="prepare") as preparing:
+    for_compressed = settings.limits.pending_bytes // 2
+    with (
+        ThreadPoolExecutor(_PREPARED_AT_ONCE, thread_name_prefix="prepare") as preparing,
+        ThreadPoolExecutor(_DECODED_AT_ONCE, thread_name_prefix="decode") as decoding,
+    ):
         surroundings = Surroundings(
             settings=settings,
             admission=admission,
-            pending=PendingBytes(settings.limits.pending_bytes, counters),
+            pending=PendingBytes(settings.limits.pending_bytes - for_compressed, counters),
+            pending_compressed=PendingBytes(for_compressed, counters),
             intake=intake,
             committer=committer,
             counters=counters,
             preparing=preparing,
+            decoding=decoding,
         )
 
         async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

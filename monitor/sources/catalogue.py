@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from monitor.sources.settings import KINDS, DicomwebSource, Source
+from monitor.sources.settings import KINDS, DicomwebSource, FolderSource, Source
 from monitor.sources.tables import SourceFileRow, SourceProgressRow, SourceRow
 from registry import ledger
 from registry.canonical import digest_of
@@ -65,6 +65,8 @@ def apply_source(
         )
     if isinstance(specification, DicomwebSource):
         _require_sites_of_its_own(session, specification)
+    if isinstance(specification, FolderSource):
+        _require_files_of_one_site(session, specification)
     if row is not None and row.digest == digest and row.removed_at is None:
         return _read(row)
     if row is None:
@@ -189,6 +191,28 @@ def _require_sites_of_its_own(session: Session, specification: DicomwebSource) -
             raise BadInputError(
                 f"sites {', '.join(sorted(both))} are those of source {other.name} already: "
                 "name a site in one dicomweb source"
+            )
+
+
+def _require_files_of_one_site(session: Session, specification: FolderSource) -> None:
+    """Refuse a folder whose files another source takes for another site.
+
+    Each of its instances would be two scans of two patients.
+    """
+    path = specification.path.resolve()
+    for other in all_sources(session):
+        found = other.specification
+        if (
+            other.name == specification.name
+            or not isinstance(found, FolderSource)
+            or found.site == specification.site
+        ):
+            continue
+        theirs = found.path.resolve()
+        if path.is_relative_to(theirs) or theirs.is_relative_to(path):
+            raise BadInputError(
+                f"source {other.name} reads {found.path} for site {found.site} already: name a "
+                "folder that is neither that one nor below or above it, or remove that source"
             )
 
 

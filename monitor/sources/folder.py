@@ -194,7 +194,7 @@ class FolderRoad:
         into : a folder into which each is renamed first
         away : whether what is durable is put away; what is not stays, and is remembered
         """
-        group = Group(self._intake, fence=self._hold.require)
+        group = Group(self._intake, took=self._hold.took, fence=self._hold.require)
         batch: list[tuple[Found, bool]] = []
         for number, one in enumerate(files, start=1):
             found = one if into is None else self._picked_up(one, into)

@@ -19,6 +19,7 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Self
 
+from monitor.assembling.stability import StableGroup
 from monitor.intake.limits import DEFAULT_LIMITS
 from monitor.scans import ScanIntake
 from monitor.sources.orthanc_server import (
@@ -40,6 +41,8 @@ from registry.errors import SourceError
 _OWED_AGAIN_SECONDS = 300.0
 #: More of it than this, and the server is ill.
 _MOST_OWED = 1000
+#: Series and studies that are asked about when the end of the feed is reached.
+_MOST_STABLE = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +119,8 @@ class OrthancRoad:
         self._server = OrthancServer(source)
         self._limit = DEFAULT_LIMITS.file_bytes
         self._owed_next = 0.0
+        #: what the feed said is complete, by resource; asked about when its end is reached
+        self._stable: dict[str, Change] = {}
 
     def close(self) -> None:
         """Close the connection."""
@@ -209,7 +214,32 @@ class OrthancRoad:
                 newest = self._server.last_change().last
                 ahead = max(0, newest - page.changes[-1].sequence)
             at = yield from self._read(page.changes, at, ahead)
-        yield Step(position=at.to_json(), backlog=len(at.owed))
+            self._note_stable(page.changes)
+        yield Step(position=at.to_json(), backlog=len(at.owed), stable=self._complete(at))
+
+    def _note_stable(self, changes: Sequence[Change]) -> None:
+        for change in changes:
+            # Without an end in sight, they settle by silence.
+            if change.is_stable and len(self._stable) < _MOST_STABLE:
+                self._stable[change.resource] = change
+
+    def _complete(self, at: Position) -> list[StableGroup]:
+        """Return the series and studies that are complete: at the feed's end, all of it is here."""
+        changes, self._stable = list(self._stable.values()), {}
+        if not changes or at.owed or not self._hold.series_are_read():
+            return []
+        found = []
+        for change in changes:
+            uids = self._server.stable_uids(change)
+            if uids is None:
+                continue
+            study, series = self._intake.group_pseudonyms(*uids, site=self._source.site)
+            found.append(
+                StableGroup(
+                    site=self._source.site, study=study, series=series if uids[1] else ""
+                )
+            )
+        return found
 
     def _read(
         self, changes: Sequence[Change], at: Position, ahead: int
@@ -239,7 +269,7 @@ class OrthancRoad:
         Yields, once a group is durable, how many of `ids` are dealt with, what became of
         those of the group, and which of them the server did not hand over.
         """
-        group = Group(self._intake, fence=self._hold.require)
+        group = Group(self._intake, took=self._hold.took, fence=self._hold.require)
         counts: Counter[RoadOutcome] = Counter()
         owed: set[str] = set()
         for number, one in enumerate(ids, start=1):

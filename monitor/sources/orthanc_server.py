@@ -50,6 +50,10 @@ class Change(BaseModel):
         return self.kind == "NewInstance"
 
     @property
+    def is_stable(self) -> bool:
+        return self.kind in {"StableSeries", "StableStudy"}
+
+    @property
     def at(self) -> datetime | None:
         """When it was, by the server's clock; None where it does not say so as expected."""
         try:
@@ -65,6 +69,19 @@ class Page(BaseModel):
     done: Annotated[bool, Field(alias="Done")]
     #: of the last change here; of the last there ever was where there is none here
     last: Annotated[int, Field(alias="Last", ge=0)]
+
+
+class _Tags(BaseModel):
+    study: Annotated[str, Field(alias="StudyInstanceUID", max_length=64)] = ""
+    series: Annotated[str, Field(alias="SeriesInstanceUID", max_length=64)] = ""
+
+
+class _Resource(BaseModel):
+    """A series or a study as the server shows it."""
+
+    tags: Annotated[_Tags, Field(alias="MainDicomTags")]
+    stable: Annotated[bool, Field(alias="IsStable")]
+    study: Annotated[OrthancId | None, Field(alias="ParentStudy")] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +177,40 @@ class OrthancServer:
                 return Unavailable(answer.status_code)
             content = self._bounded(answer, limit)
         return TooLarge() if content is None else content
+
+    def stable_uids(self, change: Change) -> tuple[str, str] | None:
+        """Return the UIDs of the study and series of a change, if nothing came to it since.
+
+        The UID of the series is "" where the change is of a study. None, too, where the server
+        does not show it: what is read of it does not depend on that.
+
+        Raises
+        ------
+        SourceError
+            If the server cannot be reached.
+        """
+        if change.kind == "StableStudy":
+            study = self._resource(f"/studies/{change.resource}")
+            return (
+                (study.tags.study, "") if study and study.stable and study.tags.study else None
+            )
+        series = self._resource(f"/series/{change.resource}")
+        if series is None or not series.stable or series.study is None:
+            return None
+        study = self._resource(f"/studies/{series.study}")
+        if study is None or not (study.tags.study and series.tags.series):
+            return None
+        return study.tags.study, series.tags.series
+
+    def _resource(self, path: str) -> _Resource | None:
+        with self._answer(path, {}) as answer:
+            if answer.status_code != httpx.codes.OK:
+                return None
+            content = self._bounded(answer, _LONGEST_PAGE)
+        try:
+            return None if content is None else _Resource.model_validate_json(content)
+        except ValidationError:
+            return None
 
     def _page(self, parameters: dict[str, str]) -> Page:
         try:

@@ -14,7 +14,10 @@ from pathlib import Path
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
+from monitor.assembling.counting import settlings
+from monitor.assembling.stability import StableGroup, note_stable
 from monitor.sources.tables import SourceFileRow, SourceProgressRow, SourceRow
+from monitor.stage_times import Stage, observe
 from registry import crash_points
 from registry.canonical import Json
 from registry.clock import Clock
@@ -33,6 +36,7 @@ class RoadOutcome(StrEnum):
     ADDED = "added"
     KNOWN = "known"
     QUARANTINED = "quarantined"
+    FOLLOWED = "followed"  #: a document that rejects instances; they count no more
     GONE = "gone"  #: deleted at the source before it was fetched
     REFUSED = "refused"  #: not taken, and the sender was told so
 
@@ -51,17 +55,31 @@ class Step:
     began_anew: bool = False
     #: files that stay where they are: their keyed digest, and their state
     files: Sequence[tuple[str, str]] = ()
+    #: series and studies that are complete, all of it being durable
+    stable: Sequence[StableGroup] = ()
 
     @property
     def idle(self) -> bool:
         """Whether it says that nothing new was there."""
-        return not (self.counts or self.files or self.backlog or self.began_anew)
+        said = self.counts or self.files or self.backlog or self.began_anew or self.stable
+        return not said
 
 
 def add_counts(
-    session: Session, source: str, counts: Mapping[RoadOutcome, int], *, at: datetime
+    session: Session,
+    source: str,
+    counts: Mapping[RoadOutcome, int],
+    *,
+    seconds: Sequence[float],
+    at: datetime,
 ) -> None:
-    """Count what came by a source that is not followed, in the caller's transaction."""
+    """Count what came by a source that is not followed, in the caller's transaction.
+
+    Parameters
+    ----------
+    seconds : that instances took from being whole to being durable
+    """
+    observe(session, Stage.STORE, source, seconds)
     row = _locked(session, source)
     row.counts = _sum(row.counts, counts)
     row.last_success_at = at
@@ -78,6 +96,11 @@ class Hold:
         self._clock = clock
         self.source = source
         self._token = token
+        self._seconds: list[float] = []
+
+    def took(self, seconds: float) -> None:
+        """Note what an instance took; it is counted with the step that keeps it."""
+        self._seconds.append(seconds)
 
     def position(self) -> dict[str, Json]:
         """Return from where reading goes on; empty at the beginning. Raises as `keep` does."""
@@ -110,6 +133,9 @@ class Hold:
                 row.began_anew_at = now
             for file, state in step.files:
                 session.merge(SourceFileRow(source=self.source, file=file, state=state))
+            note_stable(session, step.stable, at=now)
+            observe(session, Stage.STORE, self.source, self._seconds)
+        self._seconds.clear()
         crash_points.reach("source: position kept")
 
     def failed(self, error: str) -> None:
@@ -147,6 +173,11 @@ class Hold:
             with self._database.transaction() as session:
                 self._fenced(session)
                 session.execute(delete(SourceFileRow).where(own & some))
+
+    def series_are_read(self) -> bool:
+        """Say whether any model reads series or studies, so that it matters when they are whole."""
+        with self._database.reading() as session:
+            return bool(settlings(session))
 
     def require(self, session: Session) -> None:
         """Raise as `keep` does, and keep the hold until the caller's transaction ends.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from monitor.intake.intake import Rejected
 from monitor.intake.reasons import Reason
@@ -18,7 +19,7 @@ _OUTCOMES = {
     Outcome.ADDED: RoadOutcome.ADDED,
     Outcome.KNOWN: RoadOutcome.KNOWN,
     Outcome.QUARANTINED: RoadOutcome.QUARANTINED,
-    Outcome.FOLLOWED: RoadOutcome.ADDED,
+    Outcome.FOLLOWED: RoadOutcome.FOLLOWED,
 }
 
 
@@ -27,11 +28,19 @@ class Group:
 
     Parameters
     ----------
+    took : told of each instance how many seconds lay between its being whole and durable
     fence : see `ScanIntake.take`
     """
 
-    def __init__(self, intake: ScanIntake, *, fence: Fence | None = None) -> None:
+    def __init__(
+        self,
+        intake: ScanIntake,
+        *,
+        took: Callable[[float], None],
+        fence: Fence | None = None,
+    ) -> None:
         self._intake = intake
+        self._took = took
         self._fence = fence
         self._arrivals: list[Arrival] = []
         self._bytes = 0
@@ -51,7 +60,13 @@ class Group:
         Raises whatever `ScanIntake.take` does: nothing may count as taken then.
         """
         arrivals, self._arrivals, self._bytes = self._arrivals, [], 0
-        return self._intake.take(arrivals, fence=self._fence) if arrivals else []
+        if not arrivals:
+            return []
+        fates = self._intake.take(arrivals, fence=self._fence)
+        now = time.monotonic()
+        for arrival in arrivals:
+            self._took(now - arrival.since)
+        return fates
 
 
 def too_large(site: str, *, limit: int) -> Arrival:

@@ -16,7 +16,11 @@ from retrain.gates.integrity import (
 )
 from retrain.gates.limits import GateLimits
 from retrain.gates.outcome import Gate, GateOutcome, GateReport, Outcome, gravest
-from retrain.gates.performance import non_inferiority_on_reference, superiority_where_it_drifted
+from retrain.gates.performance import (
+    non_inferiority_on_reference,
+    not_inferior_to_reviewed,
+    superiority_where_it_drifted,
+)
 from retrain.gates.results import PairedResults
 from retrain.gates.subgroups import subgroups
 
@@ -33,6 +37,9 @@ class Evidence:
     impact: MeasuredImpact
     #: pseudonyms of all patients behind the candidate and the versions it was derived from
     trained_on: frozenset[str]
+    #: the version of the last full review in the champion's place, on the reference, and its
+    #: name; None where the champion itself is that version
+    reviewed: tuple[str, PairedResults] | None = None
     #: None where the check was not run
     parity: ParityMeasurement | None
 
@@ -79,6 +86,9 @@ def _evaluate(gate: Gate, evidence: Evidence, limits: GateLimits) -> GateOutcome
             )
         case Gate.NON_INFERIORITY:
             outcome = non_inferiority_on_reference(reference, limits=limits)
+        case Gate.CUMULATIVE:
+            name, results = evidence.reviewed or ("the champion", reference)
+            outcome = not_inferior_to_reviewed(results, name=name, limits=limits)
         case Gate.SUBGROUPS:
             outcome = subgroups(drifted, reference=reference, impact=impact, limits=limits)
         case Gate.CALIBRATION:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from monitor.statistics.performance.proportions import Interval
@@ -17,6 +17,7 @@ class Gate(StrEnum):
 
     SUPERIORITY = "superiority_where_it_drifted"
     NON_INFERIORITY = "non_inferiority_on_reference"
+    CUMULATIVE = "cumulative"
     SUBGROUPS = "subgroups"
     CALIBRATION = "calibration"
     PARITY = "parity"
@@ -60,6 +61,8 @@ class GateOutcome:
     #: for a person who reads nothing else
     sentence: str
     parts: tuple[GateOutcome, ...] = ()
+    #: what else was computed, by name: a pooled estimate, the points of a curve
+    figures: Mapping[str, Json] = field(default_factory=dict)
 
     def as_record(self) -> dict[str, Json]:
         """Return the outcome as JSON, for the ledger and the pages."""
@@ -80,6 +83,7 @@ class GateOutcome:
             "p_value": self.p_value,
             "n": self.n,
             "sentence": self.sentence,
+            "figures": dict(self.figures),
             "parts": [part.as_record() for part in self.parts],
         }
 

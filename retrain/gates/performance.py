@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from retrain.gates.impact import Change, MeasuredImpact
 from retrain.gates.limits import GateLimits
 from retrain.gates.measures import (
@@ -89,23 +91,48 @@ def non_inferiority_on_reference(
     Sensitivity and specificity by Tango's score interval, the AUC by DeLong, each clustered
     by patient, each with its margin; all three must hold.
     """
-    short = too_few(Gate.NON_INFERIORITY, reference, which="reference", limits=limits)
+    return _not_inferior_in_all(Gate.NON_INFERIORITY, reference, limits=limits)
+
+
+def not_inferior_to_reviewed(
+    reviewed: PairedResults, *, name: str, limits: GateLimits
+) -> GateOutcome:
+    """Decide whether small steps add up to no harm since a person last reviewed the model.
+
+    As `non_inferiority_on_reference`, by the same margins, but against the champion of the
+    last full review: each of several candidates may lose a little against the one before it,
+    and none of these losses shows.
+
+    Parameters
+    ----------
+    reviewed : on the reference, with the reviewed version in the champion's place
+    name : of the reviewed version
+    """
+    return _not_inferior_in_all(Gate.CUMULATIVE, reviewed, limits=limits, against=name)
+
+
+def _not_inferior_in_all(
+    gate: Gate, reference: PairedResults, *, limits: GateLimits, against: str | None = None
+) -> GateOutcome:
+    short = too_few(gate, reference, which="reference", limits=limits)
     if short is not None:
         return short
     level = level_of(limits.non_inferiority_alpha)
-    return all_of(
-        Gate.NON_INFERIORITY,
-        [
+    parts = []
+    for measure in Measure:
+        comparison = compare(measure, reference, level=level)
+        if against is not None:
+            comparison = replace(comparison, against=f"{against}, last reviewed,")
+        parts.append(
             _not_inferior(
-                f"{Gate.NON_INFERIORITY}/{measure}",
-                compare(measure, reference, level=level),
+                f"{gate}/{measure}",
+                comparison,
                 where="on the reference",
                 margin=limits.reference_margins.of(measure),
                 alpha=limits.non_inferiority_alpha,
             )
-            for measure in Measure
-        ],
-    )
+        )
+    return all_of(gate, parts)
 
 
 def _superior(measure: Measure, drifted: PairedResults, limits: GateLimits) -> GateOutcome:

@@ -27,9 +27,11 @@ from canaries import (
     needles,
     write_canaries,
 )
+from canary_reports import broken_canary_files, canary_files
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from fastapi.testclient import TestClient
+from label_reports import MAPPING
 from running_receiver import receiving
 from sqlalchemy import func, select
 from tiny_bundles import CHILDREN, TASK, finding, tiny_bundle
@@ -40,7 +42,14 @@ from api.http.app import create_app
 from api.initialising import initialise
 from api.settings import Settings
 from monitor.scans import ScanIntake
-from monitor.tables import EmbeddingRow, RefusalRow, ResultRow, ScanRow, SealedOriginalsRow
+from monitor.tables import (
+    EmbeddingRow,
+    LabelRow,
+    RefusalRow,
+    ResultRow,
+    ScanRow,
+    SealedOriginalsRow,
+)
 from registry import serving
 from registry.bundle_import import import_bundle
 from registry.bundles.card import Tier
@@ -202,6 +211,7 @@ def _look_at_everything(played: Played, inbox: Path) -> None:
     played.look("label", "import", labels, "--site", "north", code=1)
     labels.write_text(f"{NAME},{WORD}\n1,2\n")
     played.look("label", "import", labels, "--site", "north", code=1)
+    _report(played, inbox)
     played.look("work", "--drain")
     for words in (
         ("scan", "list"),
@@ -215,6 +225,11 @@ def _look_at_everything(played: Played, inbox: Path) -> None:
         ("model", "list"),
         ("key", "list"),
         ("scan", "verify"),
+        ("label", "list"),
+        ("label", "show", 1),
+        ("label", "disputed"),
+        ("label", "worklist"),
+        ("label", "mapping", "show"),
     ):
         played.look(*words)
         played.look(*words, "--json")
@@ -228,11 +243,25 @@ def _look_at_everything(played: Played, inbox: Path) -> None:
     driftward.database.dispose()
 
 
+def _report(played: Played, inbox: Path) -> None:
+    """Bring reports in that name patient and readers, and some that cannot be used."""
+    mapping = inbox / "mapping.yaml"
+    mapping.write_text(MAPPING)
+    played.look("label", "mapping", "apply", mapping)
+    for code, files in ((0, canary_files()), (1, broken_canary_files())):
+        for name, content in files.items():
+            (inbox / name).write_bytes(content)
+            played.look("label", "import", inbox / name, "--site", "north", code=code)
+    # In a process of its own libraries say what they think on its own output.
+    played.run("label", "import", inbox / "value.dcm", "--site", "north", code=1)
+    played.look("label", "worklist", "north", "--by-no-ai", "--since", "2026-01-01")
+
+
 def _write_labels(path: Path, uid: str) -> None:
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["instance", "task", "value", "provenance", "reader", "signed_at"])
-        writer.writerow([uid, TASK, 1, "dataset", "r1", "2026-03-02T12:00:00+00:00"])
+        writer.writerow([uid, TASK, 1, "dataset", NAME, "2026-03-02T12:00:00+00:00"])
 
 
 def _browse(played: Played, driftward: Driftward) -> None:
@@ -249,6 +278,19 @@ def _browse(played: Played, driftward: Driftward) -> None:
             for name, value in _VALUES.items():
                 filled = filled.replace(f"{{{name}}}", value)
             played.said[f"GET {path}"] = client.get(filled).content
+        for name, content in {**canary_files(), **broken_canary_files()}.items():
+            kind = "application/dicom" if name.endswith("dcm") else "application/fhir+json"
+            answer = client.post(
+                "/api/v1/labels/reports",
+                params={"site": "north"},
+                content=content,
+                headers={"content-type": kind},
+            )
+            played.said[f"POST {name}"] = answer.content
+            assert answer.status_code == (200 if name in canary_files() else 422), answer.text
+        rows = {"labels": [{"instance": NAME, WORD: NAME}]}
+        answer = client.post("/api/v1/labels", params={"site": "north"}, json=rows)
+        played.said["POST rows"] = answer.content
 
 
 _VALUES: Mapping[str, str] = {"name": "chest", "number": "1"}
@@ -269,6 +311,8 @@ def test_the_canaries_are_where_they_are_said_to_be() -> None:
     files = canaries()
     for name, content in files.items():
         assert found_in(content, WANTED), name
+    for name, content in {**canary_files(), **broken_canary_files()}.items():
+        assert found_in(content, WANTED), name
     for form in ("utf-8", "utf-16-le", "hexadecimal", "base64"):
         assert any(form in needle.what for needle in WANTED)
     assert found_in(f"<{WORD}>".encode("utf-16-le"), WANTED)
@@ -286,6 +330,8 @@ def test_the_canaries_went_through_all_of_it(played: Played) -> None:
         assert count(SealedOriginalsRow) == count(ScanRow)
         for table in (EmbeddingRow, ResultRow, RefusalRow):
             assert count(table) > 0, table
+        # One by a table, one by a report of one image, and of a study one for each image.
+        assert count(LabelRow) == 1 + 1 + MORE
     reasons = {item.reason.value for item in driftward.quarantine.items()}
     assert reasons >= {"truncated", "not_dicom"}
     # The second time everything was known, under another key.

@@ -17,6 +17,7 @@ from pathlib import Path
 from believable_gates import first_gates, repair_gates
 from believable_runs import finish_training, promote, register
 from believable_scans import PSEUDONYM, SITE, TASK, Scans, truth_of
+from plan_texts import with_values
 from sqlalchemy import select
 
 from api.assembly import Driftward
@@ -131,7 +132,9 @@ class _Builder:
             )
             apply_plan(
                 session,
-                plan.replace("at_least: 300", "at_least: 100"),
+                with_values(
+                    plan, at_least="100", minimum_positives="20", minimum_negatives="20"
+                ),
                 source="plan.yaml",
                 actor=self.operator.name,
                 at=now,
@@ -362,7 +365,7 @@ class _Builder:
                 ],
                 site=SITE,
                 actor=self.operator.name,
-                at=self.clock.now(),
+                at=max(self.clock.now(), *(row.arrived_at for row in rows)),
             )
             if self.clock.now() > ANCHOR:
                 ask_for_measurement(session, require_monitor(session, MONITOR), found.scans)

@@ -25,8 +25,9 @@ from registry.identities import Identity, Role
 from registry.jobs import Claim, JobQueue, enqueue
 from registry.versions import VersionRow
 from retrain import plans, runs
+from retrain.change_plan import Strategy
 from retrain.deciding import Decider
-from retrain.plans import AppliedPlan, Strategy
+from retrain.plans import AppliedPlan
 from retrain.states import RunState
 from retrain.tables import GateOutcomeRow, RunRow
 
@@ -42,6 +43,13 @@ PLAN = with_values(
     locked_share="0.5",
     selection_share="0.1",
     replay_ratio="1.0",
+    minimum_positives="10",
+    minimum_negatives="10",
+    days_between_promotions="0",
+    runs_per_quarter="100",
+    promotions_since_review="100",
+    unsuccessful_runs="100",
+    rollbacks="100",
 )
 EVERY_ROLE = frozenset(Role)
 
@@ -180,7 +188,7 @@ class Retraining:
                 model=MODEL,
                 episode=episode,
                 plan=plan,
-                strategy=Strategy.FULL,
+                strategies=(Strategy.FULL,),
                 base=champion,
                 champion=champion,
                 settings={"task": TASK},
@@ -226,7 +234,7 @@ class Retraining:
                 model=MODEL,
                 episode=None,
                 plan=plan,
-                strategy=Strategy.FULL,
+                strategies=(Strategy.FULL,),
                 base=session.get_one(VersionRow, self.history.encoder.id),
                 champion=None,
                 settings={"task": TASK},

@@ -164,15 +164,21 @@ class SmallInstallation:
         assert self.driftward.intake.add([folder], site=SITE).added == count
 
     def label(self, *, since: datetime) -> None:
-        """Hand in what the readers signed within the hour, before any result."""
-        path = self.inbox / f"labels-{self._lots}.csv"
+        """Hand in what the readers signed within the hour at most, before any result."""
+        self._hand_in([one for one in self._sent if one[2] >= since], reader="r")
+
+    def contradict(self) -> None:
+        """Hand in what another reader says of all scans: the contrary."""
+        self._hand_in([(uid, 1 - truth, at) for uid, truth, at in self._sent], reader="s")
+
+    def _hand_in(self, labels: Sequence[tuple[str, int, datetime]], *, reader: str) -> None:
+        path = self.inbox / f"labels-{self._lots}-{reader}.csv"
         with path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(["instance", "task", "value", "provenance", "reader", "signed_at"])
-            for instance, truth, at in self._sent:
-                if at >= since:
-                    signed = (at + timedelta(hours=1)).isoformat()
-                    writer.writerow([instance, "pneumonia", truth, "dataset", "r", signed])
+            for instance, truth, at in labels:
+                signed = min(at + timedelta(hours=1), self.clock.at).isoformat()
+                writer.writerow([instance, "pneumonia", truth, "dataset", reader, signed])
         self.driftward.label_intake.add(path, site=SITE, by=self.operator)
 
     def work(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,28 +21,52 @@ TASK = "pneumonia"
 CHILDREN = IntendedUse(modalities=("CR", "DX"), age_years=(1, 5), unknown_age=UnknownAge.ACCEPT)
 
 
-def tiny_encoder(directory: Path, *, seed: int = 0) -> Path:
-    """Save a vision transformer with random weights, and return its directory."""
+def tiny_encoder(directory: Path, *, seed: int = 0, architecture: str = "vit") -> Path:
+    """Save an encoder with random weights, and return its directory."""
     import torch
-    import transformers
     from transformers.utils import logging
 
     torch.manual_seed(seed)
-    encoder = transformers.ViTModel(
-        transformers.ViTConfig(
-            hidden_size=DIMENSION,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            intermediate_size=2 * DIMENSION,
-            image_size=SIDE,
-            patch_size=4,
-        ),
-        add_pooling_layer=False,
-    )
+    encoder = _network(architecture)
     logging.disable_progress_bar()
     encoder.save_pretrained(directory)
     logging.enable_progress_bar()
     return directory
+
+
+def _network(architecture: str) -> Any:
+    import transformers
+
+    transformer = {
+        "hidden_size": DIMENSION,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "image_size": SIDE,
+        "patch_size": 4,
+    }
+    match architecture:
+        case "vit":
+            settings = transformers.ViTConfig(**transformer, intermediate_size=2 * DIMENSION)
+            return transformers.ViTModel(settings, add_pooling_layer=False)
+        case "dinov2":
+            return transformers.Dinov2Model(transformers.Dinov2Config(**transformer))
+        case "convnext":
+            return transformers.ConvNextModel(
+                transformers.ConvNextConfig(
+                    num_stages=2, hidden_sizes=[8, DIMENSION], depths=[1, 1], patch_size=4
+                )
+            )
+        case _:
+            return transformers.SwinModel(
+                transformers.SwinConfig(
+                    image_size=SIDE,
+                    patch_size=2,
+                    embed_dim=8,
+                    depths=[1, 1],
+                    num_heads=[2, 2],
+                    window_size=4,
+                )
+            )
 
 
 def tiny_bundle(
@@ -55,9 +80,12 @@ def tiny_bundle(
     frames: Frames | None = None,
     unit: Unit = Unit.INSTANCE,
     reading: Reading | None = None,
+    architecture: str = "vit",
 ) -> Bundle:
     """Assemble a bundle whose encoder and heads are random."""
-    encoder = tiny_encoder(out_dir.with_name(f"{out_dir.name}-encoder"), seed=seed)
+    encoder = tiny_encoder(
+        out_dir.with_name(f"{out_dir.name}-encoder"), seed=seed, architecture=architecture
+    )
     rng = np.random.default_rng(seed)
     heads = {}
     for task in tasks:

@@ -64,7 +64,7 @@ def doors(
     ports = {"8320": free_port(), "8322": free_port()}
     with serving(installation) as port:
         text = CONFIGURATION.read_text(encoding="utf-8")
-        assert text.count("http://127.0.0.1:8321;") == 3
+        assert text.count("http://127.0.0.1:8321;") == 4
         text = text.replace(":8321;", f":{port};").replace("/tmp/", f"{folder}/")  # noqa: S108
         for named, free in ports.items():
             text = text.replace(f"listen {named}", f"listen 127.0.0.1:{free}")
@@ -131,3 +131,18 @@ def test_it_lets_through_what_dicomweb_sends(
     )
     assert answer.status_code == 404
     assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_it_lets_reports_through_that_are_as_large_as_they_may_be(
+    doors: dict[str, str], client: httpx.Client
+) -> None:
+    def send(size: int) -> httpx.Response:
+        return client.post(
+            f"{doors['8320']}/api/v1/labels/reports?site=nowhere",
+            content=b" " * size,
+            headers={"host": "localhost", "content-type": "text/csv"},
+        )
+
+    # Refused by the application, which has read it; and by the door itself.
+    assert send(15 << 20).json()["type"] == "urn:driftward:problem:label"
+    assert send(17 << 20).status_code == 413

@@ -8,16 +8,19 @@ from pathlib import Path
 import pytest
 
 from api.settings import Settings
+from monitor.labelling.mapping import parse_mapping
 from monitor.monitors import parse_monitor
 from monitor.receiving.settings import parse_receiver
 from monitor.sources.settings import KINDS, parse_source
-from retrain.plans import Authority, parse_plan
+from retrain.change_plan import Authority, Strategy, parse_plan
 
 EXAMPLES = Path(__file__).parents[2] / "deploy" / "examples"
 PARSERS: dict[str, Callable[..., object]] = {
     "receiver.yaml": parse_receiver,
     "monitor.yaml": parse_monitor,
     "plan.yaml": parse_plan,
+    "plan-pccp.yaml": parse_plan,
+    "label-mapping.yaml": parse_mapping,
     **{f"source-{kind}.yaml": parse_source for kind in KINDS},
 }
 
@@ -53,6 +56,13 @@ def test_the_plan_is_no_demonstration() -> None:
     plan = parse_plan(text_of("plan.yaml"), source="plan.yaml")
     assert plan.authority is Authority.IN_HOUSE
     assert plan.approval.people == 2
+
+
+def test_a_manufacturer_s_plan_leaves_the_encoder_as_it_was_authorised() -> None:
+    plan = parse_plan(text_of("plan-pccp.yaml"), source="plan-pccp.yaml")
+    assert plan.authority_number
+    permitted = {strategy for some in plan.modifications.values() for strategy in some}
+    assert permitted == {Strategy.RECALIBRATION, Strategy.LINEAR_PROBE}
 
 
 def test_every_setting_of_the_environment_file_exists() -> None:

@@ -157,6 +157,26 @@ SOURCE = 'source="ward",kind="folder"'
 
 CASES = [
     Case(
+        alert="DriftwardEmbedLag",
+        name="scans wait for hours",
+        series={
+            f'driftward_embed_lag_seconds_bucket{{monitor="chest",le="{bound}"}}': f"0+{new}x120"
+            for bound, new in (("3600.0", 0), ("14400.0", 5), ("+Inf", 5))
+        },
+        at="100m",
+        labels={"monitor": "chest"},
+    ),
+    Case(
+        alert="DriftwardEmbedLag",
+        name="scans wait for minutes",
+        series={
+            f'driftward_embed_lag_seconds_bucket{{monitor="chest",le="{bound}"}}': f"0+{new}x120"
+            for bound, new in (("300.0", 5), ("3600.0", 5), ("14400.0", 5), ("+Inf", 5))
+        },
+        at="100m",
+        fires=False,
+    ),
+    Case(
         alert="DriftwardServeDown",
         name="it stopped",
         series={'up{job="driftward"}': "1x10 0x20"},

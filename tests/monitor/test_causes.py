@@ -281,6 +281,30 @@ def test_a_technical_pattern_is_told_apart_by_its_place() -> None:
     assert str(found.subgroup) == "station=1"
 
 
+@pytest.mark.parametrize(
+    ("alone", "leading", "cause"),
+    [
+        ("station=1", FirstLevel.TECHNICAL, Cause.ACQUISITION),
+        ("station=1", FirstLevel.POPULATION, Cause.UNKNOWN),
+        ("site=north", FirstLevel.TECHNICAL, Cause.UNKNOWN),
+        ("sex=F", FirstLevel.TECHNICAL, Cause.UNKNOWN),
+    ],
+)
+def test_a_doubtful_technical_pattern_is_named_where_one_scanner_alone_moved(
+    alone: str, leading: FirstLevel, cause: Cause
+) -> None:
+    others = {"station=1": "station=2", "site=north": "site=south", "sex=F": "sex=M"}
+    moved = evidence(
+        subgroup_verdict(alone, FIRST, MOVED),
+        subgroup_verdict(others[alone], SECOND, STILL),
+    )
+    told = pattern(FirstLevel.UNKNOWN, leading=leading, doubt=Doubt.UNLIKE)
+    found = diagnose(replace(moved, pattern=told))
+    assert found.cause is cause
+    assert str(found.subgroup) == alone
+    assert Doubt.UNLIKE.value in found.reasons[0]
+
+
 def test_what_is_mixed_says_of_what() -> None:
     told = pattern(FirstLevel.MIXED, likest="prevalence and technical")
     found = diagnose(replace(evidence(), pattern=told))
@@ -297,6 +321,18 @@ def test_a_doubtful_pattern_names_no_cause_though_most_scans_are_displaced() -> 
         "technical is likest (right in 97% of such cases); next case mix 8%"
         in (found.reasons[0])
     )
+
+
+def test_what_is_unlike_the_likest_cause_is_said() -> None:
+    told = pattern(FirstLevel.UNKNOWN, leading=FirstLevel.CASE_MIX, doubt=Doubt.UNLIKE)
+    strange = replace(told, unlike=("finding", "champion members"))
+    found = diagnose(replace(evidence(), pattern=strange))
+    assert found.reasons[1] == (
+        "what is unlike simulated windows of case mix: finding, champion members"
+    )
+    sure = replace(pattern(FirstLevel.CASE_MIX), unlike=("finding",))
+    named = diagnose(replace(evidence(), pattern=sure))
+    assert not any("unlike" in reason for reason in named.reasons)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,8 @@ from monitor.intake.vault import Vault
 from monitor.monitors import MonitorSpecification, apply_monitor, require_monitor
 from monitor.pending_scans import count_pending
 from monitor.scans import ScanIntake
-from monitor.tables import EmbeddingRow, RefusalRow, ResultRow, ScanRow
+from monitor.stage_times import Stage, measured
+from monitor.tables import EmbeddingRow, MonitorRow, RefusalRow, ResultRow, ScanRow
 from monitor.windows import Window
 from registry import ledger, serving
 from registry.bundle_store import BundleStore
@@ -235,6 +236,30 @@ def test_what_is_stored_is_what_the_encoder_makes_of_the_vault_s_pixels(
     assert [row.vector for row in stored] == [to_bytes(row) for row in encoded.embeddings]
     said = np.array([row.probabilities for row in results])
     assert said == pytest.approx(encoded.probabilities[TASK], abs=1e-6)
+
+
+def test_what_each_scan_took_and_how_long_it_waited_is_counted(department: Department) -> None:
+    department.receive(5)
+    department.embedder.embed(MONITOR)
+    with department.database.reading() as session:
+        found = {
+            stage: [(one.subject, sum(one.counts)) for one in measured(session, stage)]
+            for stage in (Stage.DECODE, Stage.EMBED, Stage.LAG)
+        }
+    # Once for each scan, however many versions read it.
+    assert found == {stage: [(MONITOR, 5)] for stage in found}
+
+
+def test_a_scan_from_before_the_monitor_waited_for_nothing(department: Department) -> None:
+    department.receive(5)
+    with department.database.transaction() as session:
+        row = session.get_one(MonitorRow, MONITOR)
+        row.applied_at = department.clock.now() + timedelta(seconds=1)
+    department.embedder.embed(MONITOR)
+    with department.database.reading() as session:
+        assert [*measured(session, Stage.LAG)] == []
+        (decoded,) = measured(session, Stage.DECODE)
+    assert sum(decoded.counts) == 5
 
 
 def test_a_second_run_embeds_nothing(department: Department) -> None:

@@ -1,61 +1,15 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from monitored_history import History
 from sqlalchemy import select
 
-from monitor.labels import Label, LabelImport, Provenance, attach, latest, read_csv
+from monitor.labels import Label, LabelImport, Provenance, attach, latest, true_since
 from monitor.tables import LabelRow
 from registry.errors import LabelError
-
-HEADER = "instance,task,value,provenance,reader,signed_at\n"
-GOOD = "1.2.3,pneumonia,1,reader,dr-a,2026-03-02T10:00:00+00:00\n"
-
-
-def write(tmp_path: Path, text: str) -> Path:
-    path = tmp_path / "labels.csv"
-    path.write_text(text, encoding="utf-8")
-    return path
-
-
-def test_a_file_is_read_with_its_identifiers_turned_into_pseudonyms(tmp_path: Path) -> None:
-    [label] = read_csv(write(tmp_path, HEADER + GOOD), pseudonym=lambda uid: f"p:{uid}")
-    assert (label.instance, label.task, label.value) == ("p:1.2.3", "pneumonia", 1)
-    assert label.provenance is Provenance.READER
-    assert label.line == 2
-
-
-@pytest.mark.parametrize(
-    ("row", "column"),
-    [
-        (GOOD.replace(",1,reader", ",2,reader"), "value"),
-        (GOOD.replace(",1,reader", ",,reader"), "value"),
-        (GOOD.replace("reader,dr-a", "guess,dr-a"), "provenance"),
-        (GOOD.replace("+00:00", ""), "signed_at"),
-        (GOOD.replace("2026-03-02T10:00:00+00:00", "yesterday"), "signed_at"),
-        (GOOD.replace("1.2.3", ""), "instance"),
-    ],
-)
-def test_an_error_names_file_line_and_column(tmp_path: Path, row: str, column: str) -> None:
-    with pytest.raises(LabelError, match=rf"labels\.csv:3: {column} must be"):
-        read_csv(write(tmp_path, HEADER + GOOD + row), pseudonym=str)
-
-
-def test_a_missing_column_and_an_absent_file_are_named(tmp_path: Path) -> None:
-    with pytest.raises(LabelError, match=r"labels\.csv lacks the column reader, signed_at"):
-        read_csv(write(tmp_path, "instance,task,value,provenance\n"), pseudonym=str)
-    with pytest.raises(LabelError, match="cannot be read"):
-        read_csv(tmp_path / "absent.csv", pseudonym=str)
-
-
-def test_no_error_repeats_what_the_file_says_of_a_patient(tmp_path: Path) -> None:
-    row = GOOD.replace("1.2.3", "DOE^JANE").replace(",1,reader", ",pos for DOE^JANE,reader")
-    with pytest.raises(LabelError) as error:
-        read_csv(write(tmp_path, HEADER + row), pseudonym=str)
-    assert "DOE" not in str(error.value)
 
 
 def label(history: History, *, value: int = 1, hours: float = 1, instance: str = "") -> Label:
@@ -73,7 +27,7 @@ def label(history: History, *, value: int = 1, hours: float = 1, instance: str =
 def take(history: History, *labels: Label) -> LabelImport:
     with history.database.transaction() as session:
         return attach(
-            session, list(labels), site="site", actor="test", at=history.window(0).end
+            session, list(labels), site="site", actor="test", at=history.window(1).end
         )
 
 
@@ -106,3 +60,41 @@ def test_labels_of_unknown_scans_are_refused_and_none_is_taken(history: History)
         take(history, label(history), label(history, instance="elsewhere"))
     with history.database.reading() as session:
         assert session.scalars(select(LabelRow)).all() == []
+
+
+def test_a_disputed_scan_counts_from_when_its_first_truth_was_known(history: History) -> None:
+    [scan] = history.add(1, at=history.anchor)
+    first, second, third = (history.window(number).end for number in (1, 2, 3))
+    one = label(history)
+    with history.database.transaction() as session:
+        for reader, value, at in (("a", 1, first), ("b", 0, second), ("c", 0, third)):
+            said = replace(one, reader=reader, value=value)
+            attach(session, [said], site="site", actor="test", at=at)
+    with history.database.reading() as session:
+        assert latest(session, [scan])[scan, "pneumonia"].value == 0
+        # By the first reader alone it was known, until the second one disagreed.
+        assert true_since(session, [scan], task="pneumonia") == {scan: first}
+        assert true_since(session, [scan], task="other") == {}
+
+
+def test_two_who_disagree_from_the_beginning_make_nothing_known(history: History) -> None:
+    [scan] = history.add(1, at=history.anchor)
+    first, second = history.window(1).end, history.window(2).end
+    pathology = [
+        replace(label(history), reader=lab, value=value, provenance=Provenance.PATHOLOGY)
+        for lab, value in (("x", 0), ("y", 1))
+    ]
+    with history.database.transaction() as session:
+        attach(session, pathology, site="site", actor="test", at=first)
+    with history.database.reading() as session:
+        assert latest(session, [scan]) == {}
+        assert true_since(session, [scan], task="pneumonia") == {}
+    adjudicated = replace(
+        label(history, hours=3), reader="z", provenance=Provenance.ADJUDICATED
+    )
+    with history.database.transaction() as session:
+        attach(session, [adjudicated], site="site", actor="test", at=second)
+    with history.database.reading() as session:
+        known = latest(session, [scan])[scan, "pneumonia"]
+        assert true_since(session, [scan], task="pneumonia") == {scan: second}
+    assert (known.value, known.provenance) == (1, Provenance.ADJUDICATED)

@@ -18,9 +18,10 @@ from monitor.intake.vault import Vault
 from monitor.scans import IntakeReport, ScanIntake
 from monitor.tables import ScanRow
 from registry import ledger
+from registry.canonical import digest_of, to_json
 from registry.clock import ReplayClock
 from registry.database import Database
-from registry.errors import BadInputError, StorageFullError
+from registry.errors import BadInputError, SetupError, StorageFullError
 
 ROOT = "1.2.826.0.1.3680043.8.498"
 #: What of `radiograph` names the patient, as it stands in the file.
@@ -277,6 +278,27 @@ def test_a_full_disk_is_named_and_what_was_not_taken_can_be_sent_again(
     assert desk.verification().valid
 
 
+def test_a_database_that_may_not_be_written_is_named_without_what_was_to_be_stored(
+    desk: Desk,
+) -> None:
+    (desk.inbox / "1.dcm").write_bytes(numbered(1))
+    engine = desk.database.engine
+    event.listen(engine, "connect", _read_only)
+    desk.database.dispose()
+    with pytest.raises(SetupError, match="may be read and not written") as raised:
+        desk.intake.add([desk.inbox], site="north")
+    event.remove(engine, "connect", _read_only)
+    desk.database.dispose()
+    assert "2.25." not in str(raised.value.__cause__)
+    assert counts(desk.intake.add([desk.inbox], site="north")) == (1, 0, 0)
+    assert desk.verification().valid
+
+
+def _read_only(connection: object, _record: object) -> None:
+    # As SQLite says of a file that its user may not write.
+    connection.execute("PRAGMA query_only=ON")  # type: ignore[attr-defined]
+
+
 def _cap(connection: object, _record: object) -> None:
     # SQLite raises it to the pages that there are: the file may not grow.
     connection.execute("PRAGMA max_page_count=1")  # type: ignore[attr-defined]
@@ -312,3 +334,24 @@ def test_a_scan_that_was_deleted_or_slipped_in_is_found(desk: Desk) -> None:
     with desk.database.transaction() as session:
         session.add(ScanRow(**{**values, "id": 7, "batch": 4, "instance": "another"}))
     assert "batch 4 of scans was never recorded" in str(desk.verification().fault)
+
+
+def test_rows_without_a_study_date_have_the_digest_that_they_had_before_it_was_kept(
+    desk: Desk,
+) -> None:
+    desk.bring(numbered(1))
+    (row,) = desk.rows()
+    later = {"unit", "study_date", "merged_into"}
+    names = [one.key for one in ScanRow.__mapper__.column_attrs if one.key not in later]
+    digest = digest_of({name: to_json(getattr(row, name)) for name in names})
+    assert ledger.row_digest(row) == digest
+    row.study_date = "2026-03"
+    assert ledger.row_digest(row) != digest
+
+
+def test_an_edited_study_date_is_found(desk: Desk) -> None:
+    desk.bring(numbered(1))
+    assert desk.verification().valid
+    with desk.database.transaction() as session:
+        session.get_one(ScanRow, 1).study_date = "2026-03"
+    assert not desk.verification().valid

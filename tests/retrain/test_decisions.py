@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 from importlib.resources import files
+from typing import Any
 
 import pytest
 
 from monitor.causes import Cause
 from monitor.episodes import Impact
-from retrain.decisions import Action, steps_for
-from retrain.plans import AppliedPlan, Strategy, parse_plan
+from retrain.change_plan import Strategy, parse_plan
+from retrain.decisions import Action, serving, steps_for
+from retrain.plans import AppliedPlan
 
 TEXT = (files("api.demo") / "configuration" / "plan.yaml").read_text(encoding="utf-8")
 
@@ -53,6 +55,38 @@ def test_a_plan_without_authority_only_asks_for_a_person(cause: Cause) -> None:
     assert Action.RUN not in actions(cause, Impact.MEASURED, locked)
 
 
+def measured(*fell: str, after: float) -> dict[str, Any]:
+    return {
+        "falls": [{"measure": name} for name in fell],
+        "before": {"auc": [0.95, 0.93, 0.97]},
+        "after": {"auc": [after, after - 0.02, after + 0.02]},
+    }
+
+
+@pytest.mark.parametrize(
+    ("evidence", "strategies"),
+    [
+        (measured("specificity", after=0.945), [Strategy.RECALIBRATION]),
+        (measured("AUC", "specificity", after=0.80), [Strategy.LORA, Strategy.FULL]),
+        (
+            measured("specificity", after=0.90),
+            [Strategy.RECALIBRATION, Strategy.LORA, Strategy.FULL],
+        ),
+        (None, [Strategy.RECALIBRATION, Strategy.LORA, Strategy.FULL]),
+    ],
+)
+def test_what_fell_decides_whether_recalibration_or_training_can_repair_it(
+    evidence: dict[str, Any] | None, strategies: list[Strategy]
+) -> None:
+    permitted = (Strategy.FULL, Strategy.LORA, Strategy.RECALIBRATION)
+    assert list(serving(permitted, evidence)) == strategies
+
+
+def test_a_plan_that_permits_recalibration_alone_tries_it_whatever_fell() -> None:
+    evidence = measured("AUC", after=0.8)
+    assert serving((Strategy.RECALIBRATION,), evidence) == (Strategy.RECALIBRATION,)
+
+
 def test_without_a_plan_the_model_is_locked() -> None:
     [step] = steps_for(
         cause=Cause.ACQUISITION, subgroup=None, impact=Impact.MEASURED, plan=None
@@ -65,4 +99,4 @@ def test_the_run_takes_the_strategy_that_the_plan_names() -> None:
     steps = steps_for(
         cause=Cause.ACQUISITION, subgroup=None, impact=Impact.MEASURED, plan=applied(text)
     )
-    assert [step.strategy for step in steps] == [Strategy.LINEAR_PROBE]
+    assert [step.strategies for step in steps] == [(Strategy.LINEAR_PROBE,)]

@@ -4,10 +4,15 @@ from datetime import datetime
 from importlib.resources import files
 
 import pytest
+from sqlalchemy import select
 
+from monitor.causes import Cause
 from registry.database import Database
-from registry.errors import NotFoundError, PlanError
-from retrain.plans import Authority, apply_plan, in_force, parse_plan, require_plan
+from registry.errors import NotFoundError, NotPermittedError, PlanError
+from registry.identities import Identity, Role
+from registry.ledger import LedgerEntry
+from retrain.change_plan import Authority, Strategy, attempts, parse_plan
+from retrain.plans import apply_file, apply_plan, in_force, require_plan
 
 TEXT = (files("api.demo") / "configuration" / "plan.yaml").read_text(encoding="utf-8")
 
@@ -36,6 +41,15 @@ def test_a_pccp_without_its_number_is_refused() -> None:
         ("  people: 1", "  people: 0", "approval.people"),
         ("    superiority_alpha: 0.025", "    superiority_alhpa: 0.025", "superiority_alhpa"),
         ("  acquisition: full fine-tuning", "  aquisition: full fine-tuning", "aquisition"),
+        ("  at_least: 300", "  at_least: 100", "no candidate could ever pass"),
+        ("  locked_share: 0.45", "  locked_share: 0.9", "leaves no patient to train on"),
+        ("  provenance: [dataset]", "  provenance: [hearsay]", "labels.provenance"),
+        (
+            "  replay_ratio: 1.5",
+            "  replay_ratio: 1.5\n  candidates: [{strategy: LoRA}]",
+            "training.candidates",
+        ),
+        ("  days_between_promotions: 7", "  days_between_promotions: -1", "limits.days"),
     ],
 )
 def test_an_error_names_file_line_and_key(before: str, after: str, key: str) -> None:
@@ -74,3 +88,80 @@ def test_plans_are_numbered_and_the_same_text_is_applied_once(
 def test_a_model_without_a_plan_is_locked(database: Database) -> None:
     with database.reading() as session, pytest.raises(NotFoundError, match="it is locked"):
         require_plan(session, "pneumonia-cxr")
+
+
+ADMIN = Identity(name="Ada", roles=frozenset({Role.ADMIN}))
+
+
+def test_a_plan_that_is_applied_says_what_it_changes(database: Database, now: datetime) -> None:
+    _, first = apply_file(database, TEXT, source="plan.yaml", by=ADMIN, at=now)
+    stricter = TEXT.replace("  people: 1", "  people: 2").replace(
+        "acquisition: full fine-tuning", "acquisition: [recalibration, full fine-tuning]"
+    )
+    applied, changes = apply_file(database, stricter, source="plan.yaml", by=ADMIN, at=now)
+    assert applied.number == 2
+    assert {change.key for change in first} >= {"model", "authority", "approval.people"}
+    assert [(change.key, change.before, change.after) for change in changes] == [
+        (
+            "modifications.acquisition",
+            ["full fine-tuning"],
+            ["recalibration", "full fine-tuning"],
+        ),
+        ("approval.people", 1, 2),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "by", "error"),
+    [
+        (TEXT.replace("autonomy: act", "autonomy: rampage"), ADMIN, PlanError),
+        (TEXT, Identity(name="Ola", roles=frozenset({Role.OPERATOR})), NotPermittedError),
+    ],
+)
+def test_a_refused_plan_changes_nothing_and_is_recorded(
+    database: Database, now: datetime, text: str, by: Identity, error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        apply_file(database, text, source="plan.yaml", by=by, at=now)
+    with database.reading() as session:
+        assert in_force(session, "pneumonia-cxr") is None
+        entry = session.scalars(select(LedgerEntry)).one()
+    assert (entry.kind, entry.actor) == ("plan.refused", by.name)
+
+
+@pytest.mark.parametrize(
+    ("written", "permitted"),
+    [
+        ("LoRA", (Strategy.LORA,)),
+        ("[recalibration, LoRA]", (Strategy.RECALIBRATION, Strategy.LORA)),
+        ("none", ()),
+        ("[]", ()),
+    ],
+)
+def test_a_cause_permits_one_strategy_several_or_none(
+    written: str, permitted: tuple[Strategy, ...]
+) -> None:
+    text = TEXT.replace("acquisition: full fine-tuning", f"acquisition: {written}")
+    assert parse_plan(text, source="plan.yaml").permitted(Cause.ACQUISITION) == permitted
+
+
+def test_limits_that_are_left_out_are_narrow() -> None:
+    start, end = TEXT.index("limits:\n  days_between"), TEXT.index("approval:")
+    plan = parse_plan(TEXT[:start] + TEXT[end:], source="plan.yaml")
+    assert plan.limits.days_between_promotions == 30
+    assert (plan.stop_rules.rollbacks, plan.stop_rules.unsuccessful_runs) == (1, 2)
+
+
+def test_a_run_tries_each_strategy_by_each_candidate_that_is_not_another_s() -> None:
+    text = TEXT.replace(
+        "  replay_ratio: 1.5",
+        "  replay_ratio: 1.5\n"
+        "  candidates: [{encoder_rate: 1.0e-4}, {strategy: LoRA, lora_rank: 4}]",
+    )
+    training = parse_plan(text, source="plan.yaml").training
+    tried = attempts(training, [Strategy.LORA, Strategy.FULL])
+    assert [(strategy, rules.encoder_rate, rules.lora_rank) for strategy, rules in tried] == [
+        (Strategy.LORA, 1e-4, 8),
+        (Strategy.LORA, training.encoder_rate, 4),
+        (Strategy.FULL, 1e-4, 8),
+    ]

@@ -111,7 +111,8 @@ def test_scans_before_the_onset_of_others_or_refused_are_no_part_of_the_shift(
 
 def test_a_corrected_label_counts_by_its_correction(retraining: Retraining) -> None:
     scans = retraining.shifted(4, provenance=Provenance.DATASET)
-    retraining.label(scans[:1], values=[1], provenance=Provenance.REPORT)
+    later = ANCHOR + timedelta(minutes=1)
+    retraining.label(scans[:1], values=[1], provenance=Provenance.REPORT, signed_at=later)
     rules = plans.parse_plan(PLAN, source="plan.yaml").labels
     with retraining.database.reading() as session:
         rows = [session.get_one(ScanRow, scan) for scan in scans]

@@ -7,7 +7,7 @@ from registry import ledger
 from registry.errors import NotFoundError, TransitionError
 from registry.versions import VersionRow
 from retrain import plans, runs
-from retrain.plans import Strategy
+from retrain.change_plan import Strategy
 from retrain.states import RunState
 
 
@@ -20,7 +20,7 @@ def plan_run(retraining: Retraining, episode: int | None) -> int:
             model=MODEL,
             episode=episode,
             plan=plan,
-            strategy=Strategy.FULL,
+            strategies=(Strategy.FULL,),
             base=champion,
             champion=champion,
             settings={"task": "pneumonia"},

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
-from tiny_bundles import DIMENSION, SIDE, TASK, finding, tiny_bundle
+from tiny_bundles import DIMENSION, TASK, finding, tiny_bundle
+from training_workspaces import attempt, prepared_workspace
 
 from registry.bundles.bundle import Bundle
 from registry.bundles.heads import read_head_state
+from registry.errors import TrainingFailedError
 from retrain import workspace
-from retrain.workspace import Role, TrainingJob
+from retrain.change_plan import Strategy
 
 #: Enough that a process can be killed between the first checkpoint and the end.
 EPOCHS = 24
@@ -29,37 +31,6 @@ ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return tiny_bundle(tmp_path_factory.mktemp("base") / "bundle")
-
-
-def prepare(folder: Path, base: Bundle, *, separable: bool = False, **changes: object) -> Path:
-    """Write a workspace whose two classes differ by how bright most of them are."""
-    folder.mkdir()
-    rng = np.random.default_rng(4)
-    targets = np.arange(72) % 2
-    bright = targets if separable else np.where(rng.random(72) < 0.1, 1 - targets, targets)
-    pixels = rng.normal(size=(72, 3, SIDE, SIDE)) + 0.5 * bright[:, None, None, None]
-    workspace.write_data(
-        folder,
-        pixels=pixels.astype(np.float32),
-        targets=targets.astype(np.int64),
-        roles=np.where(np.arange(72) < 48, Role.TRAINING, Role.SELECTION).astype(np.int8),
-    )
-    job = TrainingJob(
-        base=str(base.root),
-        task=TASK,
-        classes=("normal", "pneumonia"),
-        head_only=False,
-        epochs=EPOCHS,
-        batch_size=16,
-        encoder_rate=1e-3,
-        head_rate=1e-2,
-        weight_decay=1e-4,
-        frozen_share=0.0,
-        seed=3,
-        threads=1,
-    )
-    workspace.write_job(folder, replace(job, **changes))
-    return folder
 
 
 def start(folder: Path) -> subprocess.Popen[bytes]:
@@ -89,21 +60,31 @@ def train_here(folder: Path) -> Path:
 
 def learned(folder: Path) -> dict[str, object]:
     """Return everything that training left, but for how long it took."""
-    result = folder / workspace.RESULT
     facts = workspace.read_result(folder)
     assert facts is not None
     return {
-        **{name: value for name, value in facts.items() if name != "seconds"},
+        "facts": without_seconds(facts),
         **{
-            str(path.relative_to(result)): path.read_bytes()
-            for path in sorted(result.rglob("*.safetensors"))
+            str(path.relative_to(folder)): path.read_bytes()
+            for path in sorted(folder.glob("attempt-*/**/*.safetensors"))
+            if not any(part.startswith("checkpoint") for part in path.parts)
         },
     }
 
 
+def without_seconds(facts: object) -> object:
+    if isinstance(facts, dict):
+        return {
+            name: without_seconds(value)
+            for name, value in facts.items()
+            if not name.endswith("seconds")
+        }
+    return [without_seconds(one) for one in facts] if isinstance(facts, list) else facts
+
+
 @pytest.fixture(scope="module")
 def undisturbed(base: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return train_here(prepare(tmp_path_factory.mktemp("undisturbed") / "run", base))
+    return train_here(prepared_workspace(tmp_path_factory.mktemp("undisturbed") / "run", base))
 
 
 def test_training_learns_and_leaves_encoder_heads_and_facts_that_read_back(
@@ -114,11 +95,11 @@ def test_training_learns_and_leaves_encoder_heads_and_facts_that_read_back(
     assert facts["selection_auc"] > 0.75
     assert (facts["training_scans"], facts["selection_scans"]) == (48, 24)
     assert 0 < facts["threshold"] < 1
-    result = undisturbed / workspace.RESULT
-    heads = read_head_state(result / "heads.safetensors", [finding()], dimension=DIMENSION)
+    made = undisturbed / "attempt-0"
+    heads = read_head_state(made / workspace.HEADS, [finding()], dimension=DIMENSION)
     assert heads[f"{TASK}.weight"].shape == (2, DIMENSION)
     before = load_file(base.encoder_path / "model.safetensors")
-    after = load_file(result / "encoder" / "model.safetensors")
+    after = load_file(made / workspace.ENCODER / "model.safetensors")
     assert {name: value.shape for name, value in after.items()} == {
         name: value.shape for name, value in before.items()
     }
@@ -131,25 +112,31 @@ def test_progress_tells_each_epoch_with_its_area_under_the_curve(undisturbed: Pa
     # `best` is kept by loss: what was written has the smallest that was told.
     facts = workspace.read_result(undisturbed)
     assert facts is not None
-    assert facts["selection_loss"] == min(item.loss for item in ends)
+    best = ends[facts["best_epoch"] - 1]
+    assert best.loss == min(item.loss for item in ends)
+    # The temperature that is fitted to what was kept can only lower it.
+    assert facts["selection_loss"] <= best.loss
 
 
 def test_the_best_epoch_is_kept_and_not_the_last(base: Bundle, tmp_path: Path) -> None:
     # Fast enough to learn the training scans by heart: the last epoch is not the best.
-    folder = train_here(prepare(tmp_path / "run", base, encoder_rate=1e-2, head_rate=3e-2))
+    folder = train_here(
+        prepared_workspace(tmp_path / "run", base, attempt(encoder_rate=1e-2, head_rate=3e-2))
+    )
     told = workspace.read_progress(folder)
     losses = [item.loss for item in told if item.selection_auc is not None]
     facts = workspace.read_result(folder)
     assert facts is not None
-    assert losses[-1] > min(losses) == facts["selection_loss"]
+    assert losses[-1] > min(losses) == losses[facts["best_epoch"] - 1]
+    assert facts["selection_loss"] <= min(losses)
 
 
 def test_a_training_that_was_killed_goes_on_and_ends_as_if_undisturbed(
     base: Bundle, undisturbed: Path, tmp_path: Path
 ) -> None:
-    folder = prepare(tmp_path / "run", base)
+    folder = prepared_workspace(tmp_path / "run", base)
     process = start(folder)
-    while not list(folder.glob("checkpoint-*")):
+    while not list(folder.glob("attempt-0/checkpoint-*")):
         assert process.poll() is None
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
@@ -165,19 +152,19 @@ def test_a_training_that_was_killed_goes_on_and_ends_as_if_undisturbed(
 def test_what_a_crash_left_half_written_is_ignored(
     base: Bundle, undisturbed: Path, tmp_path: Path
 ) -> None:
-    folder = prepare(tmp_path / "run", base)
-    for unfinished in (".checkpoint-9", workspace.RESULT):
-        (folder / unfinished).mkdir()
-        (folder / unfinished / "state.safetensors").write_bytes(b"half a fi")
+    folder = prepared_workspace(tmp_path / "run", base)
+    for unfinished in (".checkpoint-9", workspace.ENCODER):
+        (folder / "attempt-0" / unfinished).mkdir(parents=True)
+        (folder / "attempt-0" / unfinished / "state.safetensors").write_bytes(b"half a fi")
     train_here(folder)
     assert learned(folder) == learned(undisturbed)
 
 
 def test_one_whole_checkpoint_is_kept(undisturbed: Path) -> None:
-    [kept] = undisturbed.glob("checkpoint-*")
+    [kept] = undisturbed.glob("attempt-0/checkpoint-*")
     assert kept.name == f"checkpoint-{EPOCHS}"
     assert {path.name for path in kept.iterdir()} == {"state.json", "state.safetensors"}
-    assert not list(undisturbed.glob(".checkpoint-*"))
+    assert not list(undisturbed.glob("attempt-0/.checkpoint-*"))
 
 
 def test_a_finished_training_is_not_done_again(undisturbed: Path, tmp_path: Path) -> None:
@@ -190,10 +177,12 @@ def test_a_finished_training_is_not_done_again(undisturbed: Path, tmp_path: Path
 def test_frozen_layers_stay_and_the_others_move(base: Bundle, tmp_path: Path) -> None:
     from registry.bundles.network import load_embedder
 
-    folder = train_here(prepare(tmp_path / "run", base, epochs=1, frozen_share=0.5))
+    folder = train_here(
+        prepared_workspace(tmp_path / "run", base, attempt(epochs=1, frozen_share=0.5))
+    )
     before, after = (
         [list(module.parameters(recurse=False)) for module in load_embedder(path).modules()]
-        for path in (base.encoder_path, folder / workspace.RESULT / "encoder")
+        for path in (base.encoder_path, folder / "attempt-0" / workspace.ENCODER)
     )
     moved = [
         any(not old.equal(new) for old, new in zip(first, second, strict=True))
@@ -204,27 +193,98 @@ def test_frozen_layers_stay_and_the_others_move(base: Bundle, tmp_path: Path) ->
     assert moved == [False] * frozen + [True] * (len(moved) - frozen)
 
 
-def test_a_linear_probe_leaves_the_encoder_as_it_was(base: Bundle, tmp_path: Path) -> None:
-    folder = train_here(prepare(tmp_path / "run", base, epochs=1, head_only=True))
+@pytest.mark.parametrize("strategy", [Strategy.LINEAR_PROBE, Strategy.RECALIBRATION])
+def test_what_changes_no_encoder_leaves_none_behind(tmp_path: Path, strategy: Strategy) -> None:
+    base = tiny_bundle(tmp_path / "bundle", tasks=[finding()])
+    folder = train_here(
+        prepared_workspace(tmp_path / "run", base, attempt(strategy=strategy), agreeing=True)
+    )
+    made = folder / "attempt-0"
+    assert not (made / workspace.ENCODER).exists()
+    before = base.head_state()[f"{TASK}.weight"]
+    after = read_head_state(made / workspace.HEADS, [finding()], dimension=DIMENSION)
+    moved = not np.array_equal(before, after[f"{TASK}.weight"])
+    assert moved == (strategy is Strategy.LINEAR_PROBE)
+
+
+def test_attempts_are_compared_on_the_selection_set_and_all_are_told(
+    base: Bundle, tmp_path: Path
+) -> None:
+    tried = (
+        attempt(strategy=Strategy.RECALIBRATION),
+        attempt(strategy=Strategy.LORA, epochs=6),
+        attempt(epochs=6),
+    )
+    folder = train_here(prepared_workspace(tmp_path / "run", base, *tried))
+    facts = workspace.read_result(folder)
+    assert facts is not None
+    made = facts["attempts"]
+    assert [one["strategy"] for one in made] == [one.strategy.value for one in tried]
+    assert "nothing to recalibrate" in made[0]["refused"]
+    best = min((1, 2), key=lambda index: made[index]["selection_loss"])
+    assert facts["chosen"] == best
+    assert {one.attempt for one in workspace.read_progress(folder)} == {1, 2}
+
+
+def test_low_rank_updates_are_merged_so_that_an_ordinary_encoder_remains(
+    base: Bundle, tmp_path: Path
+) -> None:
+    low_rank = attempt(strategy=Strategy.LORA, epochs=3, lora_rank=2)
+    folder = train_here(prepared_workspace(tmp_path / "run", base, low_rank))
     before = load_file(base.encoder_path / "model.safetensors")
-    result = folder / workspace.RESULT
-    after = load_file(result / "encoder" / "model.safetensors")
-    assert all(np.array_equal(before[name], after[name]) for name in before)
-    heads = read_head_state(result / "heads.safetensors", [finding()], dimension=DIMENSION)
-    assert np.any(heads[f"{TASK}.weight"] != 0), "the head did not learn"
+    after = load_file(folder / "attempt-0" / workspace.ENCODER / "model.safetensors")
+    assert before.keys() == after.keys()
+    moved = {name for name in before if not np.array_equal(before[name], after[name])}
+    assert moved
+    for name in moved:
+        assert re.search(r"(q_proj|k_proj|v_proj|o_proj|query|key|value|attention)", name)
+        assert np.linalg.matrix_rank(after[name] - before[name], tol=1e-6) <= 2
+
+
+def test_an_encoder_without_attention_says_which_strategies_fit(tmp_path: Path) -> None:
+    base = tiny_bundle(tmp_path / "bundle", architecture="convnext")
+    low_rank = attempt(strategy=Strategy.LORA)
+    with pytest.raises(TrainingFailedError, match=r"has none: recalibration, .* fit it"):
+        train_here(prepared_workspace(tmp_path / "run", base, low_rank))
+
+
+@pytest.mark.parametrize("architecture", ["vit", "dinov2", "convnext", "swin"])
+def test_every_kind_of_encoder_is_exported_embeds_and_trains(
+    tmp_path: Path, architecture: str
+) -> None:
+    base = tiny_bundle(tmp_path / "bundle", architecture=architecture)
+    tried = [
+        attempt(strategy=strategy, epochs=1)
+        for strategy in (Strategy.LINEAR_PROBE, Strategy.FULL, Strategy.LORA)
+        if (strategy, architecture) != (Strategy.LORA, "convnext")
+    ]
+    folder = train_here(prepared_workspace(tmp_path / "run", base, *tried))
+    facts = workspace.read_result(folder)
+    assert facts is not None
+    assert not [one["refused"] for one in facts["attempts"] if "refused" in one]
+
+
+def test_patience_ends_a_training_that_no_longer_improves(base: Bundle, tmp_path: Path) -> None:
+    eager = attempt(encoder_rate=1e-2, head_rate=3e-2, patience=2, epochs=60)
+    folder = train_here(prepared_workspace(tmp_path / "run", base, eager))
+    ends = [
+        one.loss for one in workspace.read_progress(folder) if one.selection_auc is not None
+    ]
+    assert len(ends) < 60
+    assert ends.index(min(ends)) == len(ends) - 3
 
 
 def test_another_seed_gives_another_result(
     base: Bundle, undisturbed: Path, tmp_path: Path
 ) -> None:
-    folder = train_here(prepare(tmp_path / "run", base, seed=4))
+    folder = train_here(prepared_workspace(tmp_path / "run", base, seed=4))
     assert learned(folder) != learned(undisturbed)
 
 
 def test_a_selection_set_without_an_error_leaves_the_probabilities_as_trained(
     base: Bundle, tmp_path: Path
 ) -> None:
-    folder = train_here(prepare(tmp_path / "run", base, separable=True))
+    folder = train_here(prepared_workspace(tmp_path / "run", base, separable=True))
     facts = workspace.read_result(folder)
     assert facts is not None
     assert (facts["selection_auc"], facts["temperature"]) == (1.0, 1.0)

@@ -142,3 +142,21 @@ def test_the_candidate_says_what_it_was_made_of(installation: SmallInstallation)
     assert bundle.digest == candidate.bundle_digest
     [task] = bundle.tasks
     assert task.threshold is not None
+
+
+def test_a_run_whose_scans_became_disputed_fails_and_says_what_to_do(
+    tmp_path: Path, empty_mlflow: Path
+) -> None:
+    made = SmallInstallation(tmp_path, empty_mlflow=empty_mlflow)
+    made.found(plan_text(first_version_auc="0.0", locked_set_uses="2"))
+    made.receive(80)
+    made.label(since=made.clock.at)
+    number = first_run(made)
+    while made.run(number).state != RunState.VALIDATING:
+        assert made.jobs.worker.run_one()
+    made.contradict()
+    made.work()
+    run = made.run(number)
+    assert run.state == RunState.FAILED
+    assert "are disputed by now: adjudicate them (`driftward label disputed`)" in run.note
+    assert made.gates(number) == {}

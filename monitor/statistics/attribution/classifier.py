@@ -2,9 +2,9 @@
 
 Trees that were boosted on simulated windows give each kind of cause a share of their votes;
 how often an answer of so many votes is right was counted on windows of other images. An
-answer that is not sure enough, or whose pattern lies farther from the kind than its own
-windows do, is `unknown`. docs/decisions has the argument, the card beside the file the
-figures.
+answer that is not sure enough is `unknown`. So is one whose pattern is not typical of its
+cause: how near it must be was learnt on kinds of cause that were left out in turn.
+docs/decisions has the argument, the card beside the file the figures.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from importlib.resources import files
@@ -22,19 +22,24 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import logit
 
 from monitor.statistics.attribution.boosted_trees import BoostedTrees
 from monitor.statistics.attribution.first_level import FirstLevel
 from monitor.statistics.attribution.nearness import Nearness
 from monitor.statistics.attribution.pattern import Pattern
-from monitor.statistics.embeddings import Floats
+from monitor.statistics.embeddings import Flags, Floats, Integers
 from registry.errors import BadInputError, IntegrityError
 
-_FORMAT = 1
+_FORMAT = 2
 #: the classifier that ships, and the card that says what it was made of and when not to use it
 CLASSIFIER, CARD = "causes.npz", "causes.card.json"
 #: runners-up below this share of the votes are not told
 _LEAST_SHARE = 0.02
+# Votes closer to none or all than this are no farther apart.
+_ROUNDING = 1e-4
+#: a piece that fewer simulated windows of the kind lie beyond is told as unlike
+_UNLIKE_PIECE = 0.02
 
 
 class Doubt(StrEnum):
@@ -42,7 +47,7 @@ class Doubt(StrEnum):
 
     NONE = "none"
     UNSURE = "answers this sure were wrong too often on held-out images"
-    UNLIKE = "the pattern lies farther from every cause than simulated windows do"
+    UNLIKE = "the pattern is not typical of the cause that comes nearest"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,15 +78,36 @@ class Attribution:
     shares: tuple[tuple[FirstLevel, float], ...]
     #: what exactly was likest among what was simulated, say "prevalence and technical"
     likest: str
-    #: share of simulated windows of that kind that lie farther out than this one
+    #: share of held-out windows, rightly named so, that are less typical than this one
     farther: float
     #: the pieces by their contribution, the largest first
     evidence: tuple[PieceEvidence, ...]
+    #: pieces that look unlike nearly all simulated windows of that kind
+    unlike: tuple[str, ...] = ()
 
     @property
     def runners_up(self) -> tuple[tuple[FirstLevel, float], ...]:
         """Causes that come after the leading one, with their shares of the votes."""
         return tuple(item for item in self.shares[1:] if item[1] >= _LEAST_SHARE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Judged:
+    """What a classifier makes of many patterns."""
+
+    #: [n, C] the causes' shares of the votes
+    shares: Floats
+    #: [n] the leading cause, and of its kinds the likest
+    leading: Integers
+    likest: Integers
+    #: [n, P] share of the likest kind's windows that lie farther out, by piece
+    pieces_farther: Floats
+
+    @property
+    def readings(self) -> Floats:
+        """What typicality is told by: the votes, and how near all pieces are, [n, 2]."""
+        top = np.clip(self.shares.max(axis=1), _ROUNDING, 1.0 - _ROUNDING)
+        return np.stack([logit(top), np.log(self.pieces_farther).sum(axis=1)], axis=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -101,7 +127,11 @@ class CauseClassifier:
     calibration: Floats
     #: answers of less confidence are `unknown`
     least_confidence: float
-    #: so are those of a pattern that fewer windows of the kind lie beyond
+    #: [2] how much votes and nearness say of whether the kind of cause is known at all
+    typicality: Floats
+    #: [C, Q] of held-out windows that were rightly named, rising
+    typical: Floats
+    #: answers to patterns that fewer of these windows are less typical than are `unknown`, too
     least_farther: float
     nearness: Nearness
     #: [F] numbers of an ordinary window
@@ -131,16 +161,15 @@ class CauseClassifier:
                 ),
             ]
         )
-        votes = self.votes(without)
-        named, shares = self.named, self.by_cause(votes)
+        named, judged = self.named, self.judge(without)
+        shares = judged.shares
         order = np.argsort(-shares[0], kind="stable")
-        leading = named[order[0]]
-        own = np.array([one is leading for one in self.causes])
-        likest = int(np.where(own, votes[0], -1.0).argmax())
-        farther = float(self.nearness.shares_farther(values)[likest])
+        leading, likest = named[order[0]], int(judged.likest[0])
+        farther = float(self.farther(judged)[0])
         confidence = float(self.confidences(shares[:1])[0])
         doubt = self._doubt(confidence, farther)
         lost = shares[0, order[0]] - shares[1:, order[0]]
+        compared = self.compared
         return Attribution(
             cause=leading if doubt is Doubt.NONE else FirstLevel.UNKNOWN,
             doubt=doubt,
@@ -157,7 +186,46 @@ class CauseClassifier:
                 )
                 for at in np.argsort(-lost, kind="stable").tolist()
             ),
+            unlike=tuple(
+                compared[at]
+                for at in np.argsort(judged.pieces_farther[0], kind="stable").tolist()
+                if judged.pieces_farther[0, at] < _UNLIKE_PIECE
+            ),
         )
+
+    def judge(self, values: Floats) -> Judged:
+        """Look at many patterns [n, F]."""
+        votes = self.votes(values)
+        shares = self.by_cause(votes)
+        leading = shares.argmax(axis=1)
+        of_cause = np.array([self.named.index(cause) for cause in self.causes])
+        likest = np.where(of_cause == leading[:, None], votes, -1.0).argmax(axis=1)
+        return Judged(
+            shares=shares,
+            leading=leading,
+            likest=likest,
+            pieces_farther=self.nearness.shares_farther(values, likest),
+        )
+
+    def farther(self, judged: Judged) -> Floats:
+        """Return the share of held-out windows of the leading cause that are less typical, [n].
+
+        A conformal p-value for each cause by itself (Vovk et al. 2005, *Algorithmic Learning
+        in a Random World*, section 4.5): never 0.
+        """
+        own = (judged.readings @ self.typicality)[:, None]
+        less = (self.typical[judged.leading] <= own).sum(axis=1)
+        return np.asarray((1 + less) / (1 + self.typical.shape[1]))
+
+    def doubtful(self, judged: Judged) -> Flags:
+        """Return which of many answers are `unknown`, [n]."""
+        unsure = self.confidences(judged.shares) < self.least_confidence
+        return np.asarray(unsure | (self.farther(judged) < self.least_farther))
+
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """Pieces whose nearness to simulated windows counts, P of them."""
+        return compared_pieces(self.names)
 
     @property
     def named(self) -> tuple[FirstLevel, ...]:
@@ -196,8 +264,15 @@ class CauseClassifier:
             "knots": self.knots,
             "calibration": self.calibration,
             "least_confidence": np.array(self.least_confidence),
+            "typicality": self.typicality,
+            "typical": self.typical,
             "least_farther": np.array(self.least_farther),
-            **{f"nearness.{f.name}": getattr(nearness, f.name) for f in fields(nearness)},
+            **{
+                f"nearness.{f.name}": _small(getattr(nearness, f.name))
+                for f in fields(nearness)
+                if f.init
+            },
+            "nearness.examples": nearness.examples.astype(np.float16),
             "ordinary": self.ordinary,
         }
         kept = io.BytesIO()
@@ -231,9 +306,15 @@ class CauseClassifier:
                 knots=kept["knots"],
                 calibration=kept["calibration"],
                 least_confidence=float(kept["least_confidence"]),
+                typicality=kept["typicality"],
+                typical=kept["typical"],
                 least_farther=float(kept["least_farther"]),
                 nearness=Nearness(
-                    **{f.name: kept[f"nearness.{f.name}"] for f in fields(Nearness)}
+                    **{
+                        f.name: _large(kept[f"nearness.{f.name}"])
+                        for f in fields(Nearness)
+                        if f.init
+                    }
                 ),
                 ordinary=kept["ordinary"],
             )
@@ -241,6 +322,24 @@ class CauseClassifier:
             raise BadInputError(
                 "this is no cause classifier: install Driftward again"
             ) from error
+
+
+def compared_piece(piece: str) -> str | None:
+    """Return the piece as part of which a piece is compared, None where it is not.
+
+    A window's size is no shift. How many scans are displaced and whether one place carries it
+    are compared as one: a few are ordinary after a technical change where they are one
+    scanner's, and only there.
+    """
+    if piece == "size":
+        return None
+    return piece.replace(" location", " coherence")
+
+
+def compared_pieces(names: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+    """Return what is compared, in order, P of them."""
+    compared = (compared_piece(piece) for piece, _ in names)
+    return tuple(dict.fromkeys(piece for piece in compared if piece is not None))
 
 
 def shipped_classifier() -> CauseClassifier:

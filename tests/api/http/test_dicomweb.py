@@ -356,7 +356,7 @@ def test_a_sender_that_goes_leaves_nothing_half_stored(
 def test_what_cannot_be_stored_now_is_to_be_sent_again(
     home: SourcesHome, post: Any, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    def failing(*_: object) -> None:
+    def failing(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.setattr(home.driftward.intake, "take", failing)

@@ -34,7 +34,7 @@ class Served:
         )
         self.ids = [
             self.driftward.quarantine.put(
-                as_file(radiograph(PatientID=f"4711-{number}")),
+                as_file(radiograph(PatientID=f"4711-{number}", SOPInstanceUID=f"1.2.{number}")),
                 reason=Reason.BURNED_IN if number % 2 else Reason.NOT_AN_IMAGE,
                 detail="a sentence",
                 site="south" if number == 4 else "north",
@@ -75,6 +75,18 @@ def test_an_item_is_shown_with_its_way_out_and_without_its_content(served: Serve
     assert "release" in answer.json()["action"]
     assert "Yamada" not in answer.text
     assert served.client.get("/api/v1/quarantine/nothing").status_code == 404
+
+
+def test_what_came_again_says_how_often_and_when(served: Served) -> None:
+    put = served.driftward.quarantine.put
+    now = served.driftward.clock.now()
+    for days in (3, 1):
+        at = now - timedelta(days=days)
+        item = put(b"a letter", reason=Reason.NOT_DICOM, detail="a letter", site="north", at=at)
+    shown = served.client.get(f"/api/v1/quarantine/{item.id}").json()
+    assert shown["times"] == 2
+    assert datetime.fromisoformat(shown["last_at"]) == now - timedelta(days=1)
+    assert "came 2 times" in served.client.get("/quarantine").text
 
 
 def test_counts_tell_all_there_is(served: Served) -> None:

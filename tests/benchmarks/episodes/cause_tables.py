@@ -20,7 +20,8 @@ sys.path.append(str(Path(__file__).parents[1] / "drift"))
 import numpy as np
 import numpy.typing as npt
 from cause_embeddings import CACHE
-from cause_training import Boosting, Table, answers, fit, leading, table
+from cause_patterns import Table, table
+from cause_training import FAST, LEFT_OUT, answers, fit, leading
 
 from monitor.statistics.attribution.classifier import CauseClassifier, shipped_classifier
 from monitor.statistics.attribution.first_level import FirstLevel
@@ -28,7 +29,6 @@ from monitor.statistics.attribution.first_level import FirstLevel
 Flags = npt.NDArray[np.bool_]
 
 RESULTS = Path(__file__).parent / "results" / "causes.json"
-LEFT_OUT = ("technical", "prevalence", "case mix", "population", "routing")
 CAUSES = [cause.value for cause in FirstLevel if cause is not FirstLevel.UNKNOWN]
 
 
@@ -52,7 +52,7 @@ def left_out(pools: Sequence[Table], test: Table, cause: str | None) -> dict[str
 
     Six classifiers are fitted, so in fewer rounds than the one that ships.
     """
-    classifier = fit(pools, boosting=Boosting(rounds=40, rate=0.25), without=cause)
+    classifier = fit(pools, boosting=FAST, without=cause)
     said = np.where(test.detected, answers(classifier, test.values), "none")
     return _counts(test, said)
 

@@ -23,31 +23,42 @@ sys.path.append(str(Path(__file__).parents[1] / "drift"))
 import numpy as np
 import numpy.typing as npt
 from cause_embeddings import CACHE
+from cause_nearness import fit_nearness
+from cause_patterns import (
+    Flags,
+    Floats,
+    Table,
+    Texts,
+    cause_of,
+    evenly,
+    halved,
+    joined,
+    only,
+    shown,
+    table,
+)
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.isotonic import IsotonicRegression
+from sklearn.linear_model import LogisticRegression
 
 from monitor.statistics.attribution import classifier as shipped
 from monitor.statistics.attribution.boosted_trees import BoostedTrees
 from monitor.statistics.attribution.classifier import CauseClassifier
-from monitor.statistics.attribution.first_level import FirstLevel
-from monitor.statistics.attribution.nearness import Nearness
 
-Floats = npt.NDArray[np.float64]
-Texts = npt.NDArray[np.str_]
-Flags = npt.NDArray[np.bool_]
-
-#: the level at which a window counts as shifted
-LEVEL = 0.05
+#: kinds of cause that are left out in turn, alone and mixed
+LEFT_OUT = ("technical", "prevalence", "case mix", "population", "routing")
+#: of held-out windows of each cause that are rightly named, the share that may be taken for
+#: unlike it: what is given up so that kinds of cause that were never shown are not named
+UNLIKE = 0.15
 #: leaves of a tree, and the fewest windows in one
 _LEAVES, _LEAST_LEAF = 31, 30
 #: share of the numbers that a split may look at, and the penalty on leaves
-_COLUMNS, _PENALTY = 0.15, 10.0
-#: wrong answers that the threshold allows, each pool answered by the other's trees
-_WRONG = 0.02
-#: of calibration windows, the share that may be taken for unlike all kinds
-_UNLIKE = 0.03
-_DIRECTIONS = 40
-_QUANTILES = 100
+_COLUMNS, _PENALTY = 0.05, 10.0
+#: wrong answers that the threshold allows, each pool answered by the other's trees, of windows
+#: of about the size that the goal is for and larger
+_WRONG, _COUNTED = 0.02, 150
+_QUANTILES = 250
+_BINS = 250
 _KNOTS = np.linspace(0.0, 1.0, 41)
 
 
@@ -59,63 +70,8 @@ class Boosting:
     rate: float = 0.1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Table:
-    """Patterns of windows, and what happened to them."""
-
-    names: tuple[tuple[str, str], ...]
-    #: [W, F]
-    values: Floats
-    #: [W] each
-    truth: Texts
-    what: Texts
-    reference: Texts
-    roles: Texts
-    scans: npt.NDArray[np.int64]
-    p_value: Floats
-    peer: Texts
-
-    def __len__(self) -> int:
-        return len(self.truth)
-
-    @property
-    def kind(self) -> Texts:
-        """What a window is learnt as: mixed ones by what is mixed."""
-        return np.where(self.truth == "mixed", self.what, self.truth)
-
-    @property
-    def detected(self) -> Flags:
-        return np.asarray(self.p_value <= LEVEL)
-
-    def where(self, chosen: Flags) -> Table:
-        """Return some of the windows."""
-        kept = {name: getattr(self, name)[chosen] for name in self.__slots__ if name != "names"}
-        return Table(names=self.names, **kept)
-
-
-def table(part: str, cache: Path) -> Table:
-    """Read a part's patterns."""
-    columns: dict[str, list[npt.NDArray[np.generic]]] = {}
-    names: tuple[tuple[str, str], ...] = ()
-    for path in sorted((cache / "patterns").glob(f"{part}-*.npz")):
-        _, reference, scans, _ = path.stem.split("-")
-        with np.load(path, allow_pickle=False) as kept:
-            names = tuple(tuple(one.split("|", 1)) for one in kept["names"].tolist())
-            size = len(kept["truth"])
-            own = {name: kept[name] for name in ("values", "truth", "what", "roles", "p_value")}
-            own |= {
-                "peer": kept["peer"],
-                "reference": np.full(size, reference),
-                "scans": np.full(size, int(scans)),
-            }
-        for name, column in own.items():
-            columns.setdefault(name, []).append(column)
-    return Table(names=names, **{name: np.concatenate(many) for name, many in columns.items()})
-
-
-def cause_of(kind: str) -> FirstLevel:
-    """Return the cause of a kind: what is mixed is named by what it is mixed of."""
-    return FirstLevel.MIXED if " and " in kind else FirstLevel(kind)
+#: where many classifiers are fitted, not to answer but to learn from
+FAST = Boosting(rounds=40, rate=0.25)
 
 
 def fit(
@@ -125,51 +81,101 @@ def fit(
     without: str | None = None,
     seed: int = 0,
 ) -> CauseClassifier:
-    """Fit a classifier on the detected windows of pools.
+    """Fit a classifier on the detected windows of two pools.
 
     Parameters
     ----------
     boosting : how many rounds, and how fast they learn
     without : a cause that is left out, with all that is mixed of it
     """
-    pools = [
-        one.where(one.detected & (one.truth != "none") & ~_of(one, without)) for one in pools
-    ]
+    pools = [shown(one, without) for one in pools]
     everything = joined(pools)
     kinds = sorted(set(everything.kind.tolist()))
     crossed = [
-        _unsure(
-            joined([one for one in pools if one is not held_out]),
-            held_out,
-            kinds,
-            boosting=boosting,
-            seed=seed,
-        )
-        for held_out in pools
+        _unsure(own, other, kinds, boosting=boosting, seed=seed)
+        for own, other in (pools, pools[::-1])
     ]
-    seen = [leading(one, held_out.values) for one, held_out in zip(crossed, pools, strict=True)]
-    shares, found = (np.concatenate([one[at] for one in seen]) for at in (0, 1))
-    right = found == np.array([cause_of(kind).value for kind in everything.kind])
-    weights = _evenly(everything)
-    calibration = _right_by_share(crossed[0].named, shares, found, right, weights)
-    farther = np.concatenate(
+    held_out = pools[::-1]
+    typicality = learn_typicality(pools, without=without, seed=seed)
+    crossed = [replace(one, typicality=typicality) for one in crossed]
+    judged = [one.judge(other.values) for one, other in zip(crossed, held_out, strict=True)]
+    named = np.array([cause.value for cause in crossed[0].named])
+    rights = [
+        named[one.leading] == other.truth for one, other in zip(judged, held_out, strict=True)
+    ]
+    typical = np.mean(
         [
-            _farther(one, held_out.values, own)
-            for one, held_out, (_, own) in zip(crossed, pools, seen, strict=True)
-        ]
+            _typical(one.readings @ typicality, one.leading, right, causes=len(named))
+            for one, right in zip(judged, rights, strict=True)
+        ],
+        axis=0,
     )
-    counted = [replace(one, calibration=calibration) for one in crossed]
-    confidences = counted[0].confidences(shares)
+    shares = np.concatenate([one.shares for one in judged])
+    right = np.concatenate(rights)
+    answered = joined(held_out)
+    weights, large = evenly(answered), answered.scans >= _COUNTED
+    calibration = _right_by_share(named[shares.argmax(axis=1)], shares, named, right, weights)
+    counted = replace(
+        crossed[0], calibration=calibration, typical=typical, least_farther=UNLIKE
+    )
+    farther = np.concatenate([counted.farther(one) for one in judged])
     return replace(
         _unsure(everything, everything, kinds, boosting=boosting, seed=seed),
-        # Distances are those of windows that the middles were not taken from.
         nearness=replace(
-            _nearness(everything, everything, kinds),
+            fit_nearness(everything, everything, kinds, seed=seed),
+            # Distances are those of windows that the examples were not taken from.
             held_out=np.mean([one.nearness.held_out for one in crossed], axis=0),
         ),
         calibration=calibration,
-        least_confidence=_least_confidence(confidences, right, weights),
-        least_farther=float(np.quantile(farther, _UNLIKE)),
+        typicality=typicality,
+        typical=typical,
+        least_farther=UNLIKE,
+        least_confidence=_least_confidence(
+            counted.confidences(shares), right | (farther < UNLIKE), weights * large
+        ),
+    )
+
+
+def learn_typicality(pools: Sequence[Table], *, without: str | None, seed: int) -> Floats:
+    """Learn on kinds that are left out in turn what tells a known kind from one never shown.
+
+    Trees of fast rounds on half of one pool's windows answer for the other pool's; where a
+    kind was left out, all that they say of it is wrong. What is left out for good is never
+    seen here, so that what is learnt can be tested on it.
+    """
+    readings, known, weights = [], [], []
+    causes = [cause for cause in LEFT_OUT if cause != without]
+    for own, other in (pools, pools[::-1]):
+        for cause in (None, *causes):
+            training = halved(shown(own, cause))
+            asked = halved(shown(other, None) if cause is None else only(other, cause))
+            kinds = sorted(set(training.kind.tolist()))
+            made = _unsure(training, shown(other, cause), kinds, boosting=FAST, seed=seed)
+            judged = made.judge(asked.values)
+            named = np.array([one.value for one in made.named])[judged.leading]
+            readings.append(judged.readings)
+            known.append(named == asked.truth)
+            own_weights = evenly(asked)
+            # As much weight for what is not known, all kinds together, as for what is.
+            share = 1.0 if cause is None else 1.0 / len(causes)
+            weights.append(own_weights * share / own_weights.sum())
+    values = np.concatenate(readings)
+    middles, scales = values.mean(axis=0), values.std(axis=0)
+    fitted = LogisticRegression().fit(
+        (values - middles) / scales,
+        np.concatenate(known),
+        sample_weight=np.concatenate(weights) * len(values) / 4,
+    )
+    return np.asarray(fitted.coef_[0] / scales)
+
+
+def _typical(
+    scores: Floats, leading: npt.NDArray[np.int64], right: Flags, *, causes: int
+) -> Floats:
+    """Return quantiles of the scores of rightly named windows of each cause, [C, Q]."""
+    shares = np.linspace(0.0, 1.0, _QUANTILES)
+    return np.stack(
+        [np.quantile(scores[right & (leading == cause)], shares) for cause in range(causes)]
     )
 
 
@@ -182,36 +188,30 @@ def _unsure(
     seed: int,
 ) -> CauseClassifier:
     """Return a classifier that does not know yet how sure it may be."""
+    causes = tuple(cause_of(kind) for kind in kinds)
     return CauseClassifier(
         names=training.names,
         kinds=tuple(kinds),
-        causes=tuple(cause_of(kind) for kind in kinds),
+        causes=causes,
         trees=_trees(training, kinds, boosting=boosting, seed=seed),
         knots=_KNOTS,
-        calibration=np.ones((len({cause_of(kind) for kind in kinds}), len(_KNOTS))),
+        calibration=np.ones((len(set(causes)), len(_KNOTS))),
         least_confidence=0.0,
+        typicality=np.zeros(2),
+        typical=np.zeros((len(set(causes)), 1)),
         least_farther=0.0,
-        nearness=_nearness(training, held_out, kinds),
+        nearness=fit_nearness(training, held_out, kinds, seed=seed),
         ordinary=np.median(training.values, axis=0),
     )
 
 
-def joined(tables: Sequence[Table]) -> Table:
-    """Return the windows of several tables."""
-    columns = [name for name in Table.__slots__ if name != "names"]
-    return Table(
-        names=tables[0].names,
-        **{name: np.concatenate([getattr(one, name) for one in tables]) for name in columns},
-    )
-
-
 def _right_by_share(
-    named: Sequence[FirstLevel], shares: Floats, found: Texts, right: Flags, weights: Floats
+    found: Texts, shares: Floats, named: Texts, right: Flags, weights: Floats
 ) -> Floats:
     """Return how often each leading cause was right, by its share of the votes, [C, M]."""
     rows = []
-    for at, cause in enumerate(named):
-        own = found == cause.value
+    for at, cause in enumerate(named.tolist()):
+        own = found == cause
         curve = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip")
         # Two answers that nobody gave, one of them wrong: a cause that seldom led is not sure.
         curve.fit(
@@ -223,13 +223,6 @@ def _right_by_share(
     return np.stack(rows)
 
 
-def _of(windows: Table, cause: str | None) -> Flags:
-    """Return which windows are of a cause, alone or mixed; none without a cause, [W]."""
-    if cause is None:
-        return np.zeros(len(windows), dtype=bool)
-    return np.asarray(np.char.find(windows.kind, cause) >= 0)
-
-
 def leading(classifier: CauseClassifier, values: Floats) -> tuple[Floats, Texts]:
     """Return the shares of the causes [W, C] for many patterns, and the leading cause [W]."""
     shares = classifier.by_cause(classifier.votes(values))
@@ -239,24 +232,9 @@ def leading(classifier: CauseClassifier, values: Floats) -> tuple[Floats, Texts]
 
 def answers(classifier: CauseClassifier, values: Floats) -> Texts:
     """Return what the classifier says to many patterns, as `answer` does to one."""
-    shares, found = leading(classifier, values)
-    farther = _farther(classifier, values, found)
-    doubtful = (classifier.confidences(shares) < classifier.least_confidence) | (
-        farther < classifier.least_farther
-    )
-    return np.where(doubtful, "unknown", found)
-
-
-def _farther(classifier: CauseClassifier, values: Floats, found: Texts) -> Floats:
-    votes = classifier.votes(values)
-    causes = np.array([cause.value for cause in classifier.causes])
-    own = np.where(causes == found[:, None], votes, -1.0).argmax(axis=1)
-    return np.array(
-        [
-            classifier.nearness.shares_farther(row)[at]
-            for row, at in zip(values, own.tolist(), strict=True)
-        ]
-    )
+    judged = classifier.judge(values)
+    named = np.array([cause.value for cause in classifier.named])
+    return np.where(classifier.doubtful(judged), "unknown", named[judged.leading])
 
 
 def _least_confidence(confidences: Floats, right: Flags, weights: Floats) -> float:
@@ -266,18 +244,6 @@ def _least_confidence(confidences: Floats, right: Flags, weights: Floats) -> flo
         if wrong <= _WRONG:
             return float(threshold)
     return 1.0
-
-
-def _evenly(windows: Table) -> Floats:
-    """Return weights by which causes count alike, and so do the kinds of a cause."""
-    weights = np.ones(len(windows))
-    for cause in np.unique(windows.truth):
-        own = windows.truth == cause
-        kinds = np.unique(windows.kind[own])
-        for kind in kinds:
-            both = own & (windows.kind == kind)
-            weights[both] = 1.0 / (len(kinds) * both.sum())
-    return weights / weights.mean()
 
 
 def _trees(
@@ -294,7 +260,9 @@ def _trees(
         random_state=seed,
     )
     fitted.fit(
-        training.values, np.searchsorted(kinds, training.kind), sample_weight=_evenly(training)
+        _rounded(training.values),
+        np.searchsorted(kinds, training.kind),
+        sample_weight=evenly(training),
     )
     # Scikit-learn has no public way to a tree's nodes; `votes` is compared with it below.
     columns, values, lefts, rights, roots, classes = [], [], [], [], [], []
@@ -318,42 +286,23 @@ def _trees(
         lefts=np.concatenate(lefts),
         rights=np.concatenate(rights),
     )
-    some = training.values[::50]
+    some = _rounded(training.values)[::50]
     assert np.allclose(trees.probabilities(some), fitted.predict_proba(some), atol=1e-6)
     return trees
 
 
-def _nearness(training: Table, calibration: Table, kinds: Sequence[str]) -> Nearness:
-    middles = np.median(training.values, axis=0)
-    spread = np.quantile(training.values, (0.1, 0.9), axis=0)
-    scales = np.maximum((spread[1] - spread[0]) / 2.56, 1e-3)
-    standard = np.clip((training.values - middles) / scales, -8, 8)
-    means = np.stack([standard[training.kind == kind].mean(axis=0) for kind in kinds])
-    about = standard - means[np.searchsorted(kinds, training.kind)]
-    weights = _evenly(training)
-    covariance = (about * weights[:, None]).T @ about / weights.sum()
-    variances, directions = np.linalg.eigh(covariance)
-    kept = slice(len(variances) - _DIRECTIONS, len(variances))
-    coordinates = directions[:, kept] / np.sqrt(variances[kept])
-    unknown = Nearness(
-        middles=middles,
-        scales=scales,
-        coordinates=coordinates,
-        kinds=means @ coordinates,
-        held_out=np.zeros((len(kinds), 1)),
-    )
-    held_out = []
-    for at, kind in enumerate(kinds):
-        own = calibration.values[calibration.kind == kind]
-        distances = [unknown.distances(row)[at] for row in own]
-        held_out.append(np.quantile(distances, np.linspace(0, 1, _QUANTILES)))
-    return Nearness(
-        middles=middles,
-        scales=scales,
-        coordinates=coordinates,
-        kinds=unknown.kinds,
-        held_out=np.stack(held_out),
-    )
+def _rounded(values: Floats) -> Floats:
+    """Return numbers [n, F] rounded to the nearest of 250 quantiles of each column.
+
+    Splits lie halfway between neighbours, so that trees see the same in other numbers, and
+    finding the bins of many windows by weight, which takes longer than the trees, is spared.
+    """
+    quantiles = np.quantile(values, np.linspace(0, 1, _BINS), axis=0)
+    columns = []
+    for column, own in zip(values.T, quantiles.T, strict=True):
+        known = np.unique(own)
+        columns.append(known[np.searchsorted((known[1:] + known[:-1]) / 2, column)])
+    return np.stack(columns, axis=1)
 
 
 def facts(pools: Sequence[Table], made: CauseClassifier) -> dict[str, object]:
@@ -373,6 +322,7 @@ def facts(pools: Sequence[Table], made: CauseClassifier) -> dict[str, object]:
         "encoders": "MobileNetV2 and EfficientNet, each as monitoring encoder of the other's "
         "champion",
         "least_confidence": made.least_confidence,
+        "unlike_its_cause_below": made.least_farther,
         "wrong_answers_allowed": _WRONG,
         "not_for": [
             "windows that the drift test does not reject: there is no shift to explain",
@@ -382,7 +332,9 @@ def facts(pools: Sequence[Table], made: CauseClassifier) -> dict[str, object]:
         ],
         "known_weakness": "other body parts and modalities were not tried; strong changes of the "
         "image chain of families that were never simulated are often taken for mixed, and then "
-        "mostly left unknown; mirrored scans look like another case mix",
+        "mostly left unknown; mirrored scans look like another case mix; a kind of cause that was "
+        "never simulated may be taken for technical, as population and case mix are by a "
+        "classifier that does not know them",
         "figures": "tests/benchmarks/README.md, Causes",
     }
 

@@ -13,7 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from scipy.ndimage import gaussian_filter, median_filter, rotate
+from scipy.ndimage import (
+    gaussian_filter,
+    map_coordinates,
+    median_filter,
+    rotate,
+    uniform_filter1d,
+)
 
 from api.demo.acquisition import Processing
 
@@ -106,6 +112,44 @@ def _marked(image: Singles, share: float, _: int) -> Singles:
     return marked
 
 
+def _moving(image: Singles, share: float, _: int) -> Singles:
+    return uniform_filter1d(image, max(2, round(share * len(image))), axis=0, mode="nearest")
+
+
+def _impulses(image: Singles, share: float, seed: int) -> Singles:
+    rng = np.random.default_rng([29, seed])
+    hit = rng.random(image.shape) < share
+    return np.where(hit, rng.integers(0, 2, image.shape), image).astype(np.float32)
+
+
+def _doubled(image: Singles, amount: float, _: int) -> Singles:
+    return (1 - amount) * image + amount * np.roll(image, len(image) // 9, axis=1)
+
+
+def _vignetted(image: Singles, amount: float, _: int) -> Singles:
+    along = np.linspace(-1, 1, len(image), dtype=np.float32)
+    return image * (1 - amount * (along[:, None] ** 2 + along[None, :] ** 2) / 2)
+
+
+def _stretched(image: Singles, margin: float, _: int) -> Singles:
+    cut = round(margin * len(image))
+    return _resized(image[cut : len(image) - cut], len(image), _CUBIC)
+
+
+def _bent(image: Singles, amount: float, _: int) -> Singles:
+    along = np.linspace(-1, 1, len(image))
+    down, across = np.meshgrid(along, along, indexing="ij")
+    bend = 1 - amount * (down**2 + across**2 - 1)
+    half = (len(image) - 1) / 2
+    at = [half + half * one * bend for one in (down, across)]
+    return np.asarray(map_coordinates(image, at, order=1, mode="nearest"), dtype=np.float32)
+
+
+def _lines_lost(image: Singles, share: float, seed: int) -> Singles:
+    rng = np.random.default_rng([30, seed])
+    return np.where(rng.random((len(image), 1)) < share, 0, image).astype(np.float32)
+
+
 _CUBIC = Image.Resampling.BICUBIC
 _FAMILIES: dict[str, Callable[[Singles, float, int], Singles]] = {
     "noise": lambda image, s, seed: _processing(noise=s)(image, seed),
@@ -130,6 +174,14 @@ _FAMILIES: dict[str, Callable[[Singles, float, int], Singles]] = {
     "denoised": lambda image, s, _: median_filter(image, int(s)),
     "inverted": lambda image, _s, _: 1 - image,
     "marked": _marked,
+    "moving": _moving,
+    "impulses": _impulses,
+    "doubled": _doubled,
+    "vignetted": _vignetted,
+    "stretched": _stretched,
+    "bent": _bent,
+    "lines-lost": _lines_lost,
+    "pedestal": lambda image, s, _: s + (1 - s) * image,
 }
 
 PLAIN = Variant(family="plain", strength=0)
@@ -155,6 +207,14 @@ TRAINED = _variants(
     zoom=(0.02, 0.05, 0.09),
     rotation=(3, 6, 10),
     quantised=(16, 8, 5),
+    moving=(0.03, 0.07),
+    impulses=(0.004, 0.02),
+    doubled=(0.1, 0.25),
+    vignetted=(0.3, 0.6),
+    stretched=(0.05, 0.1),
+    bent=(0.05, 0.12),
+    lines_lost=(0.02, 0.06),
+    pedestal=(0.06, 0.15),
 )
 #: other strengths of the same families, seen at calibration and test only
 OTHER_STRENGTHS = _variants(

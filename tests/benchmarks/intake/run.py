@@ -23,6 +23,7 @@ _BEGIN, _END = "<!-- intake: begin -->", "<!-- intake: end -->"
 #: the title of each section, and the program that prints it
 SECTIONS = {
     "receive": ("Receiving", "receive_throughput.py"),
+    "mixed": ("Receiving beside compressed images", "receive_mixed.py"),
     "endurance": ("Receiving for ten minutes", "receive_endurance.py"),
     "decode": ("Decoding at reduced resolution", "decode_reduced.py"),
     "pipeline": ("Embedding from the vault", "pipeline_embedding.py"),

@@ -340,6 +340,7 @@ def test_a_label_of_an_instance_holds_for_its_series_and_knows_what_was_said_of_
     )
     with ct.database.transaction() as session:
         session.execute(update(ResultRow).values(delivery="delivered"))
+        ct.wait(hours=2)
         attached = attach(session, [signed], site=SITE, actor="test", at=ct.clock.at)
     assert attached.ai_influenced == 1
     with ct.database.reading() as session:

@@ -15,8 +15,11 @@ from hypothesis import strategies as st
 from pydicom.uid import RLELossless
 
 from monitor.intake.decoding import DecodingProcess
+from monitor.intake.fingerprints import fingerprint
 from monitor.intake.intake import Accepted, Rejected, prepare_bytes
 from monitor.intake.limits import Limits
+from monitor.intake.study_time import StudyTime
+from monitor.intake.verifying import faults_of
 from monitor.receiving.negotiation import grant, read_request
 from monitor.receiving.pdus import ProtocolError
 
@@ -70,12 +73,19 @@ def mutated(draw: st.DrawFn) -> bytes:
 
 
 @_SETTINGS
-@given(content=st.one_of(mutated(), st.binary(max_size=300)))
+@given(
+    content=st.one_of(mutated(), st.binary(max_size=300)), study_time=st.sampled_from(StudyTime)
+)
 def test_any_bytes_are_a_scan_or_have_a_reason(
-    content: bytes, decoder: DecodingProcess
+    content: bytes, study_time: StudyTime, decoder: DecodingProcess
 ) -> None:
-    prepared = prepare_bytes(content, site="north", key=KEY, decoder=decoder, limits=_SMALL)
+    prepared = prepare_bytes(
+        content, site="north", key=KEY, decoder=decoder, limits=_SMALL, study_time=study_time
+    )
     assert isinstance(prepared, Accepted | Rejected)
+    assert len(fingerprint(content)) == 32
+    if isinstance(prepared, Accepted):
+        assert faults_of(prepared.content, study_time=study_time) == []
     if isinstance(prepared, Rejected):
         assert prepared.detail
         assert "Yamada" not in prepared.detail

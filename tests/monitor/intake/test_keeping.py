@@ -238,3 +238,9 @@ def test_a_purge_removes_what_expired_and_records_counts_alone(ward: Ward) -> No
     assert len(ward.facts("quarantine.purged")) == 1
     assert ward.retention.purge(by=OLGA, older_than=timedelta(days=7)) == 1
     assert ward.quarantine.items() == ()
+
+
+def test_a_purge_dates_what_a_clock_stamped_far_ahead(ward: Ward) -> None:
+    item = ward.set_aside(BURNED, days_ago=-9_000)
+    assert ward.retention.purge(by=OLGA) == 0
+    assert ward.quarantine.find(item.id).at == ward.clock.now()

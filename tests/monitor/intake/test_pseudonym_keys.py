@@ -17,6 +17,7 @@ from monitor.intake.keys import create_key, load_keyring, save_keyring
 from monitor.intake.pseudonym_keys import PseudonymKeys
 from monitor.intake.pseudonyms import instance_pseudonym
 from monitor.intake.quarantine import Quarantine
+from monitor.intake.study_time import StudyTime
 from monitor.intake.vault import Vault
 from monitor.scans import Outcome, ScanIntake
 from monitor.tables import LookUpRow, ScanRow
@@ -53,6 +54,8 @@ def image(
 class Site:
     """An intake whose keys can be rotated."""
 
+    study_time = StudyTime.REMOVED
+
     def __init__(self, folder: Path, database: Database, now: datetime) -> None:
         self.folder, self.database = folder, database
         self.clock = ReplayClock(now)
@@ -68,7 +71,9 @@ class Site:
             self.folder / "quarantine", key=load_keyring(self.key_file).newest.key
         )
         vault = Vault(self.folder / "vault")
-        return keys, ScanIntake(self.database, vault, quarantine, keys, self.clock)
+        return keys, ScanIntake(
+            self.database, vault, quarantine, keys, self.clock, study_time=self.study_time
+        )
 
     def send(self, *contents: bytes, intake: ScanIntake | None = None) -> list[Outcome]:
         intake = intake or self.intake
@@ -333,3 +338,57 @@ def test_before_any_rotation_surrogates_are_what_they_always_were(north: Site) -
     assert arrival.prepared.pseudonyms.instance == instance_pseudonym(
         f"{ROOT}.3.1", site="north", key=key
     )
+
+
+class Dated(Site):
+    """One that keeps shifted days."""
+
+    study_time = StudyTime.SHIFTED
+
+    def days(self) -> list[str | None]:
+        return [scan.study_date for scan in self.scans()]
+
+
+@pytest.fixture
+def dated(tmp_path: Path, database: Database, now: datetime) -> Dated:
+    return Dated(tmp_path, database, now)
+
+
+def test_a_patient_shifts_alike_whatever_key_is_the_newest(dated: Dated) -> None:
+    dated.send(image(instance=1))
+    for number in (2, 3):
+        dated.rotate()
+        dated.send(image(study=number, series=number, instance=number))
+        dated.send(image("new", study=9, series=9, instance=9 + number))
+    first, second, new, third, new_again = dated.days()
+    assert first == second == third
+    assert new == new_again != first
+    assert dated.verified()
+
+
+def test_a_shift_outlives_the_key_that_gave_it(dated: Dated) -> None:
+    dated.send(image(instance=1))
+    dated.rotate()
+    dated.send(image(study=2, series=2, instance=2))
+    assert dated.drop(1) == 0
+    dated.send(image(study=3, series=3, instance=3))
+    dated.rotate()
+    dated.send(image(study=4, series=4, instance=4))
+    dated.drop(2)
+    dated.send(image(study=5, series=5, instance=5))
+    assert len(set(dated.days())) == 1
+    assert len({scan.patient for scan in dated.scans()}) == 1
+
+
+def test_a_shift_holds_through_a_rotation_while_no_date_was_kept(dated: Dated) -> None:
+    dated.send(image(instance=1))
+    dated.rotate()
+    dated.study_time = StudyTime.REMOVED
+    dated.keys, dated.intake = dated.process()
+    dated.send(image(study=2, series=2, instance=2))
+    dated.study_time = StudyTime.SHIFTED
+    dated.keys, dated.intake = dated.process()
+    dated.send(image(study=3, series=3, instance=3))
+    first, second, third = dated.days()
+    assert second is None
+    assert first == third

@@ -7,12 +7,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from dicom_instances import as_file, radiograph
 
-from monitor.intake.keys import SecretKey, create_key
+from monitor.intake import quarantine as quarantine_module
+from monitor.intake.keys import SecretKey, create_key, load_key
 from monitor.intake.quarantine import Listing, Quarantine, QuarantinedItem, counts_of
 from monitor.intake.reasons import Reason
-from registry.errors import HomeError, IntegrityError, NotFoundError
+from registry.errors import HomeError, IntegrityError, NotFoundError, StorageFullError
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 ORIGINAL = as_file(radiograph())
@@ -114,9 +116,84 @@ def test_another_users_folder_is_refused(quarantine: Quarantine, tmp_path: Path)
 
 def test_the_same_file_refused_again_is_the_same_item(quarantine: Quarantine) -> None:
     first = put(quarantine)
-    assert put(quarantine, at=NOON + timedelta(days=1)) == first
+    again = put(quarantine, at=NOON + timedelta(days=1))
+    assert again == replace(first, times=2, last_at=NOON + timedelta(days=1))
+    third = put(quarantine, at=NOON + timedelta(days=2))
+    assert third == replace(first, times=3, last_at=NOON + timedelta(days=2))
     assert put(quarantine, site="south").id != first.id
     assert len(quarantine.items()) == 2
+    assert quarantine.find(first.id) == third
+    assert quarantine.read(first.id) == ORIGINAL
+
+
+def test_what_is_tried_again_did_not_come_again(quarantine: Quarantine) -> None:
+    first = put(quarantine)
+    tried = quarantine.put(
+        ORIGINAL,
+        reason=first.reason,
+        detail=first.detail,
+        site=first.site,
+        at=NOON + timedelta(days=1),
+        came=False,
+    )
+    assert tried == first
+    assert quarantine.items() == (first,)
+
+
+def test_the_original_that_came_first_is_kept_while_the_reason_stays(
+    quarantine: Quarantine,
+) -> None:
+    first = put(quarantine)
+    other = as_file(radiograph(PatientID="another"))
+    assert put(quarantine, other).times == 2
+    assert quarantine.read(first.id) == ORIGINAL
+    changed = quarantine.put(
+        other, reason=Reason.UNDECODABLE, detail="damaged", site="north", at=NOON
+    )
+    assert (changed.id, changed.times) == (first.id, 3)
+    assert quarantine.read(first.id) == other
+
+
+def test_a_full_disk_loses_no_item_that_comes_again(
+    quarantine: Quarantine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_path: Path, _content: bytes) -> None:
+        raise StorageFullError("no space is left")
+
+    first = put(quarantine)
+    monkeypatch.setattr(quarantine_module, "write_durably", full)
+    assert put(quarantine, at=NOON + timedelta(days=1)) == first
+    with pytest.raises(StorageFullError):
+        put(quarantine, b"something new")
+    with pytest.raises(StorageFullError):
+        quarantine.put(ORIGINAL, reason=Reason.REPORT, detail="", site="north", at=NOON)
+    assert quarantine.items() == (first,)
+    assert quarantine.read(first.id) == ORIGINAL
+
+
+def test_an_item_under_its_id_of_before_is_found_and_renamed(
+    quarantine: Quarantine, tmp_path: Path
+) -> None:
+    item = put(quarantine)
+    new, old = quarantine.ids_of(ORIGINAL, site="north")
+    assert item.id == new
+    quarantine.remove(new)
+    older = replace(item, id=old)
+    record = quarantine_module._to_line(older)
+    nonce = bytes(12)
+    sealed = AESGCM(load_key(tmp_path / "quarantine.key").secret).encrypt(
+        nonce, ORIGINAL, record
+    )
+    (tmp_path / "quarantine" / f"{old}.quarantined").write_bytes(record + nonce + sealed)
+    assert quarantine.items() == (older,)
+    again = put(quarantine, at=NOON + timedelta(days=1))
+    assert again == replace(item, times=2, last_at=NOON + timedelta(days=1))
+    assert quarantine.items() == (again,)
+    assert quarantine.read(new) == ORIGINAL
+    # Whoever was killed before the one of before was removed.
+    (tmp_path / "quarantine" / f"{old}.quarantined").write_bytes(record + nonce + sealed)
+    assert put(quarantine).times == 3
+    assert [item.id for item in quarantine.items()] == [new]
 
 
 def test_what_was_too_large_to_keep_is_listed_and_not_handed_out(
@@ -161,9 +238,26 @@ def test_another_key_opens_nothing(quarantine: Quarantine, tmp_path: Path) -> No
 def test_items_expire_by_age_since_their_first_refusal(quarantine: Quarantine) -> None:
     old = put(quarantine, b"old", at=NOON - timedelta(days=31))
     new = put(quarantine, b"new", at=NOON - timedelta(days=29))
-    put(quarantine, b"old", at=NOON - timedelta(days=1))
-    assert quarantine.items() == (old, new)
-    assert quarantine.expired(older_than=timedelta(days=30), now=NOON) == [old]
+    again = put(quarantine, b"old", at=NOON - timedelta(days=1))
+    assert again.id == old.id
+    assert quarantine.items() == (again, new)
+    assert quarantine.expired(older_than=timedelta(days=30), now=NOON) == [again]
+
+
+def test_what_a_clock_stamped_far_ahead_expires_as_of_when_that_is_seen(
+    quarantine: Quarantine,
+) -> None:
+    ahead = put(quarantine, at=NOON + timedelta(days=20_000))
+    put(quarantine, at=NOON + timedelta(days=20_001))
+    slightly = put(quarantine, b"by another clock", at=NOON + timedelta(hours=2))
+    absent = put(quarantine, None, at=NOON + timedelta(days=20_000))
+    quarantine.bring_back(now=NOON)
+    assert quarantine.find(ahead.id) == replace(ahead, at=NOON, times=2)
+    assert quarantine.find(absent.id) == replace(absent, at=NOON)
+    assert quarantine.find(slightly.id) == slightly
+    assert quarantine.read(ahead.id) == ORIGINAL
+    later = NOON + timedelta(days=31)
+    assert len(quarantine.expired(older_than=timedelta(days=30), now=later)) == 3
 
 
 def test_a_removed_item_is_gone(quarantine: Quarantine) -> None:
@@ -225,7 +319,12 @@ def test_what_is_refused_again_for_another_reason_has_that_reason_and_its_first_
         at=NOON + timedelta(days=9),
     )
     assert again == replace(
-        first, reason=Reason.UNDECODABLE, detail="the pixels are damaged", at=NOON
+        first,
+        reason=Reason.UNDECODABLE,
+        detail="the pixels are damaged",
+        at=NOON,
+        times=2,
+        last_at=NOON + timedelta(days=9),
     )
     assert quarantine.items() == (again,)
     assert quarantine.read(first.id) == ORIGINAL

@@ -96,3 +96,28 @@ def test_a_name_keeps_its_kind(database: Database) -> None:
     apply(database, web("north"))
     with pytest.raises(BadInputError, match="of the kind dicomweb, and stays so"):
         apply(database, folder("/a", name="web"))
+
+
+@pytest.mark.parametrize("path", ["/srv/in", "/srv/in/deeper", "/srv", "/srv/./in/"])
+def test_the_files_of_a_folder_are_those_of_one_site(database: Database, path: str) -> None:
+    apply(database, folder("/srv/in"))
+    with pytest.raises(BadInputError, match="ward reads /srv/in for site north already"):
+        apply(database, folder(path, site="south", name="other"))
+    apply(database, folder("/srv/inside", site="south", name="third"))
+    with database.transaction() as session:
+        remove_source(session, "third", actor=ACTOR, at=NOON)
+    apply(database, folder(path, name="other"))  # of the same site they are the same scans
+
+
+def test_a_link_leads_to_the_folder_that_it_names(database: Database, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "in")
+    apply(database, folder(str(tmp_path / "in")))
+    with pytest.raises(BadInputError, match="already"):
+        apply(database, folder(str(tmp_path / "link"), site="south", name="other"))
+
+
+def test_a_folder_may_change_its_site_where_no_other_source_reads_it(
+    database: Database,
+) -> None:
+    apply(database, folder("/srv/in"), folder("/srv/in", site="south"))

@@ -8,12 +8,17 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from dicom_instances import as_file
+from series_home import ct_series, rejection_of
 from sources_home import SourcesHome, instance
 
 import monitor.sources.folder as folder_road
 from monitor.intake.limits import Limits
 from monitor.intake.reasons import Reason
+from monitor.scans import Fate, Outcome
 from monitor.sources.folder import PICKED_UP
+from monitor.sources.progress import RoadOutcome
+from monitor.sources.taking import outcomes
 from registry import crash_points
 from registry.errors import SourceError
 
@@ -286,3 +291,21 @@ def test_nothing_of_a_file_s_name_is_stored_or_said(
     home.driftward.database.dispose()
     for path in home.driftward.settings.home.glob("driftward.db*"):
         assert b"Yamada" not in path.read_bytes()
+
+
+def test_a_document_that_rejects_instances_is_counted_as_followed(
+    home: SourcesHome, incoming: Path
+) -> None:
+    slices = ct_series(1, range(2))
+    for number, one in enumerate(slices):
+        put(incoming / f"{number}.dcm", as_file(one))
+    put(incoming / "document.dcm", rejection_of(slices[:1], title="113001"))
+    follow(home, incoming, "keep")
+    home.follow_once()
+    assert dict(home.standing(NAME).counts) == {"added": 2, "followed": 1}
+
+
+def test_an_outcome_has_one_name_by_every_road() -> None:
+    assert {one.value for one in Outcome} <= {one.value for one in RoadOutcome}
+    fates = [Fate(outcome=one) for one in Outcome]
+    assert [one.value for one in outcomes(fates)] == [one.value for one in Outcome]

@@ -7,7 +7,11 @@ from retrain.gates.impact import Change, MeasuredImpact
 from retrain.gates.limits import GateLimits
 from retrain.gates.measures import Measure
 from retrain.gates.outcome import Outcome
-from retrain.gates.performance import non_inferiority_on_reference, superiority_where_it_drifted
+from retrain.gates.performance import (
+    non_inferiority_on_reference,
+    not_inferior_to_reviewed,
+    superiority_where_it_drifted,
+)
 from retrain.gates.results import PairedResults
 
 SPECIFICITY_LOST = MeasuredImpact(
@@ -263,3 +267,26 @@ def test_a_candidate_ten_points_worse_is_refused_on_the_reference(simulation, li
         for _ in range(50)
     )
     assert refused == 50
+
+
+def test_small_losses_that_pass_one_by_one_are_refused_together(simulation, limits) -> None:
+    """Each step costs specificity within the margin; from the reviewed version it is too far."""
+    margin = limits.reference_margins.specificity
+    step = simulation(
+        positives=400,
+        negatives=1600,
+        correlation=0.95,
+        champion=(0.92, 0.88 - 0.6 * margin),
+        candidate=(0.92, 0.88 - 1.2 * margin),
+    ).draw(_rng(31))
+    since_review = simulation(
+        positives=400,
+        negatives=1600,
+        correlation=0.95,
+        champion=(0.92, 0.88),
+        candidate=(0.92, 0.88 - 1.2 * margin),
+    ).draw(_rng(31))
+    assert non_inferiority_on_reference(step, limits=limits).outcome is Outcome.PASSED
+    gate = not_inferior_to_reviewed(since_review, name="pneumonia@3", limits=limits)
+    assert gate.outcome is Outcome.FAILED
+    assert "pneumonia@3, last reviewed," in gate.sentence

@@ -1,0 +1,267 @@
+"""What a change plan says: on whose authority, how, and within which limits a model may change.
+
+Unknown keys are errors that name the key, and no key that is left out permits
+more than the file says: without an authority a model is locked, and without
+limits the narrow ones that stand here hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+from math import floor
+from typing import Annotated, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from monitor.causes import Cause
+from monitor.labels import Provenance
+from registry.errors import BadInputError, PlanError
+from registry.identities import Role
+from registry.yaml_files import MisfitError, read_specification
+from retrain.gates.limits import GateLimits
+from retrain.gates.outcome import Gate
+
+
+class Authority(StrEnum):
+    """On whose authority a model may be changed at all."""
+
+    NONE = "none"
+    RESEARCH = "research"
+    IN_HOUSE = "in-house"
+    PCCP = "pccp"
+
+
+class Autonomy(StrEnum):
+    """What may happen without a person."""
+
+    OBSERVE = "observe"
+    PROPOSE = "propose"
+    ACT = "act"
+
+
+class Strategy(StrEnum):
+    """How a candidate is made, the least invasive first."""
+
+    RECALIBRATION = "recalibration"
+    LINEAR_PROBE = "linear probe"
+    LORA = "LoRA"
+    SELF_SUPERVISED = "self-supervised adaptation"
+    FULL = "full fine-tuning"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+def _several(value: object) -> object:
+    """Read one strategy as a list of one, and `none` as no strategy."""
+    if value == "none":
+        return ()
+    return (value,) if isinstance(value, str) else value
+
+
+#: Strategies that a cause permits; the file may name one, several, or none.
+Permitted = Annotated[tuple[Strategy, ...], BeforeValidator(_several)]
+
+
+class DataRules(_Part):
+    """From which scans a candidate may learn and be judged."""
+
+    #: sites whose scans may be used; all where it is left out
+    sites: Annotated[list[str], Field(min_length=1)] | None = None
+    #: age of the oldest scan of a shift, in days before the run is queued
+    within_days: Annotated[float, Field(gt=0)] | None = None
+
+
+class LabelRules(_Part):
+    """What labels a run needs."""
+
+    #: labelled scans of the shift that must exist before a run is queued
+    at_least: Annotated[int, Field(ge=1)]
+    #: provenances that count
+    provenance: Annotated[list[Provenance], Field(min_length=1)]
+    #: share of labelled patients set aside for the locked drifted set
+    locked_share: Fraction
+    #: share set aside to choose the candidate by
+    selection_share: Fraction
+    #: whether labels that an AI influenced may train; none ever enters a gate
+    ai_influenced_may_train: bool = False
+
+
+class CandidateRules(_Part):
+    """One attempt of a run: what it does otherwise than `training` says."""
+
+    strategy: Strategy | None = None
+    encoder_rate: Annotated[float, Field(gt=0)] | None = None
+    head_rate: Annotated[float, Field(gt=0)] | None = None
+    epochs: Annotated[int, Field(ge=1, le=500)] | None = None
+    frozen_share: Fraction | None = None
+    lora_rank: Annotated[int, Field(ge=1, le=256)] | None = None
+
+
+class TrainingRules(_Part):
+    """How a candidate is trained; part of the plan, so that its digest covers it."""
+
+    epochs: Annotated[int, Field(ge=1, le=500)]
+    batch_size: Annotated[int, Field(ge=2)]
+    #: AdamW learning rates: the encoder's is the smaller one
+    encoder_rate: Annotated[float, Field(gt=0)]
+    head_rate: Annotated[float, Field(gt=0)]
+    weight_decay: Annotated[float, Field(ge=0)]
+    #: share of the encoder's layers, from the input on, that stay as they are
+    frozen_share: Fraction
+    #: scans of the base's own training data mixed in for each scan of the shift
+    replay_ratio: Annotated[float, Field(ge=0)]
+    #: by which the encoder's rate shrinks from one layer to the one below it
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    #: rank and scale of the low-rank updates, for LoRA
+    lora_rank: Annotated[int, Field(ge=1, le=256)] = 8
+    lora_alpha: Annotated[float, Field(gt=0)] = 16.0
+    #: epochs on scans without labels, for self-supervised adaptation
+    adaptation_epochs: Annotated[int, Field(ge=1, le=500)] = 5
+    #: epochs without an improvement on the selection set after which training ends
+    patience: Annotated[int, Field(ge=1)] | None = None
+    #: bfloat16 where the device has it
+    mixed_precision: bool = False
+    #: attempts of one run, compared on the selection set; one as it stands here if empty
+    candidates: Annotated[list[CandidateRules], Field(max_length=16)] = []
+
+
+class GateRules(_Part):
+    """Which gates a candidate must pass, and their limits."""
+
+    required: Annotated[list[Gate], Field(min_length=1)]
+    limits: GateLimits
+    #: how often one locked set may judge
+    locked_set_uses: Annotated[int, Field(ge=1)]
+    #: what the AUC of a model's first version must be shown to reach
+    first_version_auc: Fraction
+
+
+class ApprovalRules(_Part):
+    """Who must sign."""
+
+    people: Annotated[int, Field(ge=1)]
+    role: Role = Role.APPROVER
+
+
+class ChangeLimits(_Part):
+    """How often, for how much, and how far a model may change; a quarter is 90 days."""
+
+    days_between_promotions: Annotated[float, Field(ge=0)] = 30.0
+    runs_per_quarter: Annotated[int, Field(ge=0)] = 3
+    #: hours of training, on whatever device
+    compute_hours_per_quarter: Annotated[float, Field(ge=0)] = 24.0
+    #: promotions since a person last reviewed the model as a whole
+    promotions_since_review: Annotated[int, Field(ge=0)] = 3
+
+
+class StopRules(_Part):
+    """After what nothing more is begun until a person has reviewed the model."""
+
+    #: runs that ended rejected or failed, one after another
+    unsuccessful_runs: Annotated[int, Field(ge=1)] = 2
+    #: champions that were rolled back
+    rollbacks: Annotated[int, Field(ge=1)] = 1
+
+
+class Plan(_Part):
+    """A change plan as it stands in its file."""
+
+    model: Annotated[str, Field(min_length=1)]
+    authority: Authority = Authority.NONE
+    #: the PCCP's number; required with that authority
+    authority_number: str | None = None
+    autonomy: Autonomy
+    #: causes that permit a modification, and which
+    modifications: dict[Cause, Permitted]
+    #: causes on which the model is restricted for the subgroup at once
+    restrict_on: list[Cause]
+    data: DataRules = DataRules()
+    labels: LabelRules
+    training: TrainingRules
+    gates: GateRules
+    limits: ChangeLimits = ChangeLimits()
+    stop_rules: StopRules = StopRules()
+    approval: ApprovalRules
+    shadow_days: Annotated[float, Field(ge=0)]
+
+    @model_validator(mode="after")
+    def _authority_is_numbered(self) -> Self:
+        if self.authority is Authority.PCCP and not self.authority_number:
+            raise MisfitError(
+                "pccp needs authority_number, the authorised plan's number", "authority"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_satisfied(self) -> Self:
+        locked, selection = self.labels.locked_share, self.labels.selection_share
+        if locked + selection >= 1:
+            raise MisfitError(
+                f"{locked:g}, with a selection_share of {selection:g}, leaves no patient to "
+                "train on: together they must stay below 1",
+                *("labels", "locked_share"),
+            )
+        for strategy in dict.fromkeys(s for some in self.modifications.values() for s in some):
+            if not attempts(self.training, [strategy]):
+                raise MisfitError(
+                    f"none is left for {strategy.value}, which modifications permits: add one, "
+                    "or one that names no strategy",
+                    *("training", "candidates"),
+                )
+        needed = self.gates.limits.minimum_positives + self.gates.limits.minimum_negatives
+        if floor(self.labels.at_least * locked) < needed:
+            raise MisfitError(
+                f"{self.labels.at_least} labels with a locked_share of {locked:g} give "
+                f"{floor(self.labels.at_least * locked)} patients to judge on, and gates.limits "
+                f"asks for {needed}: no candidate could ever pass",
+                *("labels", "at_least"),
+            )
+        return self
+
+    def permitted(self, cause: Cause) -> tuple[Strategy, ...]:
+        """Return which strategies a cause permits, as the plan orders them."""
+        return self.modifications.get(cause, ())
+
+
+def parse_plan(text: str, *, source: str) -> Plan:
+    """Read a plan.
+
+    Raises
+    ------
+    PlanError
+        Naming the file, the line and the key.
+    """
+    try:
+        return read_specification(
+            text,
+            Plan,
+            source=source,
+            what="a change plan; see docs/change-plan.md",
+            error=PlanError,
+        )
+    except PlanError:
+        raise
+    except BadInputError as error:
+        raise PlanError(f"{source}: gates: {error}") from error
+
+
+def attempts(
+    training: TrainingRules, strategies: Sequence[Strategy]
+) -> list[tuple[Strategy, TrainingRules]]:
+    """Return what one run tries: each strategy by each of the candidates that the rules name.
+
+    A candidate that names a strategy belongs to that one alone.
+    """
+    found: list[tuple[Strategy, TrainingRules]] = []
+    for strategy in strategies:
+        for rules in training.candidates or [CandidateRules()]:
+            if rules.strategy in {None, strategy}:
+                changed = rules.model_dump(exclude={"strategy"}, exclude_none=True)
+                found.append((strategy, training.model_copy(update=changed)))
+    return found

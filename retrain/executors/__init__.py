@@ -1,0 +1,1 @@
+"""Where a training runs: beside the worker, or on a Ray cluster."""

@@ -1,0 +1,1 @@
+"""How a candidate is made: one file per strategy, run by the training subprocess."""

@@ -1,0 +1,96 @@
+"""What every strategy is given and returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from registry.bundles.bundle import Bundle
+from registry.bundles.heads import Floats
+from registry.errors import BundleError
+from retrain.change_plan import Strategy
+from retrain.strategies.calibrating import Calibration
+from retrain.strategies.embedding import base_embeddings
+from retrain.strategies.scans import Scans
+from retrain.workspace import Attempt
+
+if TYPE_CHECKING:
+    from registry.bundles.network import Embedder
+
+#: Strategies that leave the encoder as it is, and so fit every one.
+KEEP_ENCODER = frozenset({Strategy.RECALIBRATION, Strategy.LINEAR_PROBE})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """One point of a training's curve."""
+
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    loss: float
+    selection_auc: float | None = None
+    training_loss: float | None = None
+
+
+Tell: TypeAlias = Callable[[Point], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Work:
+    """What a strategy works on."""
+
+    #: of the run: what attempts share
+    workspace: Path
+    #: of this attempt: checkpoints, and nothing else
+    folder: Path
+    base: Bundle
+    task: str
+    classes: tuple[str, ...]
+    attempt: Attempt
+    scans: Scans
+    seed: int
+    threads: int
+    tell: Tell
+
+    def embeddings(self) -> Floats:
+        """Return the base's embedding of every scan, [n, d]."""
+        return base_embeddings(self.workspace, self.base, self.scans, threads=self.threads)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Made:
+    """What a strategy made: a candidate's parts."""
+
+    #: trained; None where the base's stays
+    embedder: Embedder | None
+    heads: dict[str, Floats]
+    calibration: Calibration
+    #: margins of the selection set by the new head, before the calibration, [n]
+    margins: npt.NDArray[np.float64]
+    #: numbers of this strategy alone
+    facts: dict[str, float]
+    #: spent on it before a restart
+    earlier_seconds: float = 0.0
+
+
+def require_weights(bundle: Bundle, strategy: Strategy) -> None:
+    """Refuse a strategy that would change an encoder which has no weights to change.
+
+    Raises
+    ------
+    BundleError
+        Naming the strategies that fit.
+    """
+    if not bundle.trainable and strategy not in KEEP_ENCODER:
+        fitting = " and ".join(sorted(KEEP_ENCODER))
+        raise BundleError(
+            f"{strategy.value} changes the encoder, and that of {bundle.card.name} is "
+            f"encoder.onnx, which is frozen: {fitting} fit it"
+        )

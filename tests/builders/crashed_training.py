@@ -1,0 +1,142 @@
+"""A worker that is killed while it trains or validates, and what the next one makes of it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from mlflow import MlflowClient
+from small_installation import MODEL, SmallInstallation, plan_text, recipe
+from sqlalchemy import func, select, update
+
+from api.assembly import Driftward
+from api.settings import Settings
+from registry import ledger
+from registry.jobs import Job
+from registry.versions import VersionRow
+from retrain import runs
+from retrain.starting import start_first_run
+from retrain.tables import GateOutcomeRow, RunRow
+
+SCANS = 200
+REPOSITORY = Path(__file__).parents[2]
+#: In the order in which a run passes them.
+TRAINING_POINTS = (
+    "train: begun",
+    "train: data prepared",
+    "train: trained",
+    "train: bundle assembled",
+    "train: in MLflow",
+    "train: before the commit",
+    "train: committed",
+    "validate: begun",
+    "validate: gates evaluated",
+    "validate: before the commit",
+    "validate: committed",
+)
+_KILLED = -9
+_LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How a run ended, and what stands beside it."""
+
+    state: str
+    #: of the candidate's bundle
+    bundle: str
+    versions: int
+    #: (gate, outcome)
+    gates: tuple[tuple[str, str], ...]
+    #: MLflow's runs of it by their status
+    tracked: dict[str, int]
+    ledger_is_valid: bool
+
+
+def home_with_a_queued_run(root: Path, *, empty_mlflow: Path) -> Path:
+    """Make a home in which a first version waits to be trained, and return it."""
+    made = SmallInstallation(root, empty_mlflow=empty_mlflow)
+    made.found(plan_text(at_least="100", locked_share="0.3", selection_share="0.2"))
+    made.receive(SCANS)
+    made.label(since=made.clock.at)
+    start_first_run(
+        made.driftward.database,
+        recipe(epochs="3"),
+        since=None,
+        until=None,
+        seed=1,
+        by=made.operator,
+        clock=made.clock,
+    )
+    made.driftward.database.dispose()
+    return made.driftward.settings.home
+
+
+def work(home: Path, *, crash_at: str | None = None) -> int:
+    """Let a worker do what is queued, and return how its process ended."""
+    environment = {**os.environ, "DRIFTWARD_HOME": str(home), "DRIFTWARD_THREADS": "1"}
+    if crash_at is not None:
+        environment["DRIFTWARD_CRASH_AT"] = crash_at
+    return subprocess.run(
+        [sys.executable, "-c", "from api.cli import main; main()", "work", "--drain"],
+        cwd=REPOSITORY,
+        env=environment,
+        capture_output=True,
+        check=False,
+        timeout=300,
+    ).returncode
+
+
+def crashed_and_resumed(template: Path, folder: Path, *, point: str) -> Ended:
+    """Kill a worker at a point, let another go on when the lease has run out, and look."""
+    home = Path(shutil.copytree(template, folder / "home"))
+    ended = work(home, crash_at=point)
+    assert ended == _KILLED, f"the worker was not killed at {point!r}: it returned {ended}"
+    driftward = Driftward.open(Settings(home=home))
+    with driftward.database.transaction() as session:
+        # The lease is a minute of real time.
+        session.execute(
+            update(Job).where(Job.state == "running").values(leased_until=_LONG_AGO)
+        )
+    driftward.database.dispose()
+    assert work(home) == 0
+    return ended_as(home)
+
+
+def ended_as(home: Path) -> Ended:
+    """Return how the run of a home ended."""
+    driftward = Driftward.open(Settings(home=home))
+    with driftward.database.reading() as session:
+        [run] = session.scalars(select(RunRow)).all()
+        candidate = session.get(VersionRow, run.candidate) if run.candidate else None
+        versions = session.scalar(
+            select(func.count(VersionRow.id)).where(VersionRow.model == MODEL)
+        )
+        found = Ended(
+            state=run.state,
+            bundle=candidate.bundle_digest if candidate else "",
+            versions=versions or 0,
+            gates=tuple(
+                (gate.name, gate.outcome) for gate in runs.gate_outcomes(session, run.id)
+            ),
+            tracked=_tracked(driftward, run.id),
+            ledger_is_valid=ledger.verify(session).valid,
+        )
+        assert len(found.gates) == session.scalar(select(func.count(GateOutcomeRow.id)))
+    driftward.database.dispose()
+    return found
+
+
+def _tracked(driftward: Driftward, run: int) -> dict[str, int]:
+    """Return how many MLflow runs of a run are in sight, by their status."""
+    store = driftward.home.mlflow.resolve() / "mlflow.db"
+    client = MlflowClient(tracking_uri=f"sqlite:///{store}")
+    experiments = [one.experiment_id for one in client.search_experiments()]
+    found = client.search_runs(experiments, filter_string=f"tags.`driftward.run` = '{run}'")
+    return dict(Counter(one.info.status for one in found))
