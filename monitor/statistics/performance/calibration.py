@@ -2,7 +2,8 @@
 
 The terms are those of Van Calster et al. (2016, Journal of Clinical Epidemiology
 74:167-176): *mean* calibration is the intercept with the slope held at 1, *weak* calibration
-adds the slope, and the curve shows the rest.
+adds the slope, and the curve shows the rest. Scans may weigh the inverse of their chance of
+inclusion: the likelihood is then the weighted one, and the sandwich holds the weights.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from monitor.statistics.performance.proportions import (
     checked_patients,
     checked_scores,
     checked_truth,
+    checked_weights,
     proportion,
     quantile_of,
 )
@@ -67,6 +69,7 @@ def calibration_line(
     truth: npt.ArrayLike,
     patients: Identifiers | None = None,
     *,
+    weights: npt.ArrayLike | None = None,
     level: float,
 ) -> CalibrationLine:
     """Return calibration intercept and slope by logistic regression on predicted log-odds.
@@ -79,6 +82,7 @@ def calibration_line(
     probabilities : of the positive class, in [0, 1], shape [n]
     truth : 0 or 1, shape [n]
     patients : identifiers, shape [n], or None where each scan is its own patient
+    weights : inverse chances of inclusion, shape [n], or None where these are equal
     level : confidence of the intervals
 
     Raises
@@ -93,12 +97,14 @@ def calibration_line(
     if groups.count < 2:
         raise InsufficientDataError(what="patients for a calibration", needed=2, got=1)
     ones = np.ones_like(log_odds)
-    alone = _logistic(ones[:, None], positive, offset=log_odds, patients=groups)
+    times = _times(weights, scans=len(predicted))
+    alone = _logistic(ones[:, None], positive, offset=log_odds, patients=groups, weights=times)
     both = _logistic(
         np.stack([ones, log_odds], axis=1),
         positive,
         offset=np.zeros_like(log_odds),
         patients=groups,
+        weights=times,
     )
     z = quantile_of(level)
 
@@ -132,6 +138,12 @@ def _checked(
     return predicted, positive, checked_patients(patients, scans=len(positive))
 
 
+def _times(weights: npt.ArrayLike | None, *, scans: int) -> Floats:
+    """Return how often each scan counts, [scans]: once where weights are equal."""
+    checked = checked_weights(weights, scans=scans)
+    return np.ones(scans) if checked is None else checked
+
+
 def _refuse_separation(log_odds: Floats, positive: Booleans) -> None:
     for chosen, what in ((positive, "with"), (~positive, "without")):
         if not chosen.any():
@@ -146,7 +158,12 @@ def _refuse_separation(log_odds: Floats, positive: Booleans) -> None:
 
 
 def _logistic(
-    design: Floats, positive: Booleans, *, offset: Floats, patients: Patients
+    design: Floats,
+    positive: Booleans,
+    *,
+    offset: Floats,
+    patients: Patients,
+    weights: Floats,
 ) -> tuple[Floats, Floats]:
     """Return coefficients [k] and their standard errors [k], clustered by patient.
 
@@ -156,11 +173,12 @@ def _logistic(
 
     def log_likelihood(beta: Floats) -> float:
         eta = design @ beta + offset
-        return float(outcome @ eta - np.logaddexp(0.0, eta).sum())
+        return float((weights * outcome) @ eta - (weights * np.logaddexp(0.0, eta)).sum())
 
     def information(beta: Floats) -> tuple[Floats, Floats]:
         mean = expit(design @ beta + offset)
-        return outcome - mean, (design.T * (mean * (1.0 - mean))) @ design
+        residual = weights * (outcome - mean)
+        return residual, (design.T * (weights * (mean * (1.0 - mean)))) @ design
 
     beta = np.zeros(design.shape[1])
     for _ in range(_STEPS):
@@ -196,6 +214,7 @@ def reliability_curve(
     truth: npt.ArrayLike,
     patients: Identifiers | None = None,
     *,
+    weights: npt.ArrayLike | None = None,
     bins: int,
     level: float,
 ) -> tuple[ReliabilityBin, ...]:
@@ -208,20 +227,23 @@ def reliability_curve(
     probabilities : of the positive class, in [0, 1], shape [n]
     truth : 0 or 1, shape [n]
     patients : identifiers, shape [n], or None where each scan is its own patient
+    weights : inverse chances of inclusion, shape [n], or None where these are equal
     bins : at most this many
     level : confidence of each bin's interval, clustered by patient
     """
     predicted, positive, groups = _checked(probabilities, truth, patients)
     codes = _bins(predicted, bins)
-    return tuple(
-        ReliabilityBin(
-            predicted=float(predicted[codes == code].mean()),
+    times = _times(weights, scans=len(predicted))
+
+    def in_bin(chosen: Booleans) -> ReliabilityBin:
+        return ReliabilityBin(
+            predicted=float(np.average(predicted[chosen], weights=times[chosen])),
             observed=proportion(
-                positive[codes == code], groups.codes[codes == code], level=level
+                positive[chosen], groups.codes[chosen], weights=times[chosen], level=level
             ),
         )
-        for code in range(codes.max() + 1)
-    )
+
+    return tuple(in_bin(codes == code) for code in range(codes.max() + 1))
 
 
 def _bins(predicted: Floats, bins: int) -> Integers:
@@ -250,6 +272,7 @@ def expected_calibration_error(
     truth: npt.ArrayLike,
     patients: Identifiers | None = None,
     *,
+    weights: npt.ArrayLike | None = None,
     bins: int,
     level: float,
     resamples: int,
@@ -269,6 +292,7 @@ def expected_calibration_error(
     probabilities : of the positive class, in [0, 1], shape [n]
     truth : 0 or 1, shape [n]
     patients : identifiers, shape [n], or None where each scan is its own patient
+    weights : inverse chances of inclusion, shape [n], or None where these are equal
     bins : at most this many
     level : confidence of the interval
     resamples : number of bootstrap samples of patients
@@ -277,17 +301,15 @@ def expected_calibration_error(
     predicted, positive, groups = _checked(probabilities, truth, patients)
     codes = _bins(predicted, bins)
     residuals = positive - predicted
+    times = _times(weights, scans=len(predicted))
 
-    def error(weights: Floats) -> float:
-        by_bin = np.bincount(codes, weights=weights * residuals)
-        return float(np.abs(by_bin).sum() / np.abs(weights).sum())
+    def error(counts: Floats) -> float:
+        by_bin = np.bincount(codes, weights=counts * times * residuals)
+        return float(np.abs(by_bin).sum() / np.abs(counts * times).sum())
 
     estimate = error(np.ones_like(residuals))
     drawn = np.array(
-        [
-            error(weights)
-            for weights in resampled_weights(groups, resamples=resamples, seed=seed)
-        ]
+        [error(counts) for counts in resampled_weights(groups, resamples=resamples, seed=seed)]
     )
     # A stream of its own, independent of the resamples of the same seed.
     rng = np.random.default_rng((seed, 1))

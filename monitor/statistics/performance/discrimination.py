@@ -4,7 +4,9 @@ An area is a mean of *placements*: of each scan with the finding, the share of s
 it that score lower. DeLong, DeLong and Clarke-Pearson (1988, Biometrics 44:837-845) get the
 variance of an area, and of the difference of two areas on the same scans, from the scatter
 of placements; Obuchowski (1997, Biometrics 53:567-578) sums them by patient first. With one
-scan per patient hers is theirs, so one formula serves both.
+scan per patient hers is theirs, so one formula serves both. Where scans weigh the inverse of
+their chance of inclusion, placements are shares by weight, and what is summed by patient is each
+scan's weight times its placement's distance from the area: the linearised variance.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from monitor.statistics.performance.proportions import (
     checked_patients,
     checked_scores,
     checked_truth,
+    checked_weights,
     quantile_of,
     wilson_bounds,
 )
@@ -78,7 +81,45 @@ def _placements(scores: Floats, positive: Booleans) -> tuple[Floats, Floats]:
     return above, 1.0 - below
 
 
-def _variance(above: Floats, below: Floats, positive: Booleans, patients: Patients) -> float:
+def _weighted_placements(
+    scores: Floats, positive: Booleans, weights: Floats
+) -> tuple[Floats, Floats]:
+    """Return placements as shares by weight, of scans with the finding [m] and without [k]."""
+    _placements(scores, positive)  # refuses a missing class
+    above = _shares_below(scores[~positive], weights[~positive], scores[positive])
+    below = _shares_below(scores[positive], weights[positive], scores[~positive])
+    return above, 1.0 - below
+
+
+def _shares_below(scores: Floats, weights: Floats, at: Floats) -> Floats:
+    """Return which share of the weight lies below each value [m], ties half."""
+    order = np.argsort(scores, kind="stable")
+    ordered = scores[order]
+    summed = np.concatenate(([0.0], np.cumsum(weights[order])))
+    less = summed[np.searchsorted(ordered, at, side="left")]
+    not_more = summed[np.searchsorted(ordered, at, side="right")]
+    shares: Floats = (less + not_more) / (2.0 * summed[-1])
+    return shares
+
+
+def _placed(
+    scores: Floats, positive: Booleans, weights: Floats | None
+) -> tuple[Floats, Floats, float]:
+    """Return placements of both classes, and the area."""
+    if weights is None:
+        above, below = _placements(scores, positive)
+        return above, below, float(above.mean())
+    above, below = _weighted_placements(scores, positive, weights)
+    return above, below, float(np.average(above, weights=weights[positive]))
+
+
+def _variance(
+    above: Floats,
+    below: Floats,
+    positive: Booleans,
+    patients: Patients,
+    weights: Floats | None = None,
+) -> float:
     """Return the variance of the mean placement (Obuchowski 1997, section 3).
 
     Raises
@@ -86,8 +127,7 @@ def _variance(above: Floats, below: Floats, positive: Booleans, patients: Patien
     InsufficientDataError
         If fewer than two patients have scans of a class.
     """
-    m, k = len(above), len(below)
-    sums = []
+    sums, sizes = [], []
     for placements, chosen, what in ((above, positive, "with"), (below, ~positive, "without")):
         codes = patients.codes[chosen]
         having = len(np.unique(codes))
@@ -95,11 +135,17 @@ def _variance(above: Floats, below: Floats, positive: Booleans, patients: Patien
             raise InsufficientDataError(
                 what=f"patients with scans {what} the finding", needed=2, got=having
             )
-        by_patient = np.bincount(
-            codes, weights=placements - placements.mean(), minlength=patients.count
-        )
+        if weights is None:
+            deviations, size = placements - placements.mean(), float(len(placements))
+        else:
+            own = weights[chosen]
+            deviations = own * (placements - np.average(placements, weights=own))
+            size = float(own.sum())
+        by_patient = np.bincount(codes, weights=deviations, minlength=patients.count)
         sums.append((by_patient, having))
+        sizes.append(size)
     (s10, i10), (s01, i01) = sums
+    m, k = sizes
     within = (
         i10 / (i10 - 1) * float(s10 @ s10) / m**2 + i01 / (i01 - 1) * float(s01 @ s01) / k**2
     )
@@ -107,11 +153,25 @@ def _variance(above: Floats, below: Floats, positive: Booleans, patients: Patien
     return max(0.0, within + shared)
 
 
-def _disjoint_pairs(positive: Booleans, patients: Patients) -> int:
-    """Return how many independent pairs, one scan of each class, can be formed."""
-    return min(
-        len(np.unique(patients.codes[positive])), len(np.unique(patients.codes[~positive]))
-    )
+def _disjoint_pairs(
+    positive: Booleans, patients: Patients, weights: Floats | None = None
+) -> float:
+    """Return how many independent pairs, one scan of each class, can be formed.
+
+    Weighted patients count as Kish's effective number of them.
+    """
+    if weights is None:
+        return float(
+            min(
+                len(np.unique(patients.codes[positive])),
+                len(np.unique(patients.codes[~positive])),
+            )
+        )
+    of_patients = [
+        np.bincount(patients.codes[chosen], weights=weights[chosen])
+        for chosen in (positive, ~positive)
+    ]
+    return min(float(one.sum() ** 2 / (one @ one)) for one in of_patients)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +186,7 @@ class Area:
     negatives: int
     patients: int
     #: independent pairs, one scan of each class
-    disjoint_pairs: int
+    disjoint_pairs: float
 
     def bounds(self, z: float) -> tuple[float, float]:
         """Return the interval's bounds at a standard normal quantile, in place of a level."""
@@ -136,7 +196,7 @@ class Area:
 
 
 def _area_bounds(
-    area: float, standard_error: float, *, disjoint_pairs: int, z: float
+    area: float, standard_error: float, *, disjoint_pairs: float, z: float
 ) -> tuple[float, float]:
     if standard_error == 0.0:
         return wilson_bounds(area * disjoint_pairs, disjoint_pairs, z=z)
@@ -150,6 +210,7 @@ def estimate_auc(
     truth: npt.ArrayLike,
     patients: Identifiers | None = None,
     *,
+    weights: npt.ArrayLike | None = None,
     level: float,
 ) -> Area:
     """Return the area with its interval, symmetric on the logit scale.
@@ -163,6 +224,7 @@ def estimate_auc(
     scores : shape [n]; higher speaks for the finding
     truth : 0 or 1, shape [n]
     patients : identifiers, shape [n], or None where each scan is its own patient
+    weights : inverse chances of inclusion, shape [n], or None where these are equal
     level : confidence of the interval
 
     Raises
@@ -172,13 +234,13 @@ def estimate_auc(
     """
     positive = checked_truth(truth)
     groups = checked_patients(patients, scans=len(positive))
-    above, below = _placements(
-        checked_scores(scores, scans=len(positive), what="scores"), positive
+    weighing = checked_weights(weights, scans=len(positive))
+    above, below, area = _placed(
+        checked_scores(scores, scans=len(positive), what="scores"), positive, weighing
     )
-    area = float(above.mean())
-    variance = _variance(above, below, positive, groups)
+    variance = _variance(above, below, positive, groups, weighing)
     error = math.sqrt(variance) if variance > _NO_SCATTER and 0.0 < area < 1.0 else 0.0
-    pairs = _disjoint_pairs(positive, groups)
+    pairs = _disjoint_pairs(positive, groups, weighing)
     low, high = _area_bounds(area, error, disjoint_pairs=pairs, z=quantile_of(level))
     return Area(
         estimate=area,
@@ -203,7 +265,7 @@ class AreaDifference:
     scans: int
     patients: int
     #: independent pairs, one scan of each class
-    disjoint_pairs: int
+    disjoint_pairs: float
 
     @property
     def estimate(self) -> float:
@@ -217,7 +279,7 @@ class AreaDifference:
         return float(ndtr(-tango_score(gained, lost, self.disjoint_pairs, difference=than)))
 
 
-def _as_pairs(difference: float, pairs: int) -> tuple[float, float]:
+def _as_pairs(difference: float, pairs: float) -> tuple[float, float]:
     return max(0.0, difference) * pairs, max(0.0, -difference) * pairs
 
 
@@ -227,6 +289,7 @@ def compare_aucs(
     truth: npt.ArrayLike,
     patients: Identifiers | None = None,
     *,
+    weights: npt.ArrayLike | None = None,
     level: float,
 ) -> AreaDifference:
     """Compare two areas on the same scans: DeLong, summed by patient where needed.
@@ -240,6 +303,7 @@ def compare_aucs(
     first, second : scores of the two models, shape [n]
     truth : 0 or 1, shape [n]
     patients : identifiers, shape [n], or None where each scan is its own patient
+    weights : inverse chances of inclusion, shape [n], or None where these are equal
     level : confidence of the interval
 
     Raises
@@ -250,16 +314,17 @@ def compare_aucs(
     positive = checked_truth(truth)
     scans = len(positive)
     groups = checked_patients(patients, scans=scans)
-    above_1, below_1 = _placements(
-        checked_scores(first, scans=scans, what="first scores"), positive
+    weighing = checked_weights(weights, scans=scans)
+    above_1, below_1, area_1 = _placed(
+        checked_scores(first, scans=scans, what="first scores"), positive, weighing
     )
-    above_2, below_2 = _placements(
-        checked_scores(second, scans=scans, what="second scores"), positive
+    above_2, below_2, area_2 = _placed(
+        checked_scores(second, scans=scans, what="second scores"), positive, weighing
     )
-    variance = _variance(above_2 - above_1, below_2 - below_1, positive, groups)
-    areas = float(above_1.mean()), float(above_2.mean())
+    variance = _variance(above_2 - above_1, below_2 - below_1, positive, groups, weighing)
+    areas = area_1, area_2
     difference = areas[1] - areas[0]
-    pairs = _disjoint_pairs(positive, groups)
+    pairs = _disjoint_pairs(positive, groups, weighing)
     if variance <= _NO_SCATTER:
         variance = 0.0
         interval = tango_interval(*_as_pairs(difference, pairs), pairs, level=level)
@@ -285,6 +350,7 @@ def bootstrap_auc_difference(
     truth: npt.ArrayLike,
     patients: Identifiers | None = None,
     *,
+    weights: npt.ArrayLike | None = None,
     level: float,
     resamples: int,
     seed: int,
@@ -299,6 +365,7 @@ def bootstrap_auc_difference(
     first, second : scores of the two models, shape [n]
     truth : 0 or 1, shape [n]
     patients : identifiers, shape [n], or None where each scan is its own patient
+    weights : inverse chances of inclusion, shape [n], or None where these are equal
     level : confidence of the interval
     resamples : number of bootstrap samples of patients
     seed : of the generator
@@ -315,10 +382,12 @@ def bootstrap_auc_difference(
         _RankedOnce(checked_scores(scores, scans=scans, what=what), positive)
         for scores, what in ((first, "first scores"), (second, "second scores"))
     ]
+    own = checked_weights(weights, scans=scans)
+    times = 1.0 if own is None else own
     drawn = [
-        models[1].area(weights) - models[0].area(weights)
-        for weights in resampled_weights(groups, resamples=resamples, seed=seed)
-        if weights[positive].any() and weights[~positive].any()
+        models[1].area(times * counts) - models[0].area(times * counts)
+        for counts in resampled_weights(groups, resamples=resamples, seed=seed)
+        if counts[positive].any() and counts[~positive].any()
     ]
     needed = math.ceil(resamples * (1 - _MAY_LACK_A_CLASS))
     if len(drawn) < needed:

@@ -1,6 +1,6 @@
 """Two models on the same scans: differences of proportions, by score and by McNemar.
 
-Clustered by patient as `proportions` says: counts are divided by the design effect.
+Clustered by patient and weighted as `proportions` says: counts are divided by the design effect.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from monitor.statistics.performance.proportions import (
     Interval,
     checked_patients,
     checked_truth,
+    checked_weights,
+    counted,
     design_effect,
     quantile_of,
 )
@@ -109,14 +111,15 @@ def mcnemar_p_greater(gained: int, lost: int, *, mid_p: bool) -> float:
 class PairedDifference:
     """Second proportion less first, on the same scans, with Tango's score interval."""
 
-    #: scans on which only the second is right
-    gained: int
+    #: scans on which only the second is right, by weight
+    gained: float
     #: scans on which only the first is right
-    lost: int
+    lost: float
     #: scans on which the first is right
-    first_right: int
+    first_right: float
     scans: int
     patients: int
+    weighted: bool
     design_effect: float
     interval: Interval
 
@@ -139,12 +142,12 @@ class PairedDifference:
     def p_superior(self) -> float:
         """Return the one-sided p-value against "the second is right no more often".
 
-        McNemar's mid-p with one scan per patient. Otherwise the score test on effective
+        McNemar's mid-p with one scan per patient and equal weights. Otherwise the score test on effective
         counts, which is that of Obuchowski (1998), Statistics in Medicine 17:1495-1507,
         but for the mean that its variance is taken about.
         """
-        if self.patients == self.scans:
-            return mcnemar_p_greater(self.gained, self.lost, mid_p=True)
+        if self.patients == self.scans and not self.weighted:
+            return mcnemar_p_greater(int(self.gained), int(self.lost), mid_p=True)
         return self.p_greater(0.0)
 
     def _score(self, difference: float) -> float:
@@ -161,6 +164,7 @@ def paired_difference(
     second_right: npt.ArrayLike,
     patients: Identifiers | None = None,
     *,
+    weights: npt.ArrayLike | None = None,
     level: float,
 ) -> PairedDifference:
     """Compare how often two models are right on the same scans.
@@ -169,6 +173,7 @@ def paired_difference(
     ----------
     first_right, second_right : booleans or 0 and 1, shape [n]
     patients : identifiers, shape [n], or None where each scan is its own patient
+    weights : inverse chances of inclusion, shape [n], or None where these are equal
     level : confidence of the interval
 
     Raises
@@ -185,16 +190,17 @@ def paired_difference(
     if scans == 0:
         raise InsufficientDataError(what="pairs for a difference", needed=1, got=0)
     groups = checked_patients(patients, scans=scans)
-    gained = int(np.count_nonzero(two & ~one))
-    lost = int(np.count_nonzero(one & ~two))
+    weighing = checked_weights(weights, scans=scans)
+    gained, lost = counted(two & ~one, weighing), counted(one & ~two, weighing)
     change = two.astype(np.float64) - one
-    effect = design_effect(change - (gained - lost) / scans, groups)
+    effect = design_effect(change - (gained - lost) / scans, groups, weighing)
     return PairedDifference(
         gained=gained,
         lost=lost,
-        first_right=int(np.count_nonzero(one)),
+        first_right=counted(one, weighing),
         scans=scans,
         patients=groups.count,
+        weighted=weighing is not None,
         design_effect=effect,
         interval=tango_interval(gained / effect, lost / effect, scans / effect, level=level),
     )

@@ -5,6 +5,13 @@ design effect (Rao and Scott 1992, Biometrics 48:577-585): the variance of the e
 between patients, divided by what it would be if scans were independent. The score methods
 then run on effective, not necessarily whole, counts. With one scan per patient the design
 effect is exactly 1; it is never taken to be below 1.
+
+Labels may be a probability sample with unequal chances of inclusion. Scans then weigh the
+inverse of that chance (Hajek's estimate), and the design effect holds the weights, too: its
+variance is that of the linearised estimate by patient, and it is never taken to be below what
+the weights alone cost (Kish 1965, *Survey Sampling*, section 11.7), since few errors with
+unequal weights give a variance that is too small by chance. With equal weights all of it is the
+unweighted method, to the last digit.
 """
 
 from __future__ import annotations
@@ -102,14 +109,49 @@ def checked_patients(patients: Identifiers | None, *, scans: int) -> Patients:
     return Patients.of(patients, scans=scans)
 
 
-def design_effect(deviations: Floats, patients: Patients) -> float:
+def checked_weights(weights: npt.ArrayLike | None, *, scans: int) -> Floats | None:
+    """Return weights that sum to the number of scans, [scans], or None where all are equal.
+
+    Parameters
+    ----------
+    weights : the inverse of each scan's chance of inclusion, in any unit, or None
+
+    Raises
+    ------
+    BadInputError
+        If there is not one weight for each scan, or one is not above 0 and finite.
+    """
+    if weights is None:
+        return None
+    array = np.asarray(weights, dtype=np.float64)
+    if array.shape != (scans,) or not (np.isfinite(array) & (array > 0.0)).all():
+        raise BadInputError(
+            f"weights must be {scans} finite numbers above 0, one for each scan, got shape "
+            f"{list(array.shape)}: pass the inverse of each scan's chance of inclusion"
+        )
+    if scans == 0 or (array == array[0]).all():
+        return None
+    return array * (scans / array.sum())
+
+
+def counted(chosen: Booleans, weights: Floats | None) -> float:
+    """Return how many scans are chosen, by weight; a whole number where there are none."""
+    return float(np.count_nonzero(chosen) if weights is None else weights[chosen].sum())
+
+
+def design_effect(
+    deviations: Floats, patients: Patients, weights: Floats | None = None
+) -> float:
     """Return how many scans of these patients say as much as one independent scan.
 
     Parameters
     ----------
     deviations : float64, shape [n], each scan's value less the mean of all
     patients : whose scans they are
+    weights : as `checked_weights` returned them
     """
+    if weights is not None:
+        return _weighted_design_effect(deviations, patients, weights)
     scans = len(deviations)
     if patients.count == scans:
         return 1.0
@@ -122,11 +164,24 @@ def design_effect(deviations: Floats, patients: Patients) -> float:
     return max(1.0, bessel * between / within)
 
 
+def _weighted_design_effect(deviations: Floats, patients: Patients, weights: Floats) -> float:
+    scans = len(deviations)
+    within = float(np.sum(weights * deviations**2))
+    if patients.count < 2 or within <= scans * 1e-24:
+        # Their correlation cannot be seen: the scans of a patient count as one.
+        return float(np.sum(np.bincount(patients.codes, weights=weights) ** 2)) / scans
+    between = float(np.sum(np.bincount(patients.codes, weights=weights * deviations) ** 2))
+    bessel = patients.count / (patients.count - 1) * (scans - 1) / scans
+    of_weights = float(np.sum(weights**2)) / scans
+    return max(of_weights, bessel * between / within)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proportion:
     """A proportion of scans, with Wilson's score interval on effective counts."""
 
-    successes: int
+    #: by weight, in scans
+    successes: float
     scans: int
     patients: int
     #: scans that say as much as one independent scan, >= 1
@@ -176,7 +231,11 @@ def wilson_bounds(successes: float, trials: float, *, z: float) -> tuple[float, 
 
 
 def proportion(
-    events: npt.ArrayLike, patients: Identifiers | None = None, *, level: float
+    events: npt.ArrayLike,
+    patients: Identifiers | None = None,
+    *,
+    weights: npt.ArrayLike | None = None,
+    level: float,
 ) -> Proportion:
     """Return the proportion of scans with an event, its interval clustered by patient.
 
@@ -184,6 +243,7 @@ def proportion(
     ----------
     events : booleans or 0 and 1, shape [n]
     patients : identifiers, shape [n], or None where each scan is its own patient
+    weights : inverse chances of inclusion, shape [n], or None where these are equal
     level : confidence of the interval
 
     Raises
@@ -196,8 +256,10 @@ def proportion(
     if scans == 0:
         raise InsufficientDataError(what="scans for a proportion", needed=1, got=0)
     groups = checked_patients(patients, scans=scans)
-    successes = int(np.count_nonzero(happened))
-    effect = design_effect(happened.astype(np.float64) - successes / scans, groups)
+    weighing = checked_weights(weights, scans=scans)
+    # Rounding may put the sum of weights a digit above the number of scans.
+    successes = min(counted(happened, weighing), float(scans))
+    effect = design_effect(happened.astype(np.float64) - successes / scans, groups, weighing)
     return Proportion(
         successes=successes,
         scans=scans,
