@@ -56,6 +56,7 @@ bench-strategies: $(STAMP)  ## what each way of retraining repairs, on real scan
 
 faults: $(STAMP)  ## kill -9 at every crash point, 20 times each (needs dcmtk)
 	$(BIN)/python tests/faults/run.py
+	$(BIN)/python tests/faults/training.py
 
 fuzz: $(STAMP)  ## an hour of damaged files and requests
 	FUZZ_EXAMPLES=200000 $(BIN)/python -m pytest -q --timeout 5000 tests/monitor/intake/test_fuzz.py

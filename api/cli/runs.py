@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -104,13 +105,33 @@ def show_(run: NumberArgument, home: HomeOption = None, as_json: JsonOption = Fa
         f"candidate  {document['candidate'] or 'none yet'}",
     ]
     if progress is not None:
-        lines.append(f"training   epoch {progress.epoch + 1} of {progress.epochs}")
+        lines.append(
+            f"training   attempt {progress.attempt + 1} of {progress.attempts} "
+            f"({progress.strategy}), epoch {progress.epoch + 1} of {progress.epochs}"
+        )
+    lines += _attempt_lines(document)
     lines += [f"  {gate['outcome']:<14}{gate['sentence']}" for gate in document["gates"]]
     lines += [
         f"  {signature['meaning']} by {signature['by']}: {signature['reason']}"
         for signature in document["signatures"]
     ]
     show(document, as_json=as_json, lines=lines)
+
+
+def _attempt_lines(document: dict[str, Any]) -> Iterator[str]:
+    """Yield what a run tried, where it tried several things."""
+    if len(document["attempts"]) < 2:
+        return
+    for number, attempt in enumerate(document["attempts"]):
+        if "refused" in attempt:
+            found = f"does not fit: {attempt['refused']}"
+        else:
+            found = (
+                f"selection loss {attempt['selection_loss']:.3f}, AUC "
+                f"{attempt['selection_auc']:.3f}, {attempt['seconds']:.0f} s"
+            )
+        mark = "chosen" if number == document["chosen"] else "tried"
+        yield f"  {mark:<8}{attempt['strategy']}: {found}"
 
 
 @app.command("cancel")
@@ -201,6 +222,8 @@ def _describe(session: Session, row: RunRow) -> dict[str, Any]:
         "state": row.state,
         "note": row.note,
         "strategy": row.strategy,
+        "attempts": row.settings.get("attempts", []),
+        "chosen": row.settings.get("chosen"),
         "base": str(ref(session.get_one(VersionRow, row.base))),
         "candidate": str(ref(candidate)) if candidate else None,
         "gates": [

@@ -261,8 +261,9 @@ def _unchanged(deal: Deal) -> npt.NDArray[np.float32]:
 def tables(rows: Mapping[str, Mapping[str, Any]]) -> str:
     """Return what was measured, as Markdown."""
     lines = [
-        f"Mean over {SPLITS} random splits of the sample (least and greatest in brackets), each "
-        "judged on 600 new scans and on 486 of the reference that took part in nothing.",
+        f"Mean over random splits of the sample ({SPLITS} are planned; least and greatest in "
+        "brackets), each judged on 600 new scans and on 486 of the reference that took part in "
+        "nothing.",
     ]
     for change, title in (
         ("update", "A software update: noise, edges and tone curve"),
@@ -272,10 +273,10 @@ def tables(rows: Mapping[str, Mapping[str, Any]]) -> str:
             "",
             f"**{title}**",
             "",
-            "| encoder | strategy | AUC before the change | after it | repaired | of the loss "
-            "given back | sensitivity / specificity after it | repaired | on the reference: AUC "
-            "first version → repaired | seconds |",
-            "|---|---|---|---|---|---|---|---|---|---|",
+            "| encoder | strategy | splits | AUC before the change | after it | repaired | of the "
+            "loss given back | sensitivity / specificity after it | repaired | on the reference: "
+            "AUC first version → repaired | seconds |",
+            "|---|---|---|---|---|---|---|---|---|---|---|",
         ]
         for encoder, trains in ENCODERS.items():
             for name in trains.repairs:
@@ -310,6 +311,7 @@ def _row(encoder: str, name: str, found: Sequence[Mapping[str, Any]]) -> str:
     cells = [
         encoder,
         name,
+        str(len(found)),
         span(lambda one: one["as_before"]["auc"]),
         span(lambda one: one["before"]["new"]["auc"]),
         span(lambda one: one["after"]["new"]["auc"]),
