@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import numpy as np
 from sqlalchemy import select
@@ -18,7 +18,7 @@ from monitor.tables import DatasetRow, EpisodeRow, RefusalRow, ScanRow
 from registry.errors import InsufficientDataError
 from registry.version_units import unit_of
 from registry.versions import VersionRow, find
-from retrain.change_plan import LabelRules, Plan
+from retrain.change_plan import DataRules, LabelRules, Plan
 from retrain.recipes import Recipe
 from retrain.states import RunState
 from retrain.tables import RunRow
@@ -30,20 +30,39 @@ def labelled_scans(
     *,
     task: str,
     rules: LabelRules,
+    ai_influenced: bool = False,
 ) -> list[ScanRow]:
     """Return the scans whose newest label counts under the plan.
 
-    Labels that an AI influenced, or whose provenance the plan does not name,
-    do not: neither for training nor for a gate.
+    Those whose provenance the plan does not name do not count.
+
+    Parameters
+    ----------
+    ai_influenced : return the scans whose label an AI influenced instead of the others; these
+        may train where the plan says so, and never enter a gate
     """
     known = labels.latest(session, [scan.id for scan in scans])
-    return [scan for scan in scans if _counts(known.get((scan.id, task)), rules)]
+    found = []
+    for scan in scans:
+        label = known.get((scan.id, task))
+        if (
+            label is not None
+            and label.ai_influenced == ai_influenced
+            and label.provenance in rules.provenance
+        ):
+            found.append(scan)
+    return found
 
 
-def _counts(label: labels.Truth | None, rules: LabelRules) -> bool:
-    return (
-        label is not None and not label.ai_influenced and label.provenance in rules.provenance
-    )
+def _permitted(scans: Sequence[ScanRow], rules: DataRules, *, at: datetime) -> list[ScanRow]:
+    """Return the scans of a shift from which the plan lets a candidate learn and be judged."""
+    since = None if rules.within_days is None else at - timedelta(days=rules.within_days)
+    return [
+        scan
+        for scan in scans
+        if (rules.sites is None or scan.site in rules.sites)
+        and (since is None or scan.arrived_at >= since)
+    ]
 
 
 def shifted_scans(session: Session, episode: EpisodeRow, model: str) -> list[ScanRow]:
@@ -129,9 +148,8 @@ def freeze_repair(
     InsufficientDataError
         If fewer labelled scans of the shift exist than the plan asks for.
     """
-    scans = labelled_scans(
-        session, shifted_scans(session, episode, run.model), task=task, rules=plan.labels
-    )
+    shifted = _permitted(shifted_scans(session, episode, run.model), plan.data, at=at)
+    scans = labelled_scans(session, shifted, task=task, rules=plan.labels)
     _require_enough(scans, plan.labels)
     locked, selection = plan.labels.locked_share, plan.labels.selection_share
     parts = datasets.split_by_patient(
@@ -143,6 +161,12 @@ def freeze_repair(
         },
         salt=f"{run.model}/episode {episode.id}",
     )
+    if plan.labels.ai_influenced_may_train:
+        apart = _patients(parts[Purpose.LOCKED_DRIFTED]) | _patients(parts[Purpose.SELECTION])
+        parts[Purpose.TRAINING] += _without(
+            apart,
+            labelled_scans(session, shifted, task=task, rules=plan.labels, ai_influenced=True),
+        )
     first = first_run(session, run.model)
     # Patients come again: who trained the base judges no candidate, and who judges trains none.
     base = session.get_one(VersionRow, run.base)

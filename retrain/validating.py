@@ -187,7 +187,15 @@ class Validator:
                 for scan in datasets.members(session, run.datasets[purpose])
                 if scan.id in shifted
             ]
-            part = self._with_truth(session, outside, task.name)
+            known = labels.latest(session, [scan.id for scan in outside])
+            # What an AI influenced may have trained the candidate; it measures nothing.
+            honest = [
+                scan
+                for scan in outside
+                if (scan.id, task.name) not in known
+                or not known[scan.id, task.name].ai_influenced
+            ]
+            part = self._with_truth(session, honest, task.name)
         reference = self._locked(run, Purpose.LOCKED_REFERENCE)
         return measure_impact(
             self._results(champion, reference, task),

@@ -4,7 +4,8 @@ from datetime import timedelta
 
 import pytest
 from monitored_history import ANCHOR
-from retraining_rows import AT_LEAST, MODEL, PLAN, TASK, Retraining, ledger_is_valid
+from plan_texts import with_values
+from retraining_rows import AT_LEAST, MODEL, PLAN, SITE, TASK, Retraining, ledger_is_valid
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -107,6 +108,42 @@ def test_scans_before_the_onset_of_others_or_refused_are_no_part_of_the_shift(
     with retraining.database.reading() as session:
         found = run_data.shifted_scans(session, require_episode(session, episode), MODEL)
     assert [scan.id for scan in found] == shifted[1:]
+
+
+def test_a_plan_names_the_sites_and_how_old_a_scan_may_be(retraining: Retraining) -> None:
+    retraining.shifted(2 * AT_LEAST, provenance=Provenance.DATASET)
+    episode = retraining.open_episode(impact=Impact.MEASURED)
+    for rule in ("sites: [elsewhere]", "within_days: 0.001"):
+        retraining.apply_plan(f"{PLAN}\ndata:\n  {rule}\n")
+        retraining.decide(episode)
+    with retraining.database.reading() as session:
+        waiting = session.scalars(select(RunRow.state).where(RunRow.episode == episode)).all()
+    assert set(waiting) == {"superseded", "awaiting labels"}
+    retraining.apply_plan(f"{PLAN}\ndata: {{sites: [{SITE}], within_days: 30}}\n")
+    retraining.decide(episode)
+    with retraining.database.reading() as session:
+        states = session.scalars(select(RunRow.state).where(RunRow.episode == episode)).all()
+    assert "queued" in states
+
+
+@pytest.mark.parametrize("permitted", [True, False])
+def test_labels_that_an_ai_influenced_train_by_the_plan_s_word_and_judge_never(
+    retraining: Retraining, permitted: bool
+) -> None:
+    text = with_values(PLAN, selection_share="0.1") if permitted else PLAN
+    if permitted:
+        text = text.replace("labels:\n", "labels:\n  ai_influenced_may_train: true\n", 1)
+    retraining.apply_plan(f"{text}\n# {permitted}\n")
+    retraining.shifted(2 * AT_LEAST, provenance=Provenance.DATASET)
+    influenced = set(retraining.shifted(20, read=True))
+    retraining.clock.at += timedelta(days=8)
+    retraining.label(sorted(influenced), signed_at=retraining.now)
+    parts = frozen(retraining, retraining.open_episode(impact=Impact.MEASURED))
+    by_part = {
+        purpose: {scan.id for scan in scans} & influenced for purpose, scans in parts.items()
+    }
+    assert not by_part[SELECTION] | by_part[LOCKED] | by_part[REFERENCE]
+    assert by_part[TRAINING] == (influenced if permitted else set())
 
 
 def test_a_corrected_label_counts_by_its_correction(retraining: Retraining) -> None:
