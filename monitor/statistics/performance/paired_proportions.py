@@ -142,9 +142,9 @@ class PairedDifference:
     def p_superior(self) -> float:
         """Return the one-sided p-value against "the second is right no more often".
 
-        McNemar's mid-p with one scan per patient and equal weights. Otherwise the score test on effective
-        counts, which is that of Obuchowski (1998), Statistics in Medicine 17:1495-1507,
-        but for the mean that its variance is taken about.
+        McNemar's mid-p with one scan per patient and equal weights. Otherwise the score test
+        on effective counts, which is that of Obuchowski (1998), Statistics in Medicine
+        17:1495-1507, but for the mean that its variance is taken about.
         """
         if self.patients == self.scans and not self.weighted:
             return mcnemar_p_greater(int(self.gained), int(self.lost), mid_p=True)

@@ -131,7 +131,8 @@ def checked_weights(weights: npt.ArrayLike | None, *, scans: int) -> Floats | No
         )
     if scans == 0 or (array == array[0]).all():
         return None
-    return array * (scans / array.sum())
+    scaled: Floats = array * (scans / array.sum())
+    return scaled
 
 
 def counted(chosen: Booleans, weights: Floats | None) -> float:
