@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 HOME_DIR ?= driftward-home
 PEERS := $(basename $(notdir $(wildcard tests/benchmarks/drift/peers/*.txt)))
 
-.PHONY: help venv demo test check format bench bench-drift bench-episodes bench-intake bench-strategies faults fuzz wheel clean
+.PHONY: help venv demo test check format bench bench-drift bench-episodes bench-intake bench-strategies bench-gates faults fuzz wheel clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -40,7 +40,7 @@ format: $(STAMP)  ## format and mend what can be mended by itself
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: bench-drift bench-episodes bench-intake bench-strategies  ## measure what still lacks, and print every benchmark's tables
+bench: bench-drift bench-episodes bench-intake bench-strategies bench-gates  ## measure what still lacks, and print every benchmark's tables
 
 bench-drift: $(STAMP) $(PEERS:%=.peers/%/.installed)  ## the drift test beside its peers; QUICK=1 for a first look
 	$(BIN)/python tests/benchmarks/drift/run.py $(if $(QUICK),--quick)
@@ -53,6 +53,9 @@ bench-intake: $(STAMP)  ## receiving beside storescp, decoding, embedding (needs
 
 bench-strategies: $(STAMP)  ## what each way of retraining repairs, on real scans
 	$(BIN)/python tests/benchmarks/strategies/run.py
+
+bench-gates: $(STAMP)  ## what gates let through and refuse, simulated
+	$(BIN)/python tests/benchmarks/gates/run.py
 
 faults: $(STAMP)  ## kill -9 at every crash point, 20 times each (needs dcmtk)
 	$(BIN)/python tests/faults/run.py

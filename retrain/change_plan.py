@@ -142,6 +142,13 @@ class GateRules(_Part):
     first_version_auc: Fraction
 
 
+#: What gates that a plan may leave out are held to.
+_LIMITS_OF = {
+    Gate.ROBUSTNESS: ("robustness",),
+    Gate.DEPLOYMENT: ("latency_ratio", "bundle_megabytes"),
+}
+
+
 class ApprovalRules(_Part):
     """Who must sign."""
 
@@ -214,6 +221,13 @@ class Plan(_Part):
                     "or one that names no strategy",
                     *("training", "candidates"),
                 )
+        for gate, keys in _LIMITS_OF.items():
+            for key in keys:
+                if gate in self.gates.required and getattr(self.gates.limits, key) is None:
+                    raise MisfitError(
+                        f"{key} is missing, and the gate {gate.value} is required: add it",
+                        *("gates", "limits"),
+                    )
         needed = self.gates.limits.minimum_positives + self.gates.limits.minimum_negatives
         if floor(self.labels.at_least * locked) < needed:
             raise MisfitError(

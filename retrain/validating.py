@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from sqlalchemy import func, select
@@ -26,6 +26,8 @@ from registry.jobs import Claim, fence
 from registry.tracking import Tracking
 from registry.versions import VersionRow, ref
 from retrain import plans, reviews, run_data, runs
+from retrain.acquisition_changes import read_changed
+from retrain.gates.deployment import DeploymentMeasurement
 from retrain.gates.evaluation import Evidence, evaluate
 from retrain.gates.first_version import first_version_auc
 from retrain.gates.impact import MeasuredImpact, measure_impact
@@ -35,9 +37,11 @@ from retrain.gates.integrity import (
     no_patient_on_both_sides,
     parity,
 )
-from retrain.gates.outcome import GateOutcome, GateReport, Outcome, gravest
-from retrain.gates.results import AiInfluence, PairedResults, Results
+from retrain.gates.outcome import Gate, GateOutcome, GateReport, Outcome, gravest
+from retrain.gates.results import AiInfluence, Floats, PairedResults, Results
+from retrain.gates.spending import Uses
 from retrain.plans import AppliedPlan
+from retrain.side_by_side import timed_side_by_side
 from retrain.states import RunState
 from retrain.tables import GateOutcomeRow, LockedSetUseRow, RunRow
 
@@ -51,6 +55,8 @@ class _LockedSet:
     scans: Sequence[ScanRow]
     truth: list[int]
     influence: tuple[AiInfluence, ...]
+    #: inverse of each scan's chance to be labelled; None where the chances are equal
+    weights: Floats | None = None
 
     @property
     def patients(self) -> list[str]:
@@ -85,6 +91,7 @@ class Validator:
             plan = plans.by_id(session, run.plan)
             candidate = session.get_one(VersionRow, run.candidate)
             spent = _spent_set(session, run, plan)
+            before = _judged_before(session, run)
         crash_points.reach("validate: begun")
         if spent is not None:
             self._end(run_id, claim, RunState.REJECTED, spent)
@@ -93,13 +100,13 @@ class Validator:
             if run.champion_before is None:
                 outcomes = self._first_version(run, candidate, plan)
             else:
-                outcomes = self._against_champion(run, candidate, plan)
+                outcomes = self._against_champion(run, candidate, plan, before)
         except DriftwardError as error:
             # Trying again would end alike: the run says so instead of standing still.
             self._end(run_id, claim, RunState.FAILED, str(error))
             raise
         crash_points.reach("validate: gates evaluated")
-        self._conclude(run_id, claim, candidate, plan, outcomes)
+        self._conclude(run_id, claim, candidate, plan, outcomes, before)
 
     def _first_version(
         self, run: RunRow, candidate: VersionRow, plan: AppliedPlan
@@ -111,6 +118,7 @@ class Validator:
             truth=np.array(locked.truth, dtype=bool),
             patients=np.array(locked.patients),
             threshold=_threshold(task),
+            weights=locked.weights,
         )
         return (
             first_version_auc(results, floor=plan.plan.gates.first_version_auc),
@@ -122,17 +130,27 @@ class Validator:
         )
 
     def _against_champion(
-        self, run: RunRow, candidate: VersionRow, plan: AppliedPlan
+        self,
+        run: RunRow,
+        candidate: VersionRow,
+        plan: AppliedPlan,
+        before: Mapping[Purpose, int],
     ) -> Sequence[GateOutcome]:
+        declared = plan.plan.gates.locked_set_uses
         with self._database.reading() as session:
             champion = session.get_one(VersionRow, run.champion_before)
+        reference = self._paired(run, champion, candidate, Purpose.LOCKED_REFERENCE)
         evidence = Evidence(
             drifted=self._paired(run, champion, candidate, Purpose.LOCKED_DRIFTED),
-            reference=self._paired(run, champion, candidate, Purpose.LOCKED_REFERENCE),
+            reference=reference,
             impact=self._impact(run, champion),
             trained_on=self._trained_on(candidate),
             reviewed=self._reviewed(run, champion, candidate),
             parity=self._parity(candidate),
+            changed=self._changed(run, champion, candidate, plan, reference),
+            deployment=self._deployment(run, champion, candidate, plan),
+            drifted_uses=Uses(before=before[Purpose.LOCKED_DRIFTED], declared=declared),
+            reference_uses=Uses(before=before[Purpose.LOCKED_REFERENCE], declared=declared),
         )
         report: GateReport = evaluate(
             plan.plan.gates.required, evidence, plan.plan.gates.limits
@@ -149,6 +167,44 @@ class Validator:
             return None
         found = self._paired(run, version, candidate, Purpose.LOCKED_REFERENCE)
         return str(ref(version)), found
+
+    def _changed(
+        self,
+        run: RunRow,
+        champion: VersionRow,
+        candidate: VersionRow,
+        plan: AppliedPlan,
+        reference: PairedResults,
+    ) -> dict[str, PairedResults] | None:
+        """Read the reference under small changes of the acquisition, if a gate asks for it."""
+        if Gate.ROBUSTNESS not in plan.plan.gates.required:
+            return None
+        scans = self._locked(run, Purpose.LOCKED_REFERENCE).scans
+        before, after = (
+            read_changed(
+                self._embedder, self._bundles, version, scans, task=self._task(version, run)
+            )
+            for version in (champion, candidate)
+        )
+        if before is None or after is None:
+            return None
+        return {
+            name: replace(reference, champion=before[name], candidate=after[name])
+            for name in before
+        }
+
+    def _deployment(
+        self, run: RunRow, champion: VersionRow, candidate: VersionRow, plan: AppliedPlan
+    ) -> DeploymentMeasurement | None:
+        """Time both models on scans of the reference, if a gate asks for it."""
+        if Gate.DEPLOYMENT not in plan.plan.gates.required:
+            return None
+        return timed_side_by_side(
+            self._embedder,
+            self._bundles.open(champion),
+            self._bundles.open(candidate),
+            self._locked(run, Purpose.LOCKED_REFERENCE).scans,
+        )
 
     def _paired(
         self, run: RunRow, champion: VersionRow, candidate: VersionRow, purpose: Purpose
@@ -169,6 +225,7 @@ class Validator:
                 )
                 for attribute in Attribute
             },
+            weights=locked.weights,
         )
 
     def _impact(self, run: RunRow, champion: VersionRow) -> MeasuredImpact:
@@ -209,12 +266,14 @@ class Validator:
             truth=np.array(part.truth, dtype=bool),
             patients=np.array(part.patients),
             threshold=_threshold(task),
+            weights=part.weights,
         )
 
     def _locked(self, run: RunRow, purpose: Purpose) -> _LockedSet:
         with self._database.reading() as session:
             scans = datasets.members(session, run.datasets[purpose])
-            return self._with_truth(session, scans, run.settings["task"])
+            part = self._with_truth(session, scans, run.settings["task"])
+            return replace(part, weights=_weights(session, run, purpose, scans))
 
     def _with_truth(self, session: Session, scans: Sequence[ScanRow], task: str) -> _LockedSet:
         known = labels.latest(session, [scan.id for scan in scans])
@@ -277,6 +336,7 @@ class Validator:
         candidate: VersionRow,
         plan: AppliedPlan,
         outcomes: Sequence[GateOutcome],
+        before: Mapping[Purpose, int],
     ) -> None:
         now = self._clock.now()
         verdict = gravest([outcome.outcome for outcome in outcomes])
@@ -312,6 +372,9 @@ class Validator:
                     "verdict": verdict.value,
                     "outcomes": {row.name: row.outcome for row in rows},
                     "plan": plan.digest,
+                    "judged_before": {
+                        purpose.value: count for purpose, count in before.items()
+                    },
                 },
                 seals=[*rows, *uses],
             )
@@ -346,18 +409,39 @@ def _threshold(task: Task) -> float:
     return task.threshold
 
 
-def _spent_set(session: Session, run: RunRow, plan: AppliedPlan) -> str | None:
-    """Return why a locked set may judge no more candidates, or None while each still may."""
+def _weights(
+    session: Session, run: RunRow, purpose: Purpose, scans: Sequence[ScanRow]
+) -> Floats | None:
+    """Return the inverse of each scan's chance to be labelled, [n].
+
+    None, for equal chances: locked sets are split from labels that nobody drew by probability.
+    """
+    del session, run, purpose, scans
+    return None
+
+
+def _judged_before(session: Session, run: RunRow) -> dict[Purpose, int]:
+    """Return how many candidates each of a run's locked sets has judged."""
+    counts: dict[Purpose, int] = {}
     for purpose in (Purpose.LOCKED_REFERENCE, Purpose.LOCKED_DRIFTED):
         dataset = run_data.locked_dataset(session, run, purpose)
-        if dataset is None:
-            continue
-        used = session.scalar(
-            select(func.count(LockedSetUseRow.id))
-            .join(DatasetRow, DatasetRow.id == LockedSetUseRow.dataset)
-            .where(DatasetRow.digest == dataset.digest)
-        )
-        if (used or 0) >= plan.plan.gates.locked_set_uses:
+        if dataset is not None:
+            # The same scans frozen again are the same set.
+            counts[purpose] = (
+                session.scalar(
+                    select(func.count(LockedSetUseRow.id))
+                    .join(DatasetRow, DatasetRow.id == LockedSetUseRow.dataset)
+                    .where(DatasetRow.digest == dataset.digest)
+                )
+                or 0
+            )
+    return counts
+
+
+def _spent_set(session: Session, run: RunRow, plan: AppliedPlan) -> str | None:
+    """Return why a locked set may judge no more candidates, or None while each still may."""
+    for purpose, used in _judged_before(session, run).items():
+        if used >= plan.plan.gates.locked_set_uses:
             return (
                 f"the {purpose.value} set has judged {used} candidates, as many as plan "
                 f"{plan.number} allows: collect a new one"

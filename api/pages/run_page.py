@@ -286,6 +286,9 @@ _GATE_NAMES = {
     Gate.NON_INFERIORITY.value: "Not inferior on the reference",
     Gate.CUMULATIVE.value: "Not inferior to what was last reviewed",
     Gate.SUBGROUPS.value: "No subgroup harmed",
+    Gate.CLASSES.value: "No class read worse",
+    Gate.ROBUSTNESS.value: "Robust to small changes of the acquisition",
+    Gate.DEPLOYMENT.value: "Fast and small enough",
     Gate.PARITY.value: "ONNX and torch agree",
     "first_version_auc": "AUC of a first version",
 }

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from monitor.statistics.performance.calibration import (
     CalibrationError,
     CalibrationLine,
     calibration_line,
     expected_calibration_error,
+    reliability_curve,
 )
 from monitor.statistics.performance.proportions import Interval
+from registry.canonical import Json
 from registry.errors import InsufficientDataError
 from retrain.gates.limits import GateLimits
 from retrain.gates.outcome import Gate, GateOutcome, Outcome, all_of, not_evaluable
@@ -43,15 +47,23 @@ def _on_one_set(which: str, results: PairedResults, limits: GateLimits) -> list[
             results.candidate,
             results.truth,
             results.patients,
+            weights=results.weights,
             bins=limits.calibration.bins,
             level=level,
             resamples=limits.calibration.resamples,
             seed=limits.calibration.seed,
         ),
         limits,
+        curve=_curve(results, limits, level=level),
     )
     try:
-        line = calibration_line(results.candidate, results.truth, results.patients, level=level)
+        line = calibration_line(
+            results.candidate,
+            results.truth,
+            results.patients,
+            weights=results.weights,
+            level=level,
+        )
     except InsufficientDataError as reason:
         return [
             not_evaluable(
@@ -98,7 +110,30 @@ def _line(which: str, line: CalibrationLine, limits: GateLimits) -> list[GateOut
     return parts
 
 
-def _error(which: str, error: CalibrationError, limits: GateLimits) -> GateOutcome:
+def _curve(results: PairedResults, limits: GateLimits, *, level: float) -> Json:
+    """Return the points of the reliability curve, from low to high, for plotting."""
+    return [
+        {
+            "predicted": point.predicted,
+            "observed": point.observed.estimate,
+            "low": point.observed.interval.low,
+            "high": point.observed.interval.high,
+            "scans": point.observed.scans,
+        }
+        for point in reliability_curve(
+            results.candidate,
+            results.truth,
+            results.patients,
+            weights=results.weights,
+            bins=limits.calibration.bins,
+            level=level,
+        )
+    ]
+
+
+def _error(
+    which: str, error: CalibrationError, limits: GateLimits, *, curve: Json
+) -> GateOutcome:
     return _part(
         f"{Gate.CALIBRATION}/{which}/error",
         statistic=f"expected calibration error, {error.bins} bins, bootstrap by patient",
@@ -109,6 +144,7 @@ def _error(which: str, error: CalibrationError, limits: GateLimits) -> GateOutco
         passed=error.interval.high <= limits.calibration.error,
         what=f"Calibration error in the {which} set",
         allowed=f"at most {limits.calibration.error:g}",
+        figures={"curve": curve},
     )
 
 
@@ -123,6 +159,7 @@ def _part(
     passed: bool,
     what: str,
     allowed: str,
+    figures: Mapping[str, Json] | None = None,
 ) -> GateOutcome:
     return GateOutcome(
         name=name,
@@ -134,8 +171,9 @@ def _part(
         p_value=None,
         n=n,
         sentence=(
-            f"{what}: {estimate:.2f} ({100 * interval.level:g} % interval {interval.low:.2f} "
+            f"{what}: {estimate:.2f} ({100 * interval.level:.4g} % interval {interval.low:.2f} "
             f"to {interval.high:.2f}; {n} scans), {'shown' if passed else 'not shown'} to be "
             f"{allowed}."
         ),
+        figures=figures or {},
     )

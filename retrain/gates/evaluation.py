@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from registry.errors import BadInputError
 from retrain.gates.calibration import calibration
+from retrain.gates.classes import Finding, PairedClasses, every_class
+from retrain.gates.deployment import DeploymentMeasurement, latency_and_size
 from retrain.gates.impact import MeasuredImpact
 from retrain.gates.integrity import (
     ParityMeasurement,
@@ -15,13 +18,15 @@ from retrain.gates.integrity import (
     parity,
 )
 from retrain.gates.limits import GateLimits
-from retrain.gates.outcome import Gate, GateOutcome, GateReport, Outcome, gravest
+from retrain.gates.outcome import Gate, GateOutcome, GateReport, Outcome, all_of, gravest
 from retrain.gates.performance import (
     non_inferiority_on_reference,
     not_inferior_to_reviewed,
-    superiority_where_it_drifted,
+    superiority_in_findings,
 )
 from retrain.gates.results import PairedResults
+from retrain.gates.robustness import robustness
+from retrain.gates.spending import ONLY_USE, Uses
 from retrain.gates.subgroups import subgroups
 
 
@@ -42,6 +47,23 @@ class Evidence:
     reviewed: tuple[str, PairedResults] | None = None
     #: None where the check was not run
     parity: ParityMeasurement | None
+    #: both models on the reference after each small change of the acquisition, by its name
+    changed: Mapping[str, PairedResults] | None = None
+    #: further findings of a multi-label task, by name: they pass the gates on performance, too
+    further: Mapping[str, Finding] = field(default_factory=dict)
+    #: all classes of a multi-class task on the reference
+    classes: PairedClasses | None = None
+    #: None where the models were not timed
+    deployment: DeploymentMeasurement | None = None
+    #: which of the candidates that each locked set may judge this one is
+    drifted_uses: Uses = ONLY_USE
+    reference_uses: Uses = ONLY_USE
+
+    @property
+    def findings(self) -> dict[str, Finding]:
+        """Every finding by its name; the empty name is that of the first."""
+        first = Finding(drifted=self.drifted, reference=self.reference, impact=self.impact)
+        return {"": first, **self.further}
 
     def __post_init__(self) -> None:
         for model in ("champion", "candidate"):
@@ -78,31 +100,84 @@ def evaluate(gates: Sequence[Gate], evidence: Evidence, limits: GateLimits) -> G
 
 
 def _evaluate(gate: Gate, evidence: Evidence, limits: GateLimits) -> GateOutcome:
-    drifted, reference, impact = evidence.drifted, evidence.reference, evidence.impact
+    reference = evidence.reference
     match gate:
         case Gate.SUPERIORITY:
-            outcome = superiority_where_it_drifted(
-                drifted, reference=reference, impact=impact, limits=limits
+            outcome = superiority_in_findings(
+                evidence.findings, limits=limits, uses=evidence.drifted_uses
             )
         case Gate.NON_INFERIORITY:
-            outcome = non_inferiority_on_reference(reference, limits=limits)
+            outcome = non_inferiority_on_reference(
+                reference,
+                limits=limits,
+                uses=evidence.reference_uses,
+                further={name: one.reference for name, one in evidence.further.items()},
+            )
         case Gate.CUMULATIVE:
             name, results = evidence.reviewed or ("the champion", reference)
             outcome = not_inferior_to_reviewed(results, name=name, limits=limits)
         case Gate.SUBGROUPS:
-            outcome = subgroups(drifted, reference=reference, impact=impact, limits=limits)
+            outcome = _in_each_finding(
+                gate,
+                evidence,
+                lambda one: subgroups(
+                    one.drifted, reference=one.reference, impact=one.impact, limits=limits
+                ),
+            )
+        case Gate.CLASSES:
+            outcome = every_class(evidence.classes, limits=limits)
         case Gate.CALIBRATION:
-            outcome = calibration(drifted, reference=reference, limits=limits)
+            outcome = _in_each_finding(
+                gate,
+                evidence,
+                lambda one: calibration(one.drifted, reference=one.reference, limits=limits),
+            )
+        case Gate.ROBUSTNESS:
+            outcome = robustness(reference, changed=evidence.changed, limits=limits)
+        case Gate.DEPLOYMENT | Gate.PARITY | Gate.PATIENTS | Gate.PROVENANCE:
+            outcome = _of_what_it_rests_on(gate, evidence, limits)
+    return outcome
+
+
+def _in_each_finding(
+    gate: Gate, evidence: Evidence, judged: Callable[[Finding], GateOutcome]
+) -> GateOutcome:
+    outcomes = {name: judged(finding) for name, finding in evidence.findings.items()}
+    if not evidence.further:
+        return outcomes[""]
+    return all_of(
+        gate,
+        [
+            replace(outcome, name=f"{gate}/{name}" if name else str(gate))
+            for name, outcome in outcomes.items()
+        ],
+    )
+
+
+def _of_what_it_rests_on(
+    gate: Literal[Gate.DEPLOYMENT, Gate.PARITY, Gate.PATIENTS, Gate.PROVENANCE],
+    evidence: Evidence,
+    limits: GateLimits,
+) -> GateOutcome:
+    locked = [
+        results
+        for finding in evidence.findings.values()
+        for results in (finding.drifted, finding.reference)
+    ]
+    match gate:
+        case Gate.DEPLOYMENT:
+            return latency_and_size(evidence.deployment, limits=limits)
         case Gate.PARITY:
-            outcome = parity(evidence.parity, limits=limits)
+            return parity(evidence.parity, limits=limits)
         case Gate.PATIENTS:
-            outcome = no_patient_on_both_sides(
+            return no_patient_on_both_sides(
                 evidence.trained_on,
-                locked=frozenset(drifted.patients.tolist() + reference.patients.tolist()),
+                locked=frozenset(
+                    one for results in locked for one in results.patients.tolist()
+                ),
             )
         case Gate.PROVENANCE:
-            outcome = label_provenance(drifted.influence + reference.influence)
-    return outcome
+            return label_provenance([one for results in locked for one in results.influence])
 
 
 def _summary(verdict: Outcome, outcomes: Sequence[GateOutcome]) -> str:

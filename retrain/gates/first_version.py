@@ -19,7 +19,11 @@ def first_version_auc(results: Results, *, floor: float) -> GateOutcome:
     statistic = "AUC, interval by DeLong or Obuchowski"
     try:
         area = estimate_auc(
-            results.probabilities, results.truth, results.patients.tolist(), level=LEVEL
+            results.probabilities,
+            results.truth,
+            results.patients.tolist(),
+            weights=results.weights,
+            level=LEVEL,
         )
     except InsufficientDataError as error:
         return not_evaluable(

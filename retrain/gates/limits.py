@@ -1,4 +1,4 @@
-"""What gates hold a candidate to. A change plan fills it in; nothing here has a default."""
+"""What gates hold a candidate to. A change plan fills it in: no margin has a default."""
 
 from __future__ import annotations
 
@@ -111,6 +111,25 @@ class CalibrationLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RobustnessLimits:
+    """How much a candidate may lose under small changes of the acquisition, as fractions."""
+
+    sensitivity_margin: float
+    specificity_margin: float
+
+    def __post_init__(self) -> None:
+        _between(self.sensitivity_margin, "robustness' margin in sensitivity", 0.0, 0.5)
+        _between(self.specificity_margin, "robustness' margin in specificity", 0.0, 0.5)
+
+    def margin(self, measure: Measure) -> float:
+        return (
+            self.sensitivity_margin
+            if measure is Measure.SENSITIVITY
+            else self.specificity_margin
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GateLimits:
     """Every margin and error rate of the gates."""
 
@@ -129,11 +148,21 @@ class GateLimits:
     calibration: CalibrationLimits
     #: largest absolute difference between ONNX and torch
     parity_tolerance: float
+    #: None in a plan without the gate `robustness`
+    robustness: RobustnessLimits | None = None
+    #: how many times as long as the champion a candidate may take for a scan, and its largest
+    #: bundle in millions of bytes; None in a plan without the gate `latency_and_size`
+    latency_ratio: float | None = None
+    bundle_megabytes: float | None = None
 
     def __post_init__(self) -> None:
         _between(self.superiority_alpha, "the alpha of superiority", 0.0, 0.5)
         _between(self.non_inferiority_alpha, "the alpha of non-inferiority", 0.0, 0.5)
         _between(self.parity_tolerance, "the tolerance of parity", 0.0, 1.0)
+        if self.latency_ratio is not None:
+            _between(self.latency_ratio, "the ratio of latencies", 0.0, 1000.0)
+        if self.bundle_megabytes is not None:
+            _between(self.bundle_megabytes, "the largest bundle in MB", 0.0, 1e6)
         # Two of a class are the least for which a variance exists.
         _positive(self.minimum_positives, "the fewest patients with the finding", least=2)
         _positive(self.minimum_negatives, "the fewest patients without the finding", least=2)
@@ -141,6 +170,13 @@ class GateLimits:
     def as_record(self) -> Json:
         """Return the limits as JSON, for the ledger."""
         return to_json(asdict(self))
+
+
+def no_limit(key: str) -> BadInputError:
+    """Return the error of a gate that the limits say nothing of."""
+    return BadInputError(
+        f"gates.limits holds no {key}, which a required gate is held to: add it"
+    )
 
 
 def _between(value: float, what: str, low: float, high: float) -> None:

@@ -12,7 +12,7 @@ from monitor.statistics.performance.discrimination import Area, compare_aucs, es
 from monitor.statistics.performance.independent_differences import independent_difference
 from monitor.statistics.performance.paired_proportions import paired_difference
 from monitor.statistics.performance.proportions import Interval, Proportion, proportion
-from retrain.gates.results import Booleans, PairedResults, Results
+from retrain.gates.results import Booleans, Floats, PairedResults, Results
 
 
 class Measure(StrEnum):
@@ -78,10 +78,21 @@ def estimate(measure: Measure, results: Results, *, level: float) -> Proportion 
         If a class that the measure needs is missing.
     """
     if measure is Measure.AUC:
-        return estimate_auc(results.probabilities, results.truth, results.patients, level=level)
+        return estimate_auc(
+            results.probabilities,
+            results.truth,
+            results.patients,
+            weights=results.weights,
+            level=level,
+        )
     rows = results.truth if measure is Measure.SENSITIVITY else ~results.truth
-    right = (results.probabilities >= results.threshold) == results.truth
-    return proportion(right[rows], results.patients[rows], level=level)
+    right = results.calls == results.truth
+    return proportion(
+        right[rows],
+        results.patients[rows],
+        weights=weights_of(results.weights, rows),
+        level=level,
+    )
 
 
 def compare(measure: Measure, results: PairedResults, *, level: float) -> Comparison:
@@ -93,27 +104,38 @@ def compare(measure: Measure, results: PairedResults, *, level: float) -> Compar
         If a class that the measure needs is missing.
     """
     several = len(np.unique(results.patients)) < results.scans
+    weighed = _weighed(results.weights is not None)
     if measure is Measure.AUC:
         areas = compare_aucs(
-            results.champion, results.candidate, results.truth, results.patients, level=level
+            results.champion,
+            results.candidate,
+            results.truth,
+            results.patients,
+            weights=results.weights,
+            level=level,
         )
         return Comparison(
             measure=measure,
             candidate=areas.second,
             benchmark=areas.first,
             against="the champion",
-            statistic="paired AUCs, Obuchowski by patient"
-            if several
-            else "paired AUCs, DeLong",
+            statistic=(
+                "paired AUCs, Obuchowski by patient" if several else "paired AUCs, DeLong"
+            )
+            + weighed,
             difference=areas,
             p_superior=areas.p_greater(0.0),
             scans=areas.scans,
         )
     rows = results.truth if measure is Measure.SENSITIVITY else ~results.truth
-    champion_right = (results.champion >= results.champion_threshold) == results.truth
-    candidate_right = (results.candidate >= results.candidate_threshold) == results.truth
+    champion_right = results.champion_calls == results.truth
+    candidate_right = results.candidate_calls == results.truth
     rates = paired_difference(
-        champion_right[rows], candidate_right[rows], results.patients[rows], level=level
+        champion_right[rows],
+        candidate_right[rows],
+        results.patients[rows],
+        weights=weights_of(results.weights, rows),
+        level=level,
     )
     return Comparison(
         measure=measure,
@@ -123,8 +145,10 @@ def compare(measure: Measure, results: PairedResults, *, level: float) -> Compar
         statistic=(
             "paired proportions, Tango's score by patient (Rao-Scott)"
             if several
-            else "paired proportions, Tango's score and McNemar's mid-p"
-        ),
+            else "paired proportions, Tango's score"
+            + ("" if weighed else " and McNemar's mid-p")
+        )
+        + weighed,
         difference=rates,
         p_superior=rates.p_superior(),
         scans=rates.scans,
@@ -153,8 +177,18 @@ def compare_with_reference(
             "independent AUCs, joined intervals (Zou and Donner)"
             if measure is Measure.AUC
             else "independent proportions, Newcombe's score"
-        ),
+        )
+        + _weighed(results.weights is not None or reference.weights is not None),
         difference=difference,
         p_superior=difference.p_greater(0.0),
         scans=measure.scans_in(results.truth),
     )
+
+
+def weights_of(weights: Floats | None, rows: Booleans) -> Floats | None:
+    """Return the weights of some scans."""
+    return None if weights is None else weights[rows]
+
+
+def _weighed(weighted: bool) -> str:
+    return ", weighted by inverse inclusion" if weighted else ""

@@ -19,7 +19,10 @@ class Gate(StrEnum):
     NON_INFERIORITY = "non_inferiority_on_reference"
     CUMULATIVE = "cumulative"
     SUBGROUPS = "subgroups"
+    CLASSES = "every_class"
     CALIBRATION = "calibration"
+    ROBUSTNESS = "robustness"
+    DEPLOYMENT = "latency_and_size"
     PARITY = "parity"
     PATIENTS = "no_patient_on_both_sides"
     PROVENANCE = "label_provenance"
@@ -133,7 +136,10 @@ def all_of(name: Gate, parts: Sequence[GateOutcome]) -> GateOutcome:
 MULTIPLICITY = (
     "Every gate, and every co-primary measure within one, must pass at its full alpha "
     "(intersection-union), which needs no correction. Refusals for harm in a subgroup are "
-    "Holm-corrected over all subgroups and measures."
+    "Holm-corrected over all subgroups and measures. The alpha of superiority is shared out "
+    "over the candidates that a locked set may judge, the first of K at 1 / (1 + ... + 1/K) of "
+    "it, the second at half of that, and so on: it is the chance that any of them is wrongly "
+    "found superior."
 )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
+from retrain.gates.classes import Finding
 from retrain.gates.impact import Change, MeasuredImpact
 from retrain.gates.limits import GateLimits
 from retrain.gates.measures import (
@@ -16,6 +18,7 @@ from retrain.gates.measures import (
 from retrain.gates.outcome import Gate, GateOutcome, Outcome, all_of, not_evaluable
 from retrain.gates.results import PairedResults
 from retrain.gates.sizes import too_few
+from retrain.gates.spending import ONLY_USE, Uses
 from retrain.gates.wording import amount, compared, level_of, p_in_words
 
 
@@ -25,6 +28,7 @@ def superiority_where_it_drifted(
     reference: PairedResults,
     impact: MeasuredImpact,
     limits: GateLimits,
+    uses: Uses = ONLY_USE,
 ) -> GateOutcome:
     """Decide whether the candidate repairs what the drift broke, and breaks nothing else.
 
@@ -39,59 +43,128 @@ def superiority_where_it_drifted(
       every drifted scan positive has a sensitivity of 1 there, which nothing that repairs
       it could keep; what was approved is the reference's.
 
-    All must hold, so that no alpha is divided. Where nothing was lost, there is nothing
-    in which a candidate should be superior, and the gate is not evaluable.
+    All must hold, so that no alpha is divided among them; that of superiority is shared out
+    over the candidates that the locked set may judge (`spending`). Where nothing was lost,
+    there is nothing in which a candidate should be superior, and the gate is not evaluable.
     """
-    short = too_few(Gate.SUPERIORITY, drifted, which="drifted", limits=limits) or too_few(
-        Gate.SUPERIORITY, reference, which="reference", limits=limits
-    )
-    if short is not None:
-        return short
-    lost = [measure for measure in CO_PRIMARY if impact.of(measure) is Change.LOST]
-    if not lost and impact.auc is Change.LOST:
-        lost = [Measure.AUC]
-    if not lost:
+    finding = Finding(drifted=drifted, reference=reference, impact=impact)
+    return superiority_in_findings({"": finding}, limits=limits, uses=uses)
+
+
+def superiority_in_findings(
+    findings: Mapping[str, Finding], *, limits: GateLimits, uses: Uses = ONLY_USE
+) -> GateOutcome:
+    """Decide as `superiority_where_it_drifted` for a task of several findings.
+
+    At least one finding must have lost a measure. Each must hold what it would have to hold
+    alone; in one that lost nothing, nothing may become inferior.
+
+    Parameters
+    ----------
+    findings : by name; the empty name is that of a task's only finding
+    """
+    for finding in findings.values():
+        short = too_few(
+            Gate.SUPERIORITY, finding.drifted, which="drifted", limits=limits
+        ) or too_few(Gate.SUPERIORITY, finding.reference, which="reference", limits=limits)
+        if short is not None:
+            return short
+    if not any(_lost(finding) for finding in findings.values()):
         return not_evaluable(
             Gate.SUPERIORITY,
             statistic="none",
-            n=drifted.scans,
+            n=max(finding.drifted.scans for finding in findings.values()),
             sentence=(
                 "No loss of the champion was shown on labels outside the locked sets, so that "
                 "there is nothing in which the candidate should be better: collect more "
                 "labels, or let a person decide."
             ),
         )
-    parts = [_superior(measure, drifted, limits) for measure in lost]
+    parts = [
+        part
+        for name, finding in findings.items()
+        for part in _where_it_drifted(name, finding, limits, uses)
+    ]
+    return told(all_of(Gate.SUPERIORITY, parts), uses)
+
+
+def _lost(finding: Finding) -> list[Measure]:
+    """Return the measures in which superiority is asked of a candidate."""
+    lost = [measure for measure in CO_PRIMARY if finding.impact.of(measure) is Change.LOST]
+    if not lost and finding.impact.auc is Change.LOST:
+        lost = [Measure.AUC]
+    return lost
+
+
+def _where_it_drifted(
+    name: str, finding: Finding, limits: GateLimits, uses: Uses
+) -> list[GateOutcome]:
+    lost = _lost(finding)
+    drifted, impact = finding.drifted, finding.impact
+    prefix = str(Gate.SUPERIORITY) + (f"/{name}" if name else "")
+    where = _where("where it drifted", name)
+    parts = [
+        _superior(measure, drifted, limits, uses, prefix=prefix, where=where)
+        for measure in lost
+    ]
     for measure in Measure:
         if measure in lost:
             continue
         level = level_of(limits.non_inferiority_alpha)
         comparison = (
-            compare_with_reference(measure, drifted, reference, level=level)
+            compare_with_reference(measure, drifted, finding.reference, level=level)
             if impact.of(measure) is Change.GAINED
             else compare(measure, drifted, level=level)
         )
         parts.append(
             _not_inferior(
-                f"{Gate.SUPERIORITY}/{measure}",
+                f"{prefix}/{measure}",
                 comparison,
-                where="where it drifted",
+                where=where,
                 margin=limits.drifted_margins.of(measure),
                 alpha=limits.non_inferiority_alpha,
             )
         )
-    return all_of(Gate.SUPERIORITY, parts)
+    return parts
+
+
+def _where(where: str, name: str) -> str:
+    return f"of {name} {where}" if name else where
+
+
+def told(outcome: GateOutcome, uses: Uses) -> GateOutcome:
+    """Return a gate that says which use of its locked set it was."""
+    if uses == ONLY_USE:
+        return outcome
+    return replace(
+        outcome,
+        sentence=f"{outcome.sentence} It is {uses.in_words()}.",
+        figures={
+            **outcome.figures,
+            "uses": {"before": uses.before, "declared": uses.declared},
+        },
+    )
 
 
 def non_inferiority_on_reference(
-    reference: PairedResults, *, limits: GateLimits
+    reference: PairedResults,
+    *,
+    limits: GateLimits,
+    uses: Uses = ONLY_USE,
+    further: Mapping[str, PairedResults] | None = None,
 ) -> GateOutcome:
     """Decide whether the candidate is not inferior where nothing drifted.
 
     Sensitivity and specificity by Tango's score interval, the AUC by DeLong, each clustered
-    by patient, each with its margin; all three must hold.
+    by patient, each with its margin; all three must hold, and so must they in each further
+    finding of the task.
     """
-    return _not_inferior_in_all(Gate.NON_INFERIORITY, reference, limits=limits)
+    return told(
+        _not_inferior_in_all(
+            Gate.NON_INFERIORITY, {"": reference, **(further or {})}, limits=limits
+        ),
+        uses,
+    )
 
 
 def not_inferior_to_reviewed(
@@ -108,48 +181,63 @@ def not_inferior_to_reviewed(
     reviewed : on the reference, with the reviewed version in the champion's place
     name : of the reviewed version
     """
-    return _not_inferior_in_all(Gate.CUMULATIVE, reviewed, limits=limits, against=name)
+    return _not_inferior_in_all(Gate.CUMULATIVE, {"": reviewed}, limits=limits, against=name)
 
 
 def _not_inferior_in_all(
-    gate: Gate, reference: PairedResults, *, limits: GateLimits, against: str | None = None
+    gate: Gate,
+    findings: Mapping[str, PairedResults],
+    *,
+    limits: GateLimits,
+    against: str | None = None,
 ) -> GateOutcome:
-    short = too_few(gate, reference, which="reference", limits=limits)
-    if short is not None:
-        return short
+    for reference in findings.values():
+        short = too_few(gate, reference, which="reference", limits=limits)
+        if short is not None:
+            return short
     level = level_of(limits.non_inferiority_alpha)
     parts = []
-    for measure in Measure:
-        comparison = compare(measure, reference, level=level)
-        if against is not None:
-            comparison = replace(comparison, against=f"{against}, last reviewed,")
-        parts.append(
-            _not_inferior(
-                f"{gate}/{measure}",
-                comparison,
-                where="on the reference",
-                margin=limits.reference_margins.of(measure),
-                alpha=limits.non_inferiority_alpha,
+    for name, reference in findings.items():
+        for measure in Measure:
+            comparison = compare(measure, reference, level=level)
+            if against is not None:
+                comparison = replace(comparison, against=f"{against}, last reviewed,")
+            parts.append(
+                _not_inferior(
+                    f"{gate}/{name}/{measure}" if name else f"{gate}/{measure}",
+                    comparison,
+                    where=_where("on the reference", name),
+                    margin=limits.reference_margins.of(measure),
+                    alpha=limits.non_inferiority_alpha,
+                )
             )
-        )
     return all_of(gate, parts)
 
 
-def _superior(measure: Measure, drifted: PairedResults, limits: GateLimits) -> GateOutcome:
-    alpha = limits.superiority_alpha
+def _superior(
+    measure: Measure,
+    drifted: PairedResults,
+    limits: GateLimits,
+    uses: Uses,
+    *,
+    prefix: str,
+    where: str,
+) -> GateOutcome:
+    alpha = uses.spent(limits.superiority_alpha)
+    of_all = "" if uses.declared == 1 else f", of {limits.superiority_alpha:g} for all"
     comparison = compare(measure, drifted, level=level_of(alpha))
     p_value = comparison.p_superior
     passed = p_value <= alpha
     verdict = "superior" if passed else "not shown to be superior"
     return _outcome(
-        f"{Gate.SUPERIORITY}/{measure}",
+        f"{prefix}/{measure}",
         comparison,
         passed=passed,
         margin=0.0,
         p_value=p_value,
         sentence=(
-            f"{compared(comparison, where='where it drifted')}: {verdict}, "
-            f"{p_in_words(p_value)} (at most {alpha:g})."
+            f"{compared(comparison, where=where)}: {verdict}, "
+            f"{p_in_words(p_value)} (at most {alpha:.3g}{of_all})."
         ),
     )
 

@@ -11,6 +11,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from monitor.statistics.performance.proportions import checked_weights
 from registry.errors import BadInputError
 
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -40,17 +41,28 @@ class Results:
     patients: Strings
     #: a probability at or above it is called positive
     threshold: float
+    #: inverse of each scan's chance to be labelled, [n]; None where the chances are equal
+    weights: Floats | None = None
 
     def __post_init__(self) -> None:
         truth = _truth(self.truth)
         _set(self, "truth", truth)
+        _set(self, "weights", checked_weights(self.weights, scans=len(truth)))
         _set(self, "probabilities", _probabilities(self.probabilities, "model's", len(truth)))
         _set(self, "patients", _strings(self.patients, "patients", len(truth)))
         _check_threshold(self.threshold, "model's")
 
+    @property
+    def calls(self) -> Booleans:
+        """What the model calls positive, booleans [n]."""
+        return self.probabilities >= self.threshold
+
     def patients_with(self, *, finding: bool) -> int:
-        """Return how many patients have scans with, or without the finding."""
-        return _patients_with(self.patients, self.truth == finding)
+        """Return how many patients have scans with, or without the finding.
+
+        Weighted patients count as Kish's effective number of them, rounded down.
+        """
+        return _patients_with(self.patients, self.truth == finding, self.weights)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -71,11 +83,14 @@ class PairedResults:
     influence: tuple[AiInfluence, ...]
     #: attribute -> its value for each scan, [n]
     subgroups: Mapping[str, Strings]
+    #: inverse of each scan's chance to be labelled, [n]; None where the chances are equal
+    weights: Floats | None = None
 
     def __post_init__(self) -> None:
         truth = _truth(self.truth)
         scans = len(truth)
         _set(self, "truth", truth)
+        _set(self, "weights", checked_weights(self.weights, scans=scans))
         _set(self, "champion", _probabilities(self.champion, "champion's", scans))
         _set(self, "candidate", _probabilities(self.candidate, "candidate's", scans))
         _set(self, "patients", _strings(self.patients, "patients", scans))
@@ -99,8 +114,21 @@ class PairedResults:
         return len(self.truth)
 
     def patients_with(self, *, finding: bool) -> int:
-        """Return how many patients have scans with, or without the finding."""
-        return _patients_with(self.patients, self.truth == finding)
+        """Return how many patients have scans with, or without the finding.
+
+        Weighted patients count as Kish's effective number of them, rounded down.
+        """
+        return _patients_with(self.patients, self.truth == finding, self.weights)
+
+    @property
+    def champion_calls(self) -> Booleans:
+        """What the champion calls positive, booleans [n]."""
+        return self.champion >= self.champion_threshold
+
+    @property
+    def candidate_calls(self) -> Booleans:
+        """What the candidate calls positive, booleans [n]."""
+        return self.candidate >= self.candidate_threshold
 
     @property
     def of_champion(self) -> Results:
@@ -109,6 +137,7 @@ class PairedResults:
             truth=self.truth,
             patients=self.patients,
             threshold=self.champion_threshold,
+            weights=self.weights,
         )
 
     @property
@@ -118,6 +147,7 @@ class PairedResults:
             truth=self.truth,
             patients=self.patients,
             threshold=self.candidate_threshold,
+            weights=self.weights,
         )
 
     def within(self, attribute: str, value: str) -> PairedResults | None:
@@ -136,11 +166,16 @@ class PairedResults:
             patients=self.patients[rows],
             influence=tuple(self.influence[row] for row in rows),
             subgroups={name: values[rows] for name, values in self.subgroups.items()},
+            weights=None if self.weights is None else self.weights[rows],
         )
 
 
-def _patients_with(patients: Strings, chosen: Booleans) -> int:
-    return len(set(patients[chosen].tolist()))
+def _patients_with(patients: Strings, chosen: Booleans, weights: Floats | None) -> int:
+    names, codes = np.unique(patients[chosen], return_inverse=True)
+    if weights is None or len(names) == 0:
+        return len(names)
+    by_patient = np.bincount(codes, weights=weights[chosen])
+    return int(by_patient.sum() ** 2 / (by_patient @ by_patient))
 
 
 def _set(target: object, name: str, value: object) -> None:

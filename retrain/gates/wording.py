@@ -35,7 +35,7 @@ def interval_in_words(measure: Measure, interval: Interval) -> str:
     """Return the interval of a difference, without its unit."""
     factor, digits = (1, 3) if measure is Measure.AUC else (100, 1)
     low, high = factor * interval.low, factor * interval.high
-    return f"{100 * interval.level:g} % interval {low:+.{digits}f} to {high:+.{digits}f}"
+    return f"{100 * interval.level:.4g} % interval {low:+.{digits}f} to {high:+.{digits}f}"
 
 
 def compared(comparison: Comparison, *, where: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from api.demo.acquisition import OLD_SOFTWARE, Processing
 from monitor import episodes, performance, references
 from monitor.assembling.assembler import ASSEMBLE
 from monitor.causes import Cause
+from monitor.datasets import Purpose
 from monitor.episodes import EpisodeState, Impact
 from monitor.monitors import apply_monitor, parse_monitor
 from monitor.reference_building import build_references
@@ -31,9 +33,12 @@ from registry import ledger, outbox, serving
 from registry.database import Base
 from registry.jobs import Job, JobState
 from registry.versions import find
-from retrain import approvals, decisions, runs
+from retrain import approvals, decisions, plans, runs
+from retrain.acquisition_changes import CHANGES
 from retrain.approvals import Meaning
 from retrain.decisions import Action
+from retrain.gates.outcome import Gate
+from retrain.gates.robustness import robustness
 from retrain.promotion import promote
 from retrain.scheduling import tick
 from retrain.starting import start_first_run
@@ -62,6 +67,13 @@ anchor: {ANCHOR.isoformat()}
 """
 
 
+def plan_with_times() -> str:
+    """Return the small installation's plan with the gate that times scans."""
+    return plan_text(latency_ratio="5").replace(
+        "    - parity\n", "    - latency_and_size\n    - parity\n"
+    )
+
+
 class Life:
     """What happened to one installation, and what it was seen to be on the way."""
 
@@ -70,7 +82,7 @@ class Life:
 
     def begin(self) -> None:
         made = self.made
-        made.found(plan_text())
+        made.found(plan_with_times())
         made.receive(HISTORY)
         made.label(since=made.clock.at)
         self.first = start_first_run(
@@ -215,7 +227,9 @@ def test_the_run_ended_as_promoted_and_its_candidate_is_the_champion_everywhere(
     life: Life,
 ) -> None:
     assert life.made.run(life.repair).state == RunState.PROMOTED
-    assert set(life.made.gates(life.repair).values()) == {"passed"}
+    gates = life.made.gates(life.repair)
+    assert "latency_and_size" in gates
+    assert set(gates.values()) == {"passed"}
     with life.database.reading() as session:
         champion = serving.require_champion(session, MODEL)
         assert champion.number == 2
@@ -224,6 +238,24 @@ def test_the_run_ended_as_promoted_and_its_candidate_is_the_champion_everywhere(
     assert len(reigns) == 2
     assert life.alias() == f"{MODEL}@2"
     assert outbox.waiting(life.database) == 0
+
+
+def test_both_versions_read_the_reference_anew_under_each_small_change(life: Life) -> None:
+    driftward, run = life.made.driftward, life.made.run(life.repair)
+    with life.database.reading() as session:
+        plan = plans.by_id(session, run.plan)
+        champion, candidate = (find(session, f"{MODEL}@{number}") for number in (1, 2))
+    gates = plan.plan.gates.model_copy(update={"required": [Gate.ROBUSTNESS]})
+    asked = replace(plan, plan=plan.plan.model_copy(update={"gates": gates}))
+    validator = driftward.handlers["validate"].__self__
+    as_it_is = validator._paired(run, champion, candidate, Purpose.LOCKED_REFERENCE)
+    changed = validator._changed(run, champion, candidate, asked, as_it_is)
+    assert list(changed) == list(CHANGES)
+    outcome = robustness(as_it_is, changed=changed, limits=plan.plan.gates.limits)
+    assert len(outcome.parts) == 2 * len(CHANGES)
+    for results in changed.values():
+        assert (results.champion != as_it_is.champion).any()
+        assert (results.candidate != as_it_is.candidate).any()
 
 
 def test_results_were_withheld_while_the_subgroup_was_restricted_and_no_longer(

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from small_installation import MODEL, SmallInstallation, plan_text, recipe
 from sqlalchemy import select
 
+from monitor import datasets
 from monitor.datasets import Purpose
+from monitor.tables import ScanRow
 from registry import ledger
 from registry.versions import VersionRow
+from retrain.acquisition_changes import CHANGES, read_changed
+from retrain.side_by_side import ROUNDS, timed_side_by_side
 from retrain.starting import start_first_run
 from retrain.states import RunState
 from retrain.tables import GateOutcomeRow, LockedSetUseRow, RunRow
@@ -160,3 +165,43 @@ def test_a_run_whose_scans_became_disputed_fails_and_says_what_to_do(
     assert run.state == RunState.FAILED
     assert "are disputed by now: adjudicate them (`driftward label disputed`)" in run.note
     assert made.gates(number) == {}
+
+
+def held_out_scans(installation: SmallInstallation) -> list[ScanRow]:
+    with installation.driftward.database.reading() as session:
+        run = session.scalars(
+            select(RunRow).where(RunRow.state == RunState.AWAITING_APPROVAL)
+        ).one()
+        return datasets.members(session, run.datasets[Purpose.LOCKED_REFERENCE])
+
+
+def candidate_of(installation: SmallInstallation) -> VersionRow:
+    with installation.driftward.database.reading() as session:
+        return session.scalars(select(VersionRow).where(VersionRow.model == MODEL)).first()
+
+
+def test_locked_scans_are_read_anew_under_every_small_change(
+    installation: SmallInstallation,
+) -> None:
+    driftward, scans = installation.driftward, held_out_scans(installation)
+    version = candidate_of(installation)
+    [task] = driftward.bundles.open(version).tasks
+    as_they_are = driftward.embedder.probabilities(version, scans, task.name)
+    read = read_changed(driftward.embedder, driftward.bundles, version, scans, task=task)
+    assert list(read) == list(CHANGES)
+    for name, probabilities in read.items():
+        assert probabilities.shape == as_they_are.shape
+        assert (probabilities != as_they_are).any(), name
+        assert np.corrcoef(probabilities, as_they_are)[0, 1] > 0.5, name
+
+
+def test_two_bundles_are_timed_in_turn_on_the_same_scans(
+    installation: SmallInstallation,
+) -> None:
+    driftward, version = installation.driftward, candidate_of(installation)
+    bundle = driftward.bundles.open(version)
+    scans = held_out_scans(installation)
+    measured = timed_side_by_side(driftward.embedder, bundle, bundle, scans)
+    assert len(measured.champion_seconds) == len(measured.candidate_seconds) == ROUNDS
+    files = [path for path in bundle.root.rglob("*") if path.is_file()]
+    assert measured.candidate_bytes == sum(len(path.read_bytes()) for path in files)

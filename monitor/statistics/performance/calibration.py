@@ -3,7 +3,7 @@
 The terms are those of Van Calster et al. (2016, Journal of Clinical Epidemiology
 74:167-176): *mean* calibration is the intercept with the slope held at 1, *weak* calibration
 adds the slope, and the curve shows the rest. Scans may weigh the inverse of their chance of
-inclusion: the likelihood is then the weighted one, and the sandwich holds the weights.
+inclusion: the likelihood is then the weighted one, and errors are the one-step jackknife's.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def calibration_line(
     """Return calibration intercept and slope by logistic regression on predicted log-odds.
 
     Standard errors are sandwich estimates summed by patient (Liang and Zeger 1986,
-    Biometrika 73:13-22), and intervals are normal.
+    Biometrika 73:13-22), with unequal weights jackknifed by patient; intervals are normal.
 
     Parameters
     ----------
@@ -196,8 +196,19 @@ def _logistic(
         [np.bincount(patients.codes, weights=column) for column in scores.T], axis=1
     )
     bread = np.linalg.inv(hessian)
-    meat = patients.count / (patients.count - 1) * by_patient.T @ by_patient
-    return beta, np.sqrt(np.diag(bread @ meat @ bread))
+    if (weights == 1.0).all():
+        meat = patients.count / (patients.count - 1) * by_patient.T @ by_patient
+        return beta, np.sqrt(np.diag(bread @ meat @ bread))
+    # What the fit would move by without each patient, by one step: with unequal weights, one
+    # may have drawn it to himself so far that his own residuals look small.
+    mean = expit(design @ beta + offset)
+    products = design[:, :, None] * design[:, None, :]
+    curvature = (weights * mean * (1.0 - mean))[:, None, None] * products
+    of_patients = np.zeros((patients.count, *hessian.shape))
+    np.add.at(of_patients, patients.codes, curvature)
+    moved = np.linalg.solve(hessian - of_patients, by_patient[:, :, None])[:, :, 0]
+    covariance = (patients.count - 1) / patients.count * moved.T @ moved
+    return beta, np.sqrt(np.diag(covariance))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ variance of an area, and of the difference of two areas on the same scans, from 
 of placements; Obuchowski (1997, Biometrics 53:567-578) sums them by patient first. With one
 scan per patient hers is theirs, so one formula serves both. Where scans weigh the inverse of
 their chance of inclusion, placements are shares by weight, and what is summed by patient is each
-scan's weight times its placement's distance from the area: the linearised variance.
+scan's weight times its placement's distance from the area, as the jackknife has it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from scipy.special import expit, logit, ndtr
 from scipy.stats import rankdata
 
 from monitor.statistics.bootstrap import resampled_weights
-from monitor.statistics.embeddings import Floats
+from monitor.statistics.embeddings import Floats, Integers
 from monitor.statistics.patients import Identifiers, Patients
 from monitor.statistics.performance.paired_proportions import tango_interval, tango_score
 from monitor.statistics.performance.proportions import (
@@ -102,10 +102,10 @@ def _shares_below(scores: Floats, weights: Floats, at: Floats) -> Floats:
     return shares
 
 
-def _placed(
+def placed(
     scores: Floats, positive: Booleans, weights: Floats | None
 ) -> tuple[Floats, Floats, float]:
-    """Return placements of both classes, and the area."""
+    """Return placements of scans with the finding [m] and without [k], and the area."""
     if weights is None:
         above, below = _placements(scores, positive)
         return above, below, float(above.mean())
@@ -135,22 +135,53 @@ def _variance(
             raise InsufficientDataError(
                 what=f"patients with scans {what} the finding", needed=2, got=having
             )
-        if weights is None:
-            deviations, size = placements - placements.mean(), float(len(placements))
-        else:
-            own = weights[chosen]
-            deviations = own * (placements - np.average(placements, weights=own))
-            size = float(own.sum())
-        by_patient = np.bincount(codes, weights=deviations, minlength=patients.count)
-        sums.append((by_patient, having))
-        sizes.append(size)
-    (s10, i10), (s01, i01) = sums
+        own = None if weights is None else weights[chosen]
+        by_patient = _summed(placements, codes, own, patients=patients.count)
+        sums.append((by_patient, _finite(having, weights)))
+        sizes.append(len(placements) if own is None else float(own.sum()))
+    (s10, f10), (s01, f01) = sums
     m, k = sizes
-    within = (
-        i10 / (i10 - 1) * float(s10 @ s10) / m**2 + i01 / (i01 - 1) * float(s01 @ s01) / k**2
+    within = f10 * float(s10 @ s10) / m**2 + f01 * float(s01 @ s01) / k**2
+    shared = 2 * _finite(patients.count, weights) * float(s10 @ s01) / (m * k)
+    if weights is None:
+        return max(0.0, within + shared)
+    # Few scans of much weight may lie close together by chance.
+    return max(
+        within + shared,
+        _cost_of_weights(above, positive, weights)
+        + _cost_of_weights(below, ~positive, weights),
     )
-    shared = 2 * patients.count / (patients.count - 1) * float(s10 @ s01) / (m * k)
-    return max(0.0, within + shared)
+
+
+def _cost_of_weights(placements: Floats, chosen: Booleans, weights: Floats) -> float:
+    """Return the variance of a class's mean placement if weights had nothing to do with it."""
+    own = weights[chosen]
+    scatter = float(
+        np.average((placements - np.average(placements, weights=own)) ** 2, weights=own)
+    )
+    return scatter * float(own @ own) / float(own.sum()) ** 2
+
+
+def _summed(
+    placements: Floats, codes: Integers, weights: Floats | None, *, patients: int
+) -> Floats:
+    """Return how far each patient's placements lie from their mean, summed, [patients]."""
+    if weights is None:
+        deviations = placements - placements.mean()
+    else:
+        deviations = weights * (placements - np.average(placements, weights=weights))
+    by_patient = np.bincount(codes, weights=deviations, minlength=patients).astype(np.float64)
+    if weights is None:
+        return by_patient
+    shares = np.bincount(codes, weights=weights, minlength=patients) / weights.sum()
+    # As the jackknife does: without a patient of much weight, the mean would be another.
+    far: Floats = by_patient / (1.0 - shares)
+    return far
+
+
+def _finite(patients: int, weights: Floats | None) -> float:
+    """Return the correction for few patients; sums by weight are the jackknife's already."""
+    return patients / (patients - 1) if weights is None else (patients - 1) / patients
 
 
 def _disjoint_pairs(
@@ -235,7 +266,7 @@ def estimate_auc(
     positive = checked_truth(truth)
     groups = checked_patients(patients, scans=len(positive))
     weighing = checked_weights(weights, scans=len(positive))
-    above, below, area = _placed(
+    above, below, area = placed(
         checked_scores(scores, scans=len(positive), what="scores"), positive, weighing
     )
     variance = _variance(above, below, positive, groups, weighing)
@@ -315,10 +346,10 @@ def compare_aucs(
     scans = len(positive)
     groups = checked_patients(patients, scans=scans)
     weighing = checked_weights(weights, scans=scans)
-    above_1, below_1, area_1 = _placed(
+    above_1, below_1, area_1 = placed(
         checked_scores(first, scans=scans, what="first scores"), positive, weighing
     )
-    above_2, below_2, area_2 = _placed(
+    above_2, below_2, area_2 = placed(
         checked_scores(second, scans=scans, what="second scores"), positive, weighing
     )
     variance = _variance(above_2 - above_1, below_2 - below_1, positive, groups, weighing)

@@ -8,8 +8,8 @@ effect is exactly 1; it is never taken to be below 1.
 
 Labels may be a probability sample with unequal chances of inclusion. Scans then weigh the
 inverse of that chance (Hajek's estimate), and the design effect holds the weights, too: its
-variance is that of the linearised estimate by patient, and it is never taken to be below what
-the weights alone cost (Kish 1965, *Survey Sampling*, section 11.7), since few errors with
+variance is that of the jackknife by patient, and it is never taken to be below what the
+weights alone cost (Kish 1965, *Survey Sampling*, section 11.7), since few errors with
 unequal weights give a variance that is too small by chance. With equal weights all of it is the
 unweighted method, to the last digit.
 """
@@ -171,8 +171,11 @@ def _weighted_design_effect(deviations: Floats, patients: Patients, weights: Flo
     if patients.count < 2 or within <= scans * 1e-24:
         # Their correlation cannot be seen: the scans of a patient count as one.
         return float(np.sum(np.bincount(patients.codes, weights=weights) ** 2)) / scans
-    between = float(np.sum(np.bincount(patients.codes, weights=weights * deviations) ** 2))
-    bessel = patients.count / (patients.count - 1) * (scans - 1) / scans
+    sums = np.bincount(patients.codes, weights=weights * deviations)
+    # As the jackknife does: without a patient of much weight, the mean would be another.
+    shares = np.bincount(patients.codes, weights=weights) / scans
+    between = float(np.sum((sums / (1.0 - shares)) ** 2))
+    bessel = (patients.count - 1) / patients.count * (scans - 1) / scans
     of_weights = float(np.sum(weights**2)) / scans
     return max(of_weights, bessel * between / within)
 

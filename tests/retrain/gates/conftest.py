@@ -8,6 +8,7 @@ from retrain.gates.limits import (
     GateLimits,
     Margins,
     Range,
+    RobustnessLimits,
     Subgroup,
     SubgroupLimits,
 )
@@ -47,4 +48,7 @@ def limits() -> GateLimits:
             seed=0,
         ),
         parity_tolerance=1e-3,
+        robustness=RobustnessLimits(sensitivity_margin=0.05, specificity_margin=0.10),
+        latency_ratio=1.5,
+        bundle_megabytes=50.0,
     )

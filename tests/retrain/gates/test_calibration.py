@@ -87,3 +87,15 @@ def test_a_set_without_the_finding_is_not_evaluable(honest, limits) -> None:
     gate = calibration(healthy, reference=honest, limits=limits)
     assert gate.outcome is Outcome.NOT_EVALUABLE
     assert "holds 0 patients with the finding" in gate.sentence
+
+
+def test_the_record_holds_the_points_of_the_curve(simulation, limits) -> None:
+    results = simulation(positives=300, negatives=300).draw(np.random.default_rng(0))
+    gate = calibration(results, reference=results, limits=limits)
+    [error] = [part for part in gate.parts if part.name == "calibration/drifted/error"]
+    curve = error.as_record()["figures"]["curve"]
+    assert len(curve) == limits.calibration.bins
+    assert sum(point["scans"] for point in curve) == 600
+    predicted = [point["predicted"] for point in curve]
+    assert predicted == sorted(predicted)
+    assert all(point["low"] <= point["observed"] <= point["high"] for point in curve)

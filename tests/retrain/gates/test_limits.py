@@ -10,6 +10,7 @@ from retrain.gates.limits import (
     GateLimits,
     Margins,
     Range,
+    RobustnessLimits,
     Subgroup,
     SubgroupLimits,
 )
@@ -17,10 +18,21 @@ from retrain.gates.measures import Measure
 
 
 @pytest.mark.parametrize(
-    "kind", [GateLimits, Margins, CalibrationLimits, SubgroupLimits, Range, Subgroup]
+    "kind",
+    [
+        GateLimits,
+        Margins,
+        CalibrationLimits,
+        SubgroupLimits,
+        RobustnessLimits,
+        Range,
+        Subgroup,
+    ],
 )
 def test_no_limit_has_a_default(kind: type) -> None:
-    assert all(f.default is MISSING and f.default_factory is MISSING for f in fields(kind))
+    # None says that the plan lacks a gate, and holds nobody to anything.
+    assert all(f.default in (MISSING, None) for f in fields(kind))
+    assert all(f.default_factory is MISSING for f in fields(kind))
 
 
 def test_a_margin_is_found_by_measure() -> None:
@@ -45,6 +57,12 @@ def test_limits_are_recorded_whole(limits: GateLimits) -> None:
         ),
         (lambda one: replace(one, minimum_positives=1), "must be at least 2"),
         (lambda one: replace(one, parity_tolerance=float("nan")), "tolerance of parity is nan"),
+        (lambda one: replace(one, latency_ratio=0.0), "ratio of latencies is 0.0"),
+        (lambda one: replace(one, bundle_megabytes=-1.0), "largest bundle in MB is -1.0"),
+        (
+            lambda one: replace(one.robustness, specificity_margin=0.0),
+            "robustness' margin in specificity is 0.0",
+        ),
         (lambda one: replace(one.reference_margins, auc=-0.1), "margin in auc is -0.1"),
         (lambda one: replace(one.subgroups, minimum=0), "must be at least 1"),
         (

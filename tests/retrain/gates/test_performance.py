@@ -13,6 +13,7 @@ from retrain.gates.performance import (
     superiority_where_it_drifted,
 )
 from retrain.gates.results import PairedResults
+from retrain.gates.spending import Uses
 
 SPECIFICITY_LOST = MeasuredImpact(
     sensitivity=Change.KEPT, specificity=Change.LOST, auc=Change.LOST
@@ -290,3 +291,38 @@ def test_small_losses_that_pass_one_by_one_are_refused_together(simulation, limi
     gate = not_inferior_to_reviewed(since_review, name="pneumonia@3", limits=limits)
     assert gate.outcome is Outcome.FAILED
     assert "pneumonia@3, last reviewed," in gate.sentence
+
+
+def test_the_alpha_of_superiority_is_spent_over_the_uses_of_a_locked_set(
+    simulation, reference, limits
+) -> None:
+    drifted = simulation(champion=(0.92, 0.80), candidate=(0.92, 0.86)).draw(_rng(16))
+
+    def gate(uses: Uses):
+        return superiority_where_it_drifted(
+            drifted, reference=reference, impact=SPECIFICITY_LOST, limits=limits, uses=uses
+        )
+
+    alone, first, last = (
+        gate(Uses(before=before, declared=declared))
+        for before, declared in ((0, 1), (0, 10), (9, 10))
+    )
+    p_value = alone.parts[0].p_value
+    assert 0.025 / 29.3 < p_value < 0.025 / 2.93
+    assert [one.parts[0].outcome for one in (alone, first, last)] == [
+        Outcome.PASSED,
+        Outcome.PASSED,
+        Outcome.FAILED,
+    ]
+    assert "(at most 0.000854, of 0.025 for all)" in last.parts[0].sentence
+    assert last.sentence.endswith(
+        "It is candidate 10 of at most 10 that this locked set may judge."
+    )
+    assert last.figures["uses"] == {"before": 9, "declared": 10}
+
+
+def test_the_reference_says_how_many_candidates_it_has_judged(reference, limits) -> None:
+    gate = non_inferiority_on_reference(
+        reference, limits=limits, uses=Uses(before=2, declared=5)
+    )
+    assert "candidate 3 of at most 5 that this locked set may judge" in gate.sentence

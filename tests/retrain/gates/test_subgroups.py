@@ -118,3 +118,73 @@ def test_eight_small_subgroups_refuse_an_equal_candidate_seldom_and_pass_no_wors
     assert refused / 25 <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 25)
     assert within_margin / 25 <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 25)
     assert passed == 0
+
+
+def _sites(limits, count: int = 8):
+    declared = tuple(Subgroup(attribute="site", value=site) for site in SITES[:count])
+    return replace(limits, subgroups=replace(limits.subgroups, declared=declared))
+
+
+def _parts(gate, measure: str, which: str = "drifted"):
+    return [part for part in gate.parts if part.name.endswith(f"/{which}/{measure}")]
+
+
+def test_pooling_narrows_the_intervals_of_alike_subgroups_and_is_told(
+    simulation, limits
+) -> None:
+    equal = simulation(
+        positives=240, negatives=240, attributes={"site": SITES}, correlation=0.9
+    )
+    results = equal.draw(_rng(6))
+    gate = subgroups(results, reference=results, impact=KEPT, limits=_sites(limits))
+    for part in gate.parts:
+        pooled = part.figures["pooled"]
+        assert pooled["subgroups"] == 8
+        own = part.interval.high - part.interval.low
+        assert pooled["high"] - pooled["low"] < 0.8 * own
+    assert "Pooled with 7 others" in gate.sentence
+
+
+def test_pooling_lends_no_pass_to_a_subgroup_whose_own_scans_do_not_show_it(
+    simulation, limits
+) -> None:
+    equal = simulation(
+        positives=480, negatives=480, attributes={"site": SITES}, correlation=0.95
+    )
+    results = equal.draw(_rng(7))
+    lost = np.flatnonzero(
+        results.truth & results.candidate_calls & (results.subgroups["site"] == "site C")
+    )[:6]
+    candidate = results.candidate.copy()
+    candidate[lost] = 0.01
+    spoilt = replace(results, candidate=candidate)
+    gate = subgroups(spoilt, reference=results, impact=KEPT, limits=_sites(limits))
+    [at_c] = [part for part in _parts(gate, "sensitivity") if "=site C/" in part.name]
+    assert at_c.figures["pooled"]["low"] > -0.10
+    assert at_c.outcome is not Outcome.PASSED
+    assert gate.outcome is not Outcome.PASSED
+
+
+def test_pooling_shows_a_harm_that_no_subgroup_shows_alone(simulation, limits) -> None:
+    worse = simulation(
+        positives=240,
+        negatives=240,
+        candidate=(0.74, 0.86),
+        attributes={"site": SITES},
+        correlation=0.9,
+    ).draw(_rng(8))
+    strict = _sites(limits)
+    # Only by the margin: no subgroup alone is shown to be worse at all.
+    strict = replace(strict, subgroups=replace(strict.subgroups, harm_alpha=1e-9))
+    gate = subgroups(worse, reference=worse, impact=KEPT, limits=strict)
+    failed = [part for part in _parts(gate, "sensitivity") if part.outcome is Outcome.FAILED]
+    assert failed
+    assert "with its like, the subgroup is shown to be worse by more than" in gate.sentence
+
+
+def test_a_subgroup_without_its_like_is_not_pooled(simulation, limits) -> None:
+    results = simulation(
+        positives=240, negatives=240, attributes={"site": SITES}, correlation=0.9
+    ).draw(_rng(9))
+    gate = subgroups(results, reference=results, impact=KEPT, limits=_sites(limits, 1))
+    assert all(part.figures == {} for part in gate.parts)
