@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 
@@ -10,10 +11,11 @@ from sqlalchemy.orm import Session
 
 from registry import ledger
 from registry.canonical import digest_of, to_json
-from registry.errors import ConflictError, PlanRefusedError
+from registry.errors import BadInputError, ConflictError, PlanRefusedError
 from registry.identities import Identity
 from registry.versions import VersionRow
 from retrain import plans, runs
+from retrain.gates.outcome import Outcome
 from retrain.states import RunState
 from retrain.tables import ApprovalRow, RunRow
 
@@ -50,8 +52,14 @@ def sign(
     by: Identity,
     reason: str,
     at: datetime,
+    decided: Sequence[str] = (),
 ) -> ApprovalRow:
     """Sign a run that awaits approval.
+
+    Parameters
+    ----------
+    decided : gates that are not evaluable, for which the person answers; an approval must
+        name each
 
     Raises
     ------
@@ -59,6 +67,8 @@ def sign(
         If the identity lacks the role that the plan names.
     ConflictError
         If the run does not await approval, or this person has signed it already.
+    BadInputError
+        If an approval names other gates than those that are left to people.
     """
     by.require(plans.by_id(session, run.plan).plan.approval.role, f"sign run {run.id}")
     if run.state != RunState.AWAITING_APPROVAL:
@@ -67,6 +77,9 @@ def sign(
         )
     if any(row.by == by.name for row in signatures(session, run.id)):
         raise ConflictError(f"{by.name} has signed run {run.id} already: another person must")
+    left = left_to_people(session, run)
+    if meaning is Meaning.APPROVED and set(decided) != set(left):
+        raise BadInputError(_misnamed(run, left, decided))
     row = ApprovalRow(
         run=run.id,
         by=by.name,
@@ -83,10 +96,32 @@ def sign(
         actor=by.name,
         kind=f"approval.{meaning.value}",
         subject=f"run {run.id}",
-        facts={"seen": row.seen, "reason": reason},
+        facts={"seen": row.seen, "reason": reason, "decided": to_json(sorted(decided))},
         seals=[row],
     )
     return row
+
+
+def left_to_people(session: Session, run: RunRow) -> list[str]:
+    """Return the gates that are not evaluable, and that the plan leaves to who signs."""
+    rules = plans.by_id(session, run.plan).plan.gates
+    return [
+        gate.name
+        for gate in runs.gate_outcomes(session, run.id)
+        if rules.leaves_to_people(gate.name, Outcome(gate.outcome))
+    ]
+
+
+def _misnamed(run: RunRow, left: Sequence[str], decided: Sequence[str]) -> str:
+    if not left:
+        return f"run {run.id} leaves no gate to people: approve it without --decide"
+    named = f", not {', '.join(decided)}" if decided else ""
+    options = " ".join(f"--decide {name}" for name in left)
+    return (
+        f"run {run.id} leaves to who signs: {', '.join(left)}{named}. Read what is known of them "
+        f"(`driftward run show {run.id}`), say in the reason why they do not stand in the way, "
+        f"and approve with {options}"
+    )
 
 
 def signatures(session: Session, run: int) -> list[ApprovalRow]:

@@ -20,7 +20,7 @@ from registry.errors import BadInputError, PlanError
 from registry.identities import Role
 from registry.yaml_files import MisfitError, read_specification
 from retrain.gates.limits import GateLimits
-from retrain.gates.outcome import Gate
+from retrain.gates.outcome import Gate, Outcome
 
 
 class Authority(StrEnum):
@@ -140,7 +140,27 @@ class GateRules(_Part):
     locked_set_uses: Annotated[int, Field(ge=1)]
     #: what the AUC of a model's first version must be shown to reach
     first_version_auc: Fraction
+    #: gates that, not evaluable, are left to the people who sign
+    people_decide: list[Gate] = []
 
+    def refuses(self, name: str, outcome: Outcome) -> bool:
+        """Return whether a gate's outcome keeps a candidate from promotion."""
+        return outcome is not Outcome.PASSED and not self.leaves_to_people(name, outcome)
+
+    def leaves_to_people(self, name: str, outcome: Outcome) -> bool:
+        """Return whether the evidence could not decide, and whoever signs must."""
+        return outcome is Outcome.NOT_EVALUABLE and name in self.people_decide
+
+
+#: Gates whose question a person can answer otherwise. What a change is for, that it harms nobody
+#: on the reference, and what it rests on, must be shown.
+_OPEN_TO_PEOPLE = (
+    Gate.SUBGROUPS,
+    Gate.CLASSES,
+    Gate.CALIBRATION,
+    Gate.ROBUSTNESS,
+    Gate.DEPLOYMENT,
+)
 
 #: What gates that a plan may leave out are held to.
 _LIMITS_OF = {
@@ -220,6 +240,13 @@ class Plan(_Part):
                     f"none is left for {strategy.value}, which modifications permits: add one, "
                     "or one that names no strategy",
                     *("training", "candidates"),
+                )
+        for gate in self.gates.people_decide:
+            if gate not in _OPEN_TO_PEOPLE:
+                raise MisfitError(
+                    f"{gate.value} must be shown, and cannot be left to people; these can: "
+                    + ", ".join(one.value for one in _OPEN_TO_PEOPLE),
+                    *("gates", "people_decide"),
                 )
         for gate, keys in _LIMITS_OF.items():
             for key in keys:

@@ -22,6 +22,7 @@ from registry.serving import Withholding
 from registry.versions import VersionRef, VersionRow, find, ref
 from retrain import allowance, approvals, plans, runs
 from retrain.change_plan import Authority
+from retrain.gates.outcome import Outcome
 from retrain.states import RunState
 from retrain.tables import RunRow
 
@@ -162,16 +163,18 @@ def _promotion_reason(version: VersionRow) -> str:
 
 
 def _require_gates_passed(session: Session, run: RunRow) -> None:
-    outcomes = {gate.name: gate.outcome for gate in runs.gate_outcomes(session, run.id)}
+    outcomes = {
+        gate.name: Outcome(gate.outcome) for gate in runs.gate_outcomes(session, run.id)
+    }
     if not outcomes:
         raise GateRefusedError(
             f"run {run.id} cannot be promoted: none of its gates was evaluated"
         )
-    refused = [name for name, outcome in outcomes.items() if outcome != "passed"]
+    rules = plans.by_id(session, run.plan).plan.gates
+    refused = [name for name, outcome in outcomes.items() if rules.refuses(name, outcome)]
     if run.champion_before is not None:
-        required = plans.by_id(session, run.plan).plan.gates.required
         refused += [
-            f"{gate.value} (not evaluated)" for gate in required if gate not in outcomes
+            f"{gate.value} (not evaluated)" for gate in rules.required if gate not in outcomes
         ]
     if refused:
         names = ", ".join(refused)

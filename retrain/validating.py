@@ -37,7 +37,7 @@ from retrain.gates.integrity import (
     no_patient_on_both_sides,
     parity,
 )
-from retrain.gates.outcome import Gate, GateOutcome, GateReport, Outcome, gravest
+from retrain.gates.outcome import Gate, GateOutcome, GateReport, gravest
 from retrain.gates.results import AiInfluence, Floats, PairedResults, Results
 from retrain.gates.spending import Uses
 from retrain.plans import AppliedPlan
@@ -378,15 +378,18 @@ class Validator:
                 },
                 seals=[*rows, *uses],
             )
-            refused = [
-                outcome.name for outcome in outcomes if outcome.outcome is not Outcome.PASSED
+            rules = plan.plan.gates
+            refused = [one.name for one in outcomes if rules.refuses(one.name, one.outcome)]
+            left = [
+                one.name for one in outcomes if rules.leaves_to_people(one.name, one.outcome)
             ]
             if refused:
                 state, note = RunState.REJECTED, f"gates not passed: {', '.join(refused)}"
             elif plan.plan.shadow_days > 0:
-                state, note = RunState.SHADOW, f"shadow for {plan.plan.shadow_days:g} days"
+                state = RunState.SHADOW
+                note = f"{_passed(left)}; shadow for {plan.plan.shadow_days:g} days"
             else:
-                state, note = RunState.AWAITING_APPROVAL, "every gate passed"
+                state, note = RunState.AWAITING_APPROVAL, _passed(left)
             runs.advance(session, run, state, note=note, actor=SYSTEM.name, at=now)
             session.flush()
             crash_points.reach("validate: before the commit")
@@ -399,6 +402,12 @@ class Validator:
                 if outcome.estimate is not None
             },
         )
+
+
+def _passed(left: Sequence[str]) -> str:
+    if not left:
+        return "every gate passed"
+    return f"no gate refuses; not evaluable, and left to who signs: {', '.join(left)}"
 
 
 def _threshold(task: Task) -> float:

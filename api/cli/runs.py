@@ -111,6 +111,8 @@ def show_(run: NumberArgument, home: HomeOption = None, as_json: JsonOption = Fa
         )
     lines += _attempt_lines(document)
     lines += [f"  {gate['outcome']:<14}{gate['sentence']}" for gate in document["gates"]]
+    if document["left_to_people"]:
+        lines.append(f"  left to who signs: {', '.join(document['left_to_people'])}")
     lines += [
         f"  {signature['meaning']} by {signature['by']}: {signature['reason']}"
         for signature in document["signatures"]
@@ -165,6 +167,13 @@ def cancel(
 def approve(
     run: NumberArgument,
     reason: ReasonOption,
+    decide: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="GATE",
+            help="A gate that is not evaluable, and that the plan leaves to you; once each.",
+        ),
+    ] = None,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -177,7 +186,13 @@ def approve(
     with driftward.database.transaction() as session:
         row = runs.require_run(session, run)
         signature = approvals.sign(
-            session, row, Meaning.APPROVED, by=by, reason=reason, at=driftward.clock.now()
+            session,
+            row,
+            Meaning.APPROVED,
+            by=by,
+            reason=reason,
+            at=driftward.clock.now(),
+            decided=decide or (),
         )
         missing = approvals.missing(session, row)
         seen = signature.seen
@@ -230,6 +245,7 @@ def _describe(session: Session, row: RunRow) -> dict[str, Any]:
             {"name": gate.name, "outcome": gate.outcome, "sentence": gate.sentence}
             for gate in runs.gate_outcomes(session, row.id)
         ],
+        "left_to_people": approvals.left_to_people(session, row),
         "signatures": [
             {
                 "by": signature.by,

@@ -103,6 +103,8 @@ class RunPage:
     authority: str
     people: int
     missing: int
+    #: gates that are not evaluable, and that who signs must decide
+    left_to_people: tuple[str, ...]
     awaiting_approval: bool
     ended: bool
     moving: bool
@@ -177,6 +179,7 @@ def run_page(session: Session, work: Path, run: int) -> RunPage:
         authority=plan.plan.authority.value,
         people=plan.plan.approval.people,
         missing=missing,
+        left_to_people=tuple(approvals.left_to_people(session, row)),
         awaiting_approval=state is RunState.AWAITING_APPROVAL,
         ended=has_ended(state),
         moving=state in MOVING,
@@ -209,11 +212,15 @@ def _headline(
     candidate = _name(session, row.candidate) or "the candidate"
     lacking = wording.counted(missing, "approval")
     refused = any(gate.outcome != Outcome.PASSED for gate in gates)
+    left = ", ".join(approvals.left_to_people(session, row))
+    passed = (
+        f"is refused by no gate, with {left} left to who signs" if left else "passed every gate"
+    )
     match RunState(row.state):
         case RunState.PROMOTED:
-            text = f"{candidate} passed every gate and is promoted"
+            text = f"{candidate} {passed} and is promoted"
         case RunState.AWAITING_APPROVAL if missing:
-            text = f"{candidate} passed every gate; {lacking} needed"
+            text = f"{candidate} {passed}; {lacking} needed"
         case RunState.AWAITING_APPROVAL:
             text = f"{candidate} is approved and can be promoted"
         case RunState.REJECTED if refused:

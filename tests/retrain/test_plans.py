@@ -165,3 +165,25 @@ def test_a_run_tries_each_strategy_by_each_candidate_that_is_not_another_s() -> 
         (Strategy.LORA, training.encoder_rate, 4),
         (Strategy.FULL, 1e-4, 8),
     ]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            ("  required:\n", "  people_decide: [parity]\n  required:\n"),
+            "parity must be shown, and cannot be left to people",
+        ),
+        (
+            ("    latency_ratio: 2\n", ""),
+            "latency_ratio is missing, and the gate latency_and_size",
+        ),
+    ],
+)
+def test_gates_that_cannot_be_held_are_refused_with_their_line(
+    change: tuple[str, str], message: str
+) -> None:
+    assert change[0] in TEXT
+    text = TEXT.replace("  required:\n", "  required:\n    - latency_and_size\n", 1)
+    with pytest.raises(PlanError, match=rf"plan\.yaml:\d+: .*{message}"):
+        parse_plan(text.replace(*change), source="plan.yaml")

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -20,6 +20,7 @@ from monitor.episodes import EpisodeState, Impact
 from monitor.tables import EpisodeRow
 from registry import ledger, outbox, serving
 from registry.errors import (
+    BadInputError,
     DriftwardError,
     GateRefusedError,
     NotFoundError,
@@ -68,7 +69,9 @@ def standing(retraining: Retraining, run: int) -> Standing:
         )
 
 
-def sign(retraining: Retraining, run: int, by: object = MEI) -> None:
+def sign(
+    retraining: Retraining, run: int, by: object = MEI, decided: Sequence[str] = ()
+) -> None:
     with retraining.database.transaction() as session:
         approvals.sign(
             session,
@@ -77,6 +80,7 @@ def sign(retraining: Retraining, run: int, by: object = MEI) -> None:
             by=by,
             reason="seen",
             at=retraining.now,
+            decided=decided,
         )
 
 
@@ -382,3 +386,52 @@ def test_rows_of_gates_and_runs_are_sealed(retraining: Retraining) -> None:
         gate.sentence = "It was measured."
         session.get_one(RunRow, run).seed = 9
     assert not ledger_is_valid(retraining.database)
+
+
+def with_subgroups_left_to_people() -> str:
+    return PLAN.replace(
+        "  required:\n", "  people_decide: [subgroups]\n  required:\n    - subgroups\n"
+    )
+
+
+@pytest.mark.parametrize("outcome", ["not_evaluable", "failed"])
+def test_people_decide_what_the_evidence_cannot_and_nothing_that_failed(
+    retraining: Retraining, outcome: str
+) -> None:
+    retraining.apply_plan(with_subgroups_left_to_people())
+    run = retraining.run_awaiting_approval(outcomes=(outcome,))
+    sign(retraining, run, decided=["subgroups"] if outcome == "not_evaluable" else [])
+    if outcome == "failed":
+        with pytest.raises(GateRefusedError, match="gates not passed: subgroups"):
+            promoted(retraining, run)
+    else:
+        assert promoted(retraining, run).number == 2
+
+
+def test_a_gate_that_the_plan_does_not_leave_to_people_refuses_if_it_is_not_evaluable(
+    retraining: Retraining,
+) -> None:
+    retraining.apply_plan(with_subgroups_left_to_people())
+    run = retraining.run_awaiting_approval(outcomes=("passed", "not_evaluable"))
+    sign(retraining, run)
+    with pytest.raises(GateRefusedError, match="gates not passed: superiority"):
+        promoted(retraining, run)
+
+
+def test_who_approves_names_what_is_left_to_them(retraining: Retraining) -> None:
+    retraining.apply_plan(with_subgroups_left_to_people())
+    run = retraining.run_awaiting_approval(outcomes=("not_evaluable",))
+    for wrong in ([], ["calibration"]):
+        with pytest.raises(BadInputError, match="approve with --decide subgroups"):
+            sign(retraining, run, decided=wrong)
+    sign(retraining, run, decided=["subgroups"])
+    with retraining.database.reading() as session:
+        [entry] = [
+            one
+            for one in ledger.entries(session, subject=f"run {run}")
+            if one.kind == "approval.approved"
+        ]
+    assert entry.facts["decided"] == ["subgroups"]
+    plain = retraining.run_awaiting_approval()
+    with pytest.raises(BadInputError, match="leaves no gate to people"):
+        sign(retraining, plain, decided=["subgroups"])
