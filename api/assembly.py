@@ -24,6 +24,10 @@ from registry import crash_points, identities
 from registry import outbox as _outbox_table  # noqa: F401
 from registry import serving as _serving_tables  # noqa: F401
 from registry import versions as _version_tables  # noqa: F401
+from registry.access import attempts as _attempt_table  # noqa: F401
+from registry.access import sessions as _session_table  # noqa: F401
+from registry.access import signing_in
+from registry.access import tokens as _token_table  # noqa: F401
 from registry.clock import Clock, SystemClock
 from registry.database import Database
 from registry.errors import HomeError
@@ -311,5 +315,26 @@ class Driftward:
         return Worker(JobQueue(self.database), self.handlers)
 
     def whoever_runs_this(self) -> Identity:
-        """Return the identity of the operating system's user."""
+        """Return whose token the environment holds, or else the operating system user's identity.
+
+        Raises
+        ------
+        NotSignedInError
+            If the token may not be used.
+        NotPermittedError
+            If no identity is bound to the user.
+        """
+        token = self.settings.shown_token()
+        if token is None:
+            return self.local_user()
+        return signing_in.by_token(self.database, token, at=self.clock.now()).identity
+
+    def local_user(self) -> Identity:
+        """Return the identity of the operating system's user.
+
+        Raises
+        ------
+        NotPermittedError
+            If there is none, or it was disabled.
+        """
         return identities.current(self.database)

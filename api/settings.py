@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from registry.errors import SetupError
@@ -21,6 +21,15 @@ UNTRACKED = {
     "HF_HUB_OFFLINE": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
 }
+#: What is for this process alone.
+SECRETS = frozenset(
+    {
+        "DRIFTWARD_TOKEN",
+        "DRIFTWARD_TOKEN_FILE",
+        "DRIFTWARD_SIGNING_PASSWORD_FILE",
+        "DRIFTWARD_NEW_PASSWORD_FILE",
+    }
+)
 for _name, _value in UNTRACKED.items():
     os.environ.setdefault(_name, _value)
 
@@ -51,12 +60,65 @@ class Settings(BaseSettings):
     #: an X25519 public key in PEM, to which what pseudonyms stand for is sealed; by default
     #: it is kept by nobody
     reidentification_key: Path | None = None
+    #: the token by which commands act, instead of the operating system's user; and a file that
+    #: holds one
+    token: SecretStr | None = None
+    token_file: Path | None = None
+    #: a file with the password, or the token, that a signature is given with; by default the
+    #: command asks for it
+    signing_password_file: Path | None = None
+    #: a file with the password that a command is to set; by default it asks for it
+    new_password_file: Path | None = None
+    #: who may read /metrics: anybody, those on this machine, or those who are known
+    metrics: Literal["open", "loopback", "known"] = "loopback"
+    #: the address by which browsers reach the pages through a proxy that encrypts
+    public_url: str | None = Field(
+        default=None, pattern=r"^https://[A-Za-z0-9.-]+(:\d{1,5})?/?$"
+    )
+    #: the certificate with its chain, and the key, by which `serve` itself encrypts; PEM
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
     #: the process that this one ends with; set by whoever starts it beside itself
     parent: int | None = None
     #: a point at which a test has the process killed (`registry.crash_points`)
     crash_at: str | None = None
     #: how often that point is passed unharmed before
     crash_after: int = Field(default=0, ge=0)
+
+    def shown_token(self) -> str | None:
+        """Return the token that the environment holds, if it holds one.
+
+        Raises
+        ------
+        SetupError
+            If it names a file that cannot be read, or both.
+        """
+        if self.token is not None and self.token_file is not None:
+            raise SetupError("DRIFTWARD_TOKEN and DRIFTWARD_TOKEN_FILE are both set: unset one")
+        if self.token is not None:
+            return self.token.get_secret_value()
+        return None if self.token_file is None else secret_of(self.token_file)
+
+
+def secret_of(file: Path) -> str:
+    """Return the first line of a file that holds a secret.
+
+    Raises
+    ------
+    SetupError
+        If it cannot be read, is empty, or others can read it.
+    """
+    try:
+        mode = file.stat().st_mode
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SetupError(f"{file} cannot be read: give a file that holds the secret") from error
+    if mode & 0o077:
+        raise SetupError(f"others can read {file}, which holds a secret: `chmod 600 {file}`")
+    lines = text.splitlines()
+    if not lines or not lines[0]:
+        raise SetupError(f"{file} is empty: its first line is to be the secret")
+    return lines[0]
 
 
 def chosen(home: Path | None) -> Settings:
@@ -78,8 +140,8 @@ def chosen(home: Path | None) -> Settings:
 
 
 def environment() -> dict[str, str]:
-    """Return the environment of a process that is started beside this one."""
-    return dict(os.environ)
+    """Return the environment of a process that is started beside this one, without secrets."""
+    return {name: value for name, value in os.environ.items() if name not in SECRETS}
 
 
 def training_environment() -> dict[str, str]:

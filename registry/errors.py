@@ -21,7 +21,10 @@ DriftwardError
 ├── RefusedError                  a rule forbids it
 │   ├── GateRefusedError
 │   ├── PlanRefusedError          outside the change plan
-│   └── NotPermittedError         the identity lacks the role
+│   ├── NotPermittedError         the identity lacks the role
+│   ├── SignatureRefusedError     a person may not sign this, or not so
+│   ├── NotSignedInError          nobody is known to have asked
+│   └── TooManyAttemptsError      too many failed sign-ins
 ├── IntegrityError                stored data disagree with the ledger or a digest
 ├── SetupError                    the installation or the home cannot be used
 │   ├── HomeError
@@ -142,6 +145,31 @@ class PlanRefusedError(RefusedError):
 
 class NotPermittedError(RefusedError):
     """The identity lacks the role."""
+
+
+class SignatureRefusedError(RefusedError):
+    """A signature that may not be given; `why` is a stable code."""
+
+    def __init__(self, message: str, *, why: str) -> None:
+        super().__init__(message)
+        self.why = why
+
+
+class NotSignedInError(RefusedError):
+    """Nobody is known to have asked; `why` is a stable code."""
+
+    def __init__(self, message: str, *, why: str = "nobody") -> None:
+        super().__init__(message)
+        self.why = why
+
+
+class TooManyAttemptsError(RefusedError):
+    """Too many sign-ins failed."""
+
+    def __init__(self, message: str, *, seconds: int) -> None:
+        super().__init__(message)
+        #: after which it may be tried again
+        self.seconds = seconds
 
 
 class IntegrityError(DriftwardError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import ForeignKey, UniqueConstraint
@@ -94,6 +95,9 @@ class ApprovalRow(Sealed, Base):
     """One signature, bound to the digest of what was seen."""
 
     __tablename__ = "approvals"
+    __added__ = MappingProxyType(
+        {"printed_name": None, "proof": None, "token": None, "expires_at": None, "parts": {}}
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     run: Mapped[int] = mapped_column(ForeignKey("runs.id"), index=True)
@@ -101,9 +105,19 @@ class ApprovalRow(Sealed, Base):
     #: approved, rejected
     meaning: Mapped[str]
     reason: Mapped[str]
-    #: digest over candidate, gates and plan
+    #: digest over `parts`; of a signature that has none, over candidate, gates and plan
     seen: Mapped[str]
     signed_at: Mapped[datetime]
+    #: of the signer (21 CFR 11.50)
+    printed_name: Mapped[str | None]
+    #: what the signer showed: password, token, operating system
+    proof: Mapped[str | None]
+    #: number of the token that was shown
+    token: Mapped[str | None]
+    #: from when on it no longer counts
+    expires_at: Mapped[datetime | None]
+    #: digests of candidate, champion, gates, shadow, plan and evidence
+    parts: Mapped[dict[str, Any]] = mapped_column(default=dict)
 
 
 class LockedSetUseRow(Sealed, Base):

@@ -15,7 +15,8 @@ Data go to stdout and progress to stderr. `--json` prints one JSON document inst
 Exit codes: 0 done, 1 refused or failed, 2 misused. `NO_COLOR` is honoured. Every command takes
 `--home DIR` (or `DRIFTWARD_HOME`; by default `./driftward-home`).
 
-Who acts is the identity to which the operating system's user was bound by `driftward init`.
+Who acts is the identity to which the operating system's user was bound by `driftward init`; or,
+where `DRIFTWARD_TOKEN` (or a file that `DRIFTWARD_TOKEN_FILE` names) holds a token, its user.
 
 This page is written from the commands themselves: `python -m api.cli.documentation`.
 """

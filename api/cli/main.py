@@ -25,7 +25,9 @@ from api.cli import (
     scans,
     service,
     sources,
+    tokens,
     use,
+    users,
 )
 from registry.errors import DriftwardError
 
@@ -49,6 +51,8 @@ for group in (
     runs,
     scans,
     sources,
+    tokens,
+    users,
 ):
     app.add_typer(group.app)
 for module in (demo, service, receive, use, references, runs):

@@ -30,14 +30,15 @@ JsonOption: TypeAlias = Annotated[
 ]
 
 
-def _site(name: str) -> str:
+def require_site(name: str) -> str:
+    """Return a site's name, if it is one."""
     if not re.fullmatch(r"[^\x00-\x1f\x7f/\\]{1,64}", name):
         raise typer.BadParameter("a site has 1 to 64 characters, none of them / or \\")
     return name
 
 
 SiteOption: TypeAlias = Annotated[
-    str, typer.Option("--site", help="The site that sent them.", callback=_site)
+    str, typer.Option("--site", help="The site that sent them.", callback=require_site)
 ]
 #: Of an episode, a run or a scan: no larger than the database counts.
 NumberArgument: TypeAlias = Annotated[int, typer.Argument(min=1, max=2**63 - 1)]

@@ -1,0 +1,1 @@
+"""What proves who asks: passwords, tokens, sessions; and who administers them."""
