@@ -31,6 +31,7 @@ from monitor.pending_scans import backlog
 from monitor.receiving.counters import Counters
 from monitor.silence.alarms import SilenceKind, SilenceState, newest_look
 from monitor.tables import EpisodeRow, RefusalRow, ScanRow, SilenceAlarmRow, VerdictRow
+from registry import recalls, serving
 from registry.errors import HomeError
 from registry.jobs import Job
 from registry.outbox import OutboxItem
@@ -308,6 +309,18 @@ def _serving(session: Session, _now: datetime) -> Iterator[Metric]:
     )
 
 
+def _recalled(session: Session, _now: datetime) -> Iterator[Metric]:
+    family = GaugeMetricFamily(
+        "driftward_champion_recalled",
+        "1 if the version that serves, or one behind it, was recalled, 0 if not.",
+        labels=["model"],
+    )
+    for version in serving.champions(session):
+        flag = recalls.flag_of(session, version)
+        family.add_metric([version.model], float(flag is not None))
+    yield family
+
+
 def _silence(session: Session, now: datetime) -> Iterator[Metric]:
     labels = ["monitor", "kind"]
     opened = CounterMetricFamily(
@@ -392,4 +405,5 @@ READERS: tuple[Reader, ...] = (
     _streams,
     _silence,
     _serving,
+    _recalled,
 )

@@ -21,6 +21,7 @@ DriftwardError
 ├── RefusedError                  a rule forbids it
 │   ├── GateRefusedError
 │   ├── PlanRefusedError          outside the change plan
+│   ├── RecalledError             the version, or one behind it, was recalled
 │   ├── NotPermittedError         the identity lacks the role
 │   ├── SignatureRefusedError     a person may not sign this, or not so
 │   ├── NotSignedInError          nobody is known to have asked
@@ -141,6 +142,10 @@ class GateRefusedError(RefusedError):
 
 class PlanRefusedError(RefusedError):
     """The change plan does not permit it."""
+
+
+class RecalledError(RefusedError):
+    """A version, or one that it was derived from, was recalled."""
 
 
 class NotPermittedError(RefusedError):

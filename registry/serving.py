@@ -12,7 +12,7 @@ from enum import StrEnum
 from sqlalchemy import ForeignKey, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from registry import ledger, outbox
+from registry import ledger, outbox, recalls
 from registry.database import Base
 from registry.errors import NotFoundError, StaleChampionError
 from registry.versions import VersionRow, ref
@@ -75,6 +75,17 @@ def champion(session: Session, model: str, deployment: str = EVERYWHERE) -> Vers
     return session.get_one(VersionRow, row.version) if row else None
 
 
+def champions(session: Session) -> list[VersionRow]:
+    """Return every version that serves anywhere, once each."""
+    return list(
+        session.scalars(
+            select(VersionRow)
+            .where(VersionRow.id.in_(select(Champion.version)))
+            .order_by(VersionRow.id)
+        )
+    )
+
+
 def serving_since(
     session: Session, model: str, deployment: str = EVERYWHERE
 ) -> datetime | None:
@@ -118,7 +129,10 @@ def move_champion(
     ------
     StaleChampionError
         If another promotion came first; nothing is changed.
+    RecalledError
+        If the version, or one that it was derived from, was recalled.
     """
+    recalls.require_fit(session, version)
     current = session.scalars(
         select(Champion)
         .where(Champion.model == version.model, Champion.deployment == deployment)

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from registry import recalls, serving
 from registry.canonical import Json
 from registry.ledger import LedgerEntry
 from retrain import reviews
@@ -81,7 +82,11 @@ def used(session: Session, model: str, *, at: datetime) -> Used:
 
 
 def why_no_run(session: Session, plan: AppliedPlan, *, at: datetime) -> str | None:
-    """Return why limits or stop rules allow no run now, or None where they do."""
+    """Return why limits, stop rules or a recall allow no run now, or None where they do."""
+    champion = serving.champion(session, plan.plan.model)
+    flag = recalls.flag_of(session, champion) if champion is not None else None
+    if flag is not None:
+        return f"{flag.in_words()}: nothing is derived from it"
     so_far, limits = used(session, plan.plan.model, at=at), plan.plan.limits
     stopped = _stopped(so_far, plan)
     if stopped is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from registry import serving
+from registry import recalls, serving
 from registry.clock import Clock
 from registry.database import Database
 from registry.errors import ConflictError, PlanRefusedError
@@ -35,6 +35,8 @@ def start_first_run(
         If the plan gives no authority.
     ConflictError
         If the model has a champion already: episodes make later versions.
+    RecalledError
+        If the base was recalled.
     InsufficientDataError
         If too few labelled scans exist.
     """
@@ -50,13 +52,15 @@ def start_first_run(
             raise ConflictError(
                 f"{recipe.model} has a champion, {ref(champion)}: an episode starts its next run"
             )
+        base = find(session, recipe.base)
+        recalls.require_fit(session, base)
         run = runs.create(
             session,
             model=recipe.model,
             episode=None,
             plan=plan,
             strategies=(Strategy.FULL,),
-            base=find(session, recipe.base),
+            base=base,
             champion=None,
             settings={"task": recipe.task, "recipe": recipe.model_dump(mode="json")},
             seed=seed,

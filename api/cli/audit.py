@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import typer
 
+from api.cli import questions
 from api.cli.options import HomeOption, JsonOption, opened, show
 
 app = typer.Typer(name="audit", help="Prove what happened.")
+questions.add_to(app)
 
 
 @app.callback()

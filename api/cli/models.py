@@ -74,12 +74,19 @@ def list_(home: HomeOption = None, as_json: JsonOption = False) -> None:
             document["version"],
             document["tier"],
             document["base"] or "–",
-            "champion" if document["champion"] else "",
+            " ".join(
+                [
+                    *(["champion"] if document["champion"] else []),
+                    *(["RECALLED"] if document["recalled"] else []),
+                ]
+            ),
             f"{document['created_at']:%Y-%m-%d %H:%M}",
         ]
         for document in documents
     ]
-    show(documents, as_json=as_json, lines=table(rows, header=header))
+    lines = table(rows, header=header)
+    lines += [document["recalled"] for document in documents if document["recalled"]]
+    show(documents, as_json=as_json, lines=lines)
 
 
 @app.command("show")
@@ -145,9 +152,10 @@ def descendants(
 
 
 def _describe(session: Session, row: VersionRow) -> dict[str, Any]:
-    from registry import serving
+    from registry import recalls, serving
     from registry.versions import VersionRow, ref
 
+    flag = recalls.flag_of(session, row)
     base = session.get(VersionRow, row.base) if row.base is not None else None
     champion = serving.champion(session, row.model)
     return {
@@ -156,6 +164,7 @@ def _describe(session: Session, row: VersionRow) -> dict[str, Any]:
         "origin": row.origin,
         "base": str(ref(base)) if base else None,
         "champion": champion is not None and champion.id == row.id,
+        "recalled": flag.in_words() if flag else None,
         "digest": row.bundle_digest,
         "space": row.space,
         "mlflow_run": row.mlflow_run,

@@ -13,6 +13,7 @@ def add_to(app: typer.Typer) -> None:
     """Add these commands to the root."""
     app.command("promote")(promote)
     app.command("rollback")(rollback)
+    app.command("recall")(recall)
     app.command("suspend")(suspend)
     app.command("restrict")(restrict)
     app.command("lift")(lift)
@@ -49,6 +50,44 @@ def rollback(
         )
         document = {"before": str(ref(replaced)), "after": str(ref(restored))}
     lines = [f"{name}: champion {document['before']} -> {document['after']}"]
+    show(document, as_json=as_json, lines=lines)
+
+
+def recall(
+    version: Annotated[str, typer.Argument(metavar="NAME@VERSION")],
+    reason: ReasonOption,
+    withdraw: Annotated[
+        bool, typer.Option("--withdraw", help="End a recall that was a mistake.")
+    ] = False,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Recall a version, and all that is derived from it: nothing promotes or trains from these."""
+    from registry import lineage, recalls, serving
+    from registry.versions import find, ref
+
+    driftward = opened(home)
+    by = driftward.whoever_runs_this()
+    change = recalls.withdraw if withdraw else recalls.recall
+    with driftward.database.transaction() as session:
+        row = find(session, version)
+        change(session, row, reason=reason, by=by, at=driftward.clock.now())
+        concerned = [row, *lineage.descendants(session, row)]
+        flags = recalls.flagged(session, concerned)
+        champions = {one.id for one in serving.champions(session)}
+        document = {
+            "version": version,
+            "recalled": [str(ref(flag.version)) for flag in flags],
+            "serving": [
+                str(ref(flag.version)) for flag in flags if flag.version.id in champions
+            ],
+        }
+    names = ", ".join(document["recalled"])
+    lines = [f"recalled: {names}" if names else f"{version} is recalled no longer"]
+    lines += [
+        f"{name} SERVES: `driftward rollback {name.rpartition('@')[0]}`, or suspend it"
+        for name in document["serving"]
+    ]
     show(document, as_json=as_json, lines=lines)
 
 

@@ -23,6 +23,7 @@ from api.http import (
     pages,
     problems,
     quarantine,
+    questions,
     runs,
     scans,
     silence,
@@ -42,6 +43,7 @@ TAGS = [
     {"name": "quarantine", "description": "What was not taken in, and why."},
     {"name": "dicomweb", "description": "Storing instances (STOW-RS)."},
     {"name": "ledger", "description": "The append-only record, and its verification."},
+    {"name": "audit", "description": "What read a study, how a model stood, who saw whom."},
     {"name": "jobs", "description": "The job table."},
     {"name": "health", "description": "For orchestrators and Prometheus."},
 ]
@@ -88,6 +90,7 @@ def create_app(driftward: Driftward, *, hosts: Sequence[str] = ()) -> FastAPI:
         quarantine,
         dicomweb,
         ledger,
+        questions,
         jobs,
         health,
         metrics,

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from api.http.installation import Installation
 from api.http.numbers import Number
-from registry import lineage, serving, versions
+from registry import lineage, recalls, serving, versions
 from registry.versions import ModelRow, VersionRef, VersionRow, ref
 
 router = APIRouter(prefix="/api/v1/models", tags=["models"])
@@ -47,6 +47,8 @@ class Version(BaseModel):
     origin: str
     base: str | None
     champion: bool
+    #: why it must not be used, if it or what it was derived from was recalled
+    recalled: str | None
     bundle_digest: str
     encoder_digest: str
     space: str
@@ -130,6 +132,7 @@ def _model(session: Session, row: ModelRow) -> Model:
 def _version(session: Session, row: VersionRow) -> Version:
     base = session.get_one(VersionRow, row.base) if row.base is not None else None
     champion = serving.champion(session, row.model)
+    flag = recalls.flag_of(session, row)
     return Version(
         name=str(ref(row)),
         model=row.model,
@@ -138,6 +141,7 @@ def _version(session: Session, row: VersionRow) -> Version:
         origin=row.origin,
         base=str(ref(base)) if base else None,
         champion=champion is not None and champion.id == row.id,
+        recalled=flag.in_words() if flag else None,
         bundle_digest=row.bundle_digest,
         encoder_digest=row.encoder_digest,
         space=row.space,

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from api.pages import wording
 from api.pages.standing import Standing, monitored_by, standing_of
-from registry import lineage, serving, versions
+from registry import lineage, recalls, serving, versions
 from registry.errors import NotFoundError
 from registry.versions import VersionRow, ref
 from retrain import allowance, plans
@@ -61,6 +61,8 @@ class VersionCard:
     registered_by: str
     ancestors: tuple[str, ...]
     descendants: tuple[str, ...]
+    #: why it must not be used, if it or what it was derived from was recalled
+    recalled: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +154,7 @@ def _restrictions(session: Session, model: str) -> tuple[RestrictionLine, ...]:
 def _card(session: Session, row: VersionRow, *, champion: bool) -> VersionCard:
     card = row.card
     base = session.get_one(VersionRow, row.base) if row.base is not None else None
+    flag = recalls.flag_of(session, row)
     return VersionCard(
         name=str(ref(row)),
         number=row.number,
@@ -170,6 +173,7 @@ def _card(session: Session, row: VersionRow, *, champion: bool) -> VersionCard:
         registered_by=row.created_by,
         ancestors=tuple(str(ref(part)) for part in lineage.ancestors(session, row)),
         descendants=tuple(str(ref(part)) for part in lineage.descendants(session, row)),
+        recalled=flag.in_words() if flag else None,
     )
 
 

@@ -15,7 +15,7 @@ from monitor.episodes import Impact
 from monitor.monitors import Monitor, all_monitors
 from monitor.tables import EpisodeRow
 from monitor.verdict_history import unjudged_windows
-from registry import serving
+from registry import recalls, serving
 from registry.serving import Reign, Restriction, Withholding
 from registry.versions import VersionRow, ref
 from retrain import runs
@@ -89,7 +89,8 @@ def standing_of(
         episode=episode,
         run=run,
         state=_state(session, model, champion, restrictions, episode),
-        next_step=_next_step(session, monitor, champion, episode, run, now),
+        next_step=_recall_step(session, champion, restrictions)
+        or _next_step(session, monitor, champion, episode, run, now),
     )
 
 
@@ -126,6 +127,8 @@ def _state(
 ) -> State:
     if any(row.kind == Withholding.SUSPEND for row in restrictions):
         return states.SUSPENDED
+    if champion is not None and recalls.flag_of(session, champion) is not None:
+        return states.RECALLED
     if episode is not None:
         return states.EPISODE_OPEN
     if restrictions:
@@ -133,6 +136,20 @@ def _state(
     if champion is not None:
         return states.IN_USE
     return states.MONITORING if watches_with(session, model) else states.NOT_SERVING
+
+
+def _recall_step(
+    session: Session, champion: VersionRow | None, restrictions: tuple[Restriction, ...]
+) -> NextStep | None:
+    """Return what comes first where a recalled version serves."""
+    suspended = any(row.kind == Withholding.SUSPEND for row in restrictions)
+    if champion is None or suspended or recalls.flag_of(session, champion) is None:
+        return None
+    return NextStep(
+        text=f"{ref(champion)} is recalled: roll back or suspend",
+        link=f"/models/{champion.model}",
+        urgent=True,
+    )
 
 
 #: What a run that has not ended waits for.

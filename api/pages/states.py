@@ -44,6 +44,7 @@ IN_USE = State(word="In use", shape=Shape.CIRCLE, tone=Tone.GOOD)
 RESTRICTED = State(word="Restricted", shape=Shape.TRIANGLE, tone=Tone.WARN)
 EPISODE_OPEN = State(word="Episode open", shape=Shape.DIAMOND, tone=Tone.ALERT)
 SUSPENDED = State(word="Suspended", shape=Shape.SQUARE, tone=Tone.ALERT)
+RECALLED = State(word="Recalled", shape=Shape.SQUARE, tone=Tone.ALERT)
 NOT_SERVING = State(word="Not serving", shape=Shape.RING, tone=Tone.QUIET)
 MONITORING = State(word="Monitoring encoder", shape=Shape.RING, tone=Tone.QUIET)
 

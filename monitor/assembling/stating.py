@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from monitor.assembling.merging import How, merge
 from monitor.intake.pseudonym_keys import PseudonymKeys, revision
-from monitor.intake.pseudonyms import patient_pseudonym
+from monitor.intake.pseudonyms import Naming, patient_pseudonym
 from monitor.tables import ScanRow
 from registry.database import Database
 from registry.errors import BadInputError, ConflictError, NotFoundError
@@ -74,6 +74,31 @@ def state_merge(
             actor=by.name,
             at=at,
         )
+
+
+def person_of(session: Session, patient: str, *, site: str, issuer: str, key: Naming) -> str:
+    """Return the pseudonym of a patient, after all merges.
+
+    Raises
+    ------
+    BadInputError
+        If the identifier is empty.
+    NotFoundError
+        If no scan of the site came under it; its value is not said.
+    """
+    if not patient.strip():
+        raise BadInputError("the identifier is empty: an empty one names no patient")
+    pseudonym = patient_pseudonym(patient, site=site, key=key, issuer=issuer)
+    person = session.scalars(
+        select(ScanRow.person)
+        .where(ScanRow.site == site, ScanRow.patient == pseudonym)
+        .limit(1)
+    ).first()
+    if person is None:
+        raise NotFoundError(
+            f"no scan of {site} came under that identifier: compare site, identifier and issuer"
+        )
+    return person
 
 
 def _require_known(session: Session, site: str, which: str, pseudonym: str) -> None:

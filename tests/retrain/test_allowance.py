@@ -17,6 +17,7 @@ from retraining_rows import (
 
 from monitor.episodes import Impact
 from monitor.labels import Provenance
+from registry import recalls, serving
 from registry.errors import BadInputError, NotPermittedError, PlanRefusedError
 from registry.identities import Role
 from registry.versions import ref
@@ -213,3 +214,14 @@ def test_cumulative_change_is_measured_from_the_champion_of_the_last_review(
     assert yardstick() == first == f"{MODEL}@1"
     reviewed(retraining)
     assert yardstick() == f"{MODEL}@2"
+
+
+def test_nothing_is_derived_from_a_recalled_champion(retraining: Retraining) -> None:
+    with retraining.database.transaction() as session:
+        plan = plans.require_plan(session, MODEL)
+        assert allowance.why_no_run(session, plan, at=retraining.now) is None
+        champion = serving.require_champion(session, MODEL)
+        recalls.recall(session, champion, reason="poisoned", by=MEI, at=retraining.now)
+        found = allowance.why_no_run(session, plan, at=retraining.now)
+    assert found is not None
+    assert "poisoned: nothing is derived from it" in found
