@@ -282,6 +282,7 @@ class Driftward:
         from monitor.silence.watch import WATCH_ARRIVALS, SilenceWatcher
         from retrain.deciding import Decider
         from retrain.promotion import DELIVER_OUTBOX, RENEW_REFERENCE
+        from retrain.readers import BundleReader
         from retrain.renewal import ReferenceRenewer
         from retrain.runs import TRAIN, VALIDATE
         from retrain.scheduling import EMBED
@@ -297,7 +298,10 @@ class Driftward:
             DECIDE: Decider(self.database, self.clock).handle,
             TRAIN: self.trainer.handle,
             VALIDATE: Validator(
-                self.database, self.bundles, self.tracking, self.embedder, self.clock
+                self.database,
+                BundleReader(self.bundles, self.embedder),
+                self.tracking,
+                self.clock,
             ).handle,
             RENEW_REFERENCE: ReferenceRenewer(
                 self.database, self.profiles, self.embedder, self.clock

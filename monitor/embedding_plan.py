@@ -5,15 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from monitor.scan_preparation import Piece, PreparedPiece
 from monitor.tables import ScanRow
+from monitor.windows import Window
 from registry.bundles.bundle import Bundle
 from registry.bundles.preprocessing import Preprocessing
+from registry.jobs import Claim
 from registry.versions import VersionRow
 
 if TYPE_CHECKING:
@@ -22,6 +24,22 @@ if TYPE_CHECKING:
 #: Scans that a thread prepares, and on a CPU embeds, at a time: so few that what a layer
 #: returns for them stays in the core's own cache.
 PIECE = 4
+
+
+class EmbedsScans(Protocol):
+    """Lets a monitor's versions read what they have not read yet, and stores what they said."""
+
+    def embed(
+        self,
+        monitor_name: str,
+        *,
+        window: Window | None = None,
+        extra: Sequence[VersionRow] = (),
+        only: Sequence[int] | None = None,
+        claim: Claim | None = None,
+    ) -> int:
+        """Return how many scans were read; `monitor.embedding.Embedder` says the rest."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from monitor import episodes, performance
 from monitor.attributing import Attributor
-from monitor.embedding import Embedder
+from monitor.embedding_plan import EmbedsScans
 from monitor.episode_evidence import gather
 from monitor.episodes import Impact
 from monitor.evaluation import Evaluation, evaluate, store_verdicts
@@ -62,8 +62,8 @@ class Evaluator:
         self,
         database: Database,
         profiles: ProfileStore,
-        embedder: Embedder,
-        attributor: Attributor,
+        embedder: EmbedsScans,
+        attributor: Attributor | None,
         clock: Clock,
     ) -> None:
         self._database = database
@@ -133,8 +133,12 @@ class PerformanceMeter:
             fence(session, claim)
             monitor = require_monitor(session, claim.payload["monitor"])
             self._measure_window(session, monitor, _window(claim))
-            for row in episodes.open_episodes(session, monitor.name):
-                self._measure_impact(session, monitor, row)
+            self.measure_impacts(session, monitor)
+
+    def measure_impacts(self, session: Session, monitor: Monitor) -> None:
+        """Measure what each open episode did to the champion, by the labels that are there."""
+        for row in episodes.open_episodes(session, monitor.name):
+            self._measure_impact(session, monitor, row)
 
     def _measure_window(self, session: Session, monitor: Monitor, window: Window) -> None:
         version = _serving_in(session, monitor, window)

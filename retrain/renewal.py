@@ -14,7 +14,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from monitor import datasets, references
-from monitor.embedding import Embedder
+from monitor.embedding_plan import EmbedsScans
 from monitor.monitors import Monitor, all_monitors
 from monitor.references import EncoderRole, ProfileStore
 from monitor.subgroups import HIERARCHY, Subgroup
@@ -36,7 +36,7 @@ class ReferenceRenewer:
     """Does the job `renew reference`: payload {run}."""
 
     def __init__(
-        self, database: Database, profiles: ProfileStore, embedder: Embedder, clock: Clock
+        self, database: Database, profiles: ProfileStore, embedder: EmbedsScans, clock: Clock
     ) -> None:
         self._database = database
         self._profiles = profiles

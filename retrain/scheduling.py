@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from sqlalchemy.orm import Session
+
 from monitor.assembling.assembler import ASSEMBLE, assembly_is_due
 from monitor.assembling.counting import unit_watched
 from monitor.episodes import open_episodes
@@ -12,7 +14,7 @@ from monitor.evaluating import DECIDE, EVALUATE, window_payload
 from monitor.following.arranging import following_is_due
 from monitor.following.follower import FOLLOW
 from monitor.intake.keeping import PURGE
-from monitor.monitors import all_monitors
+from monitor.monitors import Monitor, all_monitors
 from monitor.pending_scans import count_pending
 from monitor.silence.watch import WATCH_ARRIVALS, look_is_due
 from monitor.verdict_history import unjudged_windows
@@ -48,15 +50,8 @@ def tick(database: Database, clock: Clock) -> int:
         for monitor in all_monitors(session):
             # A window is judged once all that settled within it are scans.
             waits = assembling and unit_watched(session, monitor) is not Unit.INSTANCE
-            windows = [] if waits else unjudged_windows(session, monitor, until=now)
-            for window in windows:
-                enqueue(
-                    session,
-                    kind=EVALUATE,
-                    key=f"{EVALUATE}/{monitor.name}/{window.start.isoformat()}",
-                    payload=window_payload(monitor.name, window),
-                )
-                due += 1
+            if not waits:
+                due += ask_for_windows(session, monitor, now=now)
             if count_pending(session, monitor):
                 enqueue(
                     session,
@@ -66,15 +61,7 @@ def tick(database: Database, clock: Clock) -> int:
                     again=True,
                 )
                 due += 1
-            if following_is_due(session, monitor, now=now):
-                enqueue(
-                    session,
-                    kind=FOLLOW,
-                    key=f"{FOLLOW}/{monitor.name}",
-                    payload={"monitor": monitor.name},
-                    again=True,
-                )
-                due += 1
+            due += ask_to_follow(session, monitor, now=now)
             if look_is_due(session, monitor, now=now):
                 enqueue(
                     session,
@@ -84,14 +71,7 @@ def tick(database: Database, clock: Clock) -> int:
                     again=True,
                 )
                 due += 1
-            # What a plan's limits forbade yesterday, they may allow today.
-            for episode in open_episodes(session, monitor.name):
-                enqueue(
-                    session,
-                    kind=DECIDE,
-                    key=f"{DECIDE}/episode {episode.id}/{now:%Y-%m-%d}",
-                    payload={"episode": episode.id},
-                )
+            ask_for_todays_decisions(session, monitor, now=now)
         # Its key is the day's, so that any number of ticks make one job of it.
         enqueue(session, kind=PURGE, key=f"{PURGE}/{now:%Y-%m-%d}", payload={})
         runs.end_abandoned(session, actor=SYSTEM.name, at=now)
@@ -104,6 +84,44 @@ def tick(database: Database, clock: Clock) -> int:
             )
             due += 1
     return due
+
+
+def ask_for_windows(session: Session, monitor: Monitor, *, now: datetime) -> int:
+    """Queue the judgement of each window that has ended; returns how many wait for it."""
+    windows = unjudged_windows(session, monitor, until=now)
+    for window in windows:
+        enqueue(
+            session,
+            kind=EVALUATE,
+            key=f"{EVALUATE}/{monitor.name}/{window.start.isoformat()}",
+            payload=window_payload(monitor.name, window),
+        )
+    return len(windows)
+
+
+def ask_to_follow(session: Session, monitor: Monitor, *, now: datetime) -> int:
+    """Queue a look at the scans that came, if streams have something to do."""
+    if not following_is_due(session, monitor, now=now):
+        return 0
+    enqueue(
+        session,
+        kind=FOLLOW,
+        key=f"{FOLLOW}/{monitor.name}",
+        payload={"monitor": monitor.name},
+        again=True,
+    )
+    return 1
+
+
+def ask_for_todays_decisions(session: Session, monitor: Monitor, *, now: datetime) -> None:
+    """Queue a decision about each open episode: limits may allow what they forbade yesterday."""
+    for episode in open_episodes(session, monitor.name):
+        enqueue(
+            session,
+            kind=DECIDE,
+            key=f"{DECIDE}/episode {episode.id}/{now:%Y-%m-%d}",
+            payload={"episode": episode.id},
+        )
 
 
 def start_scheduler(database: Database, clock: Clock) -> BackgroundScheduler:

@@ -34,7 +34,14 @@ from retrain.strategies.full import fine_tune
 from retrain.strategies.heads import read_head
 from retrain.strategies.linear_probe import probe
 from retrain.strategies.lora import adapt_attention
-from retrain.strategies.making import Made, Point, Tell, Work, require_weights
+from retrain.strategies.making import (
+    Made,
+    Point,
+    Tell,
+    Work,
+    require_weights,
+    selection_facts,
+)
 from retrain.strategies.recalibration import recalibrate
 from retrain.strategies.scans import Scans, read_scans
 from retrain.workspace import (
@@ -134,19 +141,9 @@ def _make(
     if made.embedder is not None:
         write_encoder(made.embedder, into / ENCODER)
     write_head_state(into / HEADS, made.heads)
-    targets = scans.targets[scans.selection]
-    sensitivity, specificity = made.calibration.operating_point(made.margins, targets)
     return {
         "strategy": attempt.strategy.value,
-        "temperature": made.calibration.temperature,
-        "threshold": made.calibration.threshold,
-        "selection_loss": made.calibration.loss(made.margins, targets),
-        "selection_auc": auc(made.margins, targets),
-        "selection_sensitivity": sensitivity,
-        "selection_specificity": specificity,
-        "training_scans": len(scans.training),
-        "selection_scans": len(scans.selection),
-        **made.facts,
+        **selection_facts(made, scans),
         "seconds": made.earlier_seconds + time.monotonic() - started,
     }
 

@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from sqlalchemy.orm import Session
 
-from monitor import datasets, labels
 from monitor.datasets import Purpose
 from monitor.embedding import Embedder
-from monitor.tables import DatasetRow, ScanRow
+from monitor.tables import DatasetRow
 from registry import crash_points, outbox
 from registry.bundle_store import BundleStore
 from registry.bundles.card import Card, TrainingData
@@ -23,7 +22,6 @@ from registry.bundles.heads import Task, TaskKind
 from registry.clock import Clock
 from registry.database import Database
 from registry.errors import (
-    ConflictError,
     DriftwardError,
     LeaseLostError,
     TrainingFailedError,
@@ -32,14 +30,15 @@ from registry.identities import SYSTEM
 from registry.jobs import Claim, fence
 from registry.tracking import ATTEMPT_TAG, TOKEN_TAG, DatasetInput, Tracking
 from registry.versions import Origin, VersionRow, ref, register
-from retrain import plans, run_data, run_folders, runs, workspace
+from retrain import plans, run_folders, runs, workspace
 from retrain.change_plan import TrainingRules, attempts
 from retrain.executors.executor import Executor
 from retrain.recipes import Recipe
 from retrain.recording import record_training
+from retrain.run_examples import examples_of
 from retrain.states import RunState
 from retrain.tables import RunRow
-from retrain.workspace import Attempt, Progress, Role, TrainingJob
+from retrain.workspace import Attempt, Progress, TrainingJob
 
 if TYPE_CHECKING:
     from registry.bundles.bundle import Bundle
@@ -48,17 +47,6 @@ PREPARE_CHUNK = 256
 
 #: Told whenever training has come further: the run, and how far.
 TellProgress: TypeAlias = Callable[[int, Progress], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Data:
-    """The frozen scans of a run, with their targets."""
-
-    scans: list[ScanRow]
-    targets: list[int]
-    roles: list[Role]
-    #: of the shift, and not of the reference that is mixed in
-    shifted: list[bool]
 
 
 class Trainer:
@@ -204,7 +192,7 @@ class Trainer:
     def _prepare(self, run: RunRow, base: Bundle, task: Task, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with self._database.reading() as session:
-            data = _data(session, run, task.name)
+            data = examples_of(session, run, task.name)
         parts = [
             self._embedder.pixels(base, data.scans[start : start + PREPARE_CHUNK])
             for start in range(0, len(data.scans), PREPARE_CHUNK)
@@ -385,41 +373,6 @@ def _training_data(session: Session, run: RunRow) -> list[TrainingData]:
         for row in _dataset_rows(session, run)
         if row.purpose in {Purpose.TRAINING, Purpose.SELECTION}
     ]
-
-
-def _data(session: Session, run: RunRow, task: str) -> _Data:
-    scans: list[ScanRow] = []
-    roles: list[Role] = []
-    for purpose, role in (
-        (Purpose.TRAINING, Role.TRAINING),
-        (Purpose.SELECTION, Role.SELECTION),
-    ):
-        part = datasets.members(session, run.datasets[purpose])
-        scans += part
-        roles += [role] * len(part)
-    known = labels.latest(session, [scan.id for scan in scans])
-    missing = sum((scan.id, task) not in known for scan in scans)
-    if missing:
-        raise ConflictError(f"run {run.id}: {missing} of its scans have lost their label")
-    replayed = _replayed(session, run)
-    return _Data(
-        scans=scans,
-        targets=[known[scan.id, task].value for scan in scans],
-        roles=roles,
-        shifted=[scan.id not in replayed for scan in scans],
-    )
-
-
-def _replayed(session: Session, run: RunRow) -> set[int]:
-    """Return the scans that the model's first version had, which a repair mixes in."""
-    if run.episode is None:
-        return set()
-    first = run_data.first_run(session, run.model)
-    return {
-        scan.id
-        for purpose in (Purpose.TRAINING, Purpose.SELECTION)
-        for scan in datasets.members(session, first.datasets[purpose])
-    }
 
 
 def progress_of(work: Path, run: int) -> Progress | None:

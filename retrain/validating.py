@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 from sqlalchemy import func, select
@@ -11,28 +12,22 @@ from sqlalchemy.orm import Session
 
 from monitor import datasets, labels
 from monitor.datasets import Purpose
-from monitor.embedding import Embedder
 from monitor.subgroups import Attribute, value_of
 from monitor.tables import DatasetRow, EpisodeRow, ScanRow
 from registry import crash_points, ledger
-from registry.bundle_store import BundleStore
 from registry.bundles.heads import Task
-from registry.bundles.parity import PARITY_BATCHES
 from registry.clock import Clock
 from registry.database import Database
 from registry.errors import BadInputError, ConflictError, DriftwardError
 from registry.identities import SYSTEM
 from registry.jobs import Claim, fence
-from registry.tracking import Tracking
 from registry.versions import VersionRow, ref
 from retrain import plans, reviews, run_data, runs
-from retrain.acquisition_changes import read_changed
 from retrain.gates.deployment import DeploymentMeasurement
 from retrain.gates.evaluation import Evidence, evaluate
 from retrain.gates.first_version import first_version_auc
 from retrain.gates.impact import MeasuredImpact, measure_impact
 from retrain.gates.integrity import (
-    ParityMeasurement,
     label_provenance,
     no_patient_on_both_sides,
     parity,
@@ -41,7 +36,7 @@ from retrain.gates.outcome import Gate, GateOutcome, GateReport, gravest
 from retrain.gates.results import AiInfluence, Floats, PairedResults, Results
 from retrain.gates.spending import Uses
 from retrain.plans import AppliedPlan
-from retrain.side_by_side import timed_side_by_side
+from retrain.readers import Reader
 from retrain.states import RunState
 from retrain.tables import GateOutcomeRow, LockedSetUseRow, RunRow
 
@@ -64,21 +59,25 @@ class _LockedSet:
         return [scan.person for scan in self.scans]
 
 
+class KeepsMetrics(Protocol):
+    """Where the figures of a candidate's gates are kept besides the database."""
+
+    def log_metrics(self, run_id: str, metrics: Mapping[str, float]) -> None: ...
+
+
 class Validator:
     """Does the job `validate`: payload {run}."""
 
     def __init__(
         self,
         database: Database,
-        bundles: BundleStore,
-        tracking: Tracking,
-        embedder: Embedder,
+        reader: Reader,
+        tracking: KeepsMetrics,
         clock: Clock,
     ) -> None:
         self._database = database
-        self._bundles = bundles
+        self._reader = reader
         self._tracking = tracking
-        self._embedder = embedder
         self._clock = clock
 
     def handle(self, claim: Claim) -> None:
@@ -114,7 +113,7 @@ class Validator:
         locked = self._locked(run, Purpose.LOCKED_REFERENCE)
         task = self._task(candidate, run)
         results = Results(
-            probabilities=self._embedder.probabilities(candidate, locked.scans, task.name),
+            probabilities=self._reader.probabilities(candidate, locked.scans, task.name),
             truth=np.array(locked.truth, dtype=bool),
             patients=np.array(locked.patients),
             threshold=_threshold(task),
@@ -122,7 +121,7 @@ class Validator:
         )
         return (
             first_version_auc(results, floor=plan.plan.gates.first_version_auc),
-            parity(self._parity(candidate), limits=plan.plan.gates.limits),
+            parity(self._reader.parity(candidate), limits=plan.plan.gates.limits),
             no_patient_on_both_sides(
                 self._trained_on(candidate), locked=frozenset(locked.patients)
             ),
@@ -146,7 +145,7 @@ class Validator:
             impact=self._impact(run, champion),
             trained_on=self._trained_on(candidate),
             reviewed=self._reviewed(run, champion, candidate),
-            parity=self._parity(candidate),
+            parity=self._reader.parity(candidate),
             changed=self._changed(run, champion, candidate, plan, reference),
             deployment=self._deployment(run, champion, candidate, plan),
             drifted_uses=Uses(before=before[Purpose.LOCKED_DRIFTED], declared=declared),
@@ -181,9 +180,7 @@ class Validator:
             return None
         scans = self._locked(run, Purpose.LOCKED_REFERENCE).scans
         before, after = (
-            read_changed(
-                self._embedder, self._bundles, version, scans, task=self._task(version, run)
-            )
+            self._reader.changed(version, scans, task=self._task(version, run))
             for version in (champion, candidate)
         )
         if before is None or after is None:
@@ -199,11 +196,8 @@ class Validator:
         """Time both models on scans of the reference, if a gate asks for it."""
         if Gate.DEPLOYMENT not in plan.plan.gates.required:
             return None
-        return timed_side_by_side(
-            self._embedder,
-            self._bundles.open(champion),
-            self._bundles.open(candidate),
-            self._locked(run, Purpose.LOCKED_REFERENCE).scans,
+        return self._reader.timed(
+            champion, candidate, self._locked(run, Purpose.LOCKED_REFERENCE).scans
         )
 
     def _paired(
@@ -212,8 +206,8 @@ class Validator:
         locked = self._locked(run, purpose)
         before, after = self._task(champion, run), self._task(candidate, run)
         return PairedResults(
-            champion=self._embedder.probabilities(champion, locked.scans, before.name),
-            candidate=self._embedder.probabilities(candidate, locked.scans, after.name),
+            champion=self._reader.probabilities(champion, locked.scans, before.name),
+            candidate=self._reader.probabilities(candidate, locked.scans, after.name),
             champion_threshold=_threshold(before),
             candidate_threshold=_threshold(after),
             truth=np.array(locked.truth, dtype=bool),
@@ -262,7 +256,7 @@ class Validator:
 
     def _results(self, version: VersionRow, part: _LockedSet, task: Task) -> Results:
         return Results(
-            probabilities=self._embedder.probabilities(version, part.scans, task.name),
+            probabilities=self._reader.probabilities(version, part.scans, task.name),
             truth=np.array(part.truth, dtype=bool),
             patients=np.array(part.patients),
             threshold=_threshold(task),
@@ -293,15 +287,7 @@ class Validator:
         )
 
     def _task(self, version: VersionRow, run: RunRow) -> Task:
-        name = run.settings["task"]
-        for task in self._bundles.open(version).tasks:
-            if task.name == name:
-                return task
-        raise BadInputError(f"{ref(version)} has no task {name}: it cannot be compared")
-
-    def _parity(self, candidate: VersionRow) -> ParityMeasurement:
-        bundle = self._bundles.open(candidate)
-        return ParityMeasurement(max_abs_error=bundle.parity.error, scans=sum(PARITY_BATCHES))
+        return self._reader.task(version, run.settings["task"])
 
     def _trained_on(self, candidate: VersionRow) -> frozenset[str]:
         """Return the patients behind the candidate and every version that it was derived from."""

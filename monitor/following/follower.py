@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import numpy as np
+from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
 from monitor.attributing import Attributor
@@ -265,13 +266,16 @@ class Follower:
 def _write_scans(session: Session, row: StreamRow, arrivals: Sequence[Arrival]) -> None:
     """Write that a stream has dealt with these scans."""
     counts = dict(row.counts)
+    seen: list[dict[str, int | None]] = []
     for one in arrivals:
         number = None
         if one.vector is not None:
             number, row.scans = row.scans, row.scans + 1
         if one.odd is not None:
             counts[one.odd.value] = counts.get(one.odd.value, 0) + 1
-        session.add(StreamScan(stream=row.id, scan=one.scan, number=number))
+        seen.append({"stream": row.id, "scan": one.scan, "number": number})
+    if seen:
+        session.execute(insert(StreamScan), seen)
     row.newest_scan = max(row.newest_scan, *(one.scan for one in arrivals))
     row.counts = counts
     session.flush()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from monitor.statistics.performance.discrimination import auc
 from registry.bundles.bundle import Bundle
 from registry.bundles.heads import Floats
 from registry.errors import BundleError
@@ -40,6 +41,10 @@ class Point:
 
 
 Tell: TypeAlias = Callable[[Point], None]
+
+
+def not_told(_point: Point) -> None:
+    """Let a curve go where nobody looks at it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -78,6 +83,23 @@ class Made:
     facts: dict[str, float]
     #: spent on it before a restart
     earlier_seconds: float = 0.0
+
+
+def selection_facts(made: Made, scans: Scans) -> dict[str, float]:
+    """Return what the selection set says of a candidate's parts; attempts are chosen by it."""
+    targets = scans.targets[scans.selection]
+    sensitivity, specificity = made.calibration.operating_point(made.margins, targets)
+    return {
+        "temperature": made.calibration.temperature,
+        "threshold": made.calibration.threshold,
+        "selection_loss": made.calibration.loss(made.margins, targets),
+        "selection_auc": auc(made.margins, targets),
+        "selection_sensitivity": sensitivity,
+        "selection_specificity": specificity,
+        "training_scans": len(scans.training),
+        "selection_scans": len(scans.selection),
+        **made.facts,
+    }
 
 
 def require_weights(bundle: Bundle, strategy: Strategy) -> None:

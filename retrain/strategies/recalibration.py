@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from registry.bundles.heads import Floats, HeadState
 from registry.errors import BundleError
 from retrain.strategies.calibrating import (
     Calibration,
@@ -15,8 +16,9 @@ from retrain.strategies.calibrating import (
     recalibrated_by_prevalence,
 )
 from retrain.strategies.heads import Doubles, read_head, with_moved_bias
-from retrain.strategies.making import Made, Point, Work
+from retrain.strategies.making import Made, Point, Tell, Work, not_told
 from retrain.strategies.network_pass import judged
+from retrain.strategies.scans import Scans
 
 
 def recalibrate(work: Work) -> Made:
@@ -38,13 +40,26 @@ def recalibrate(work: Work) -> Made:
         raise BundleError(
             f"{work.base.card.name} has no task {work.task}: there is nothing to recalibrate"
         )
-    head = read_head(heads, work.task, dimension=work.base.dimension)
-    margins = head.margins(work.embeddings())
-    calibration = _fitted(work, margins)
-    rows = work.scans.selection
-    moved, targets = margins[rows] + calibration.intercept, work.scans.targets[rows]
+    return reread(heads, work.task, work.embeddings(), work.scans, tell=work.tell)
+
+
+def reread(
+    heads: HeadState, task: str, embeddings: Floats, scans: Scans, *, tell: Tell = not_told
+) -> Made:
+    """Refit how a task's scores are read, on embeddings [n, d] of a run's scans.
+
+    Raises
+    ------
+    InsufficientDataError
+        As `recalibrate` does.
+    """
+    head = read_head(heads, task, dimension=embeddings.shape[1])
+    margins = head.margins(embeddings)
+    calibration = _fitted(scans, margins)
+    rows = scans.selection
+    moved, targets = margins[rows] + calibration.intercept, scans.targets[rows]
     found = judged(moved / calibration.temperature, targets)
-    work.tell(
+    tell(
         Point(
             epoch=1,
             epochs=1,
@@ -56,7 +71,7 @@ def recalibrate(work: Work) -> Made:
     )
     return Made(
         embedder=None,
-        heads=with_moved_bias(heads, work.task, calibration.intercept),
+        heads=with_moved_bias(heads, task, calibration.intercept),
         # The intercept stands in the head's bias from here on.
         calibration=replace(calibration, intercept=0.0),
         margins=moved,
@@ -64,8 +79,7 @@ def recalibrate(work: Work) -> Made:
     )
 
 
-def _fitted(work: Work, margins: Doubles) -> Calibration:
-    scans = work.scans
+def _fitted(scans: Scans, margins: Doubles) -> Calibration:
     labelled = scans.training_of_shift
     if len(labelled):
         return recalibrated(margins[labelled], scans.targets[labelled])
