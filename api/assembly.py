@@ -53,6 +53,9 @@ if TYPE_CHECKING:
     from registry.jobs import Claim
     from registry.tracking import Tracking
     from registry.worker import JobHandler, Worker
+    from retrain.backtesting.question import Question
+    from retrain.backtesting.replay import TellMoment
+    from retrain.backtesting.report import Backtest
     from retrain.executors.executor import Executor
     from retrain.training import Trainer
 
@@ -271,6 +274,20 @@ class Driftward:
         if address is None:
             return LocalExecutor(training_environment())
         return RayExecutor(address, training_environment(), gpus=self.settings.ray_gpus)
+
+    def backtest(self, question: Question, *, tell: TellMoment | None = None) -> Backtest:
+        """Replay a plan on a monitor's past; nothing here changes."""
+        from retrain.backtesting.backtest import backtest
+
+        return backtest(
+            self.database,
+            question,
+            profiles=self.home.profiles.resolve(),
+            work=self.home.work,
+            open_bundle=self.bundles.open,
+            embed=self.embedder.embeddings,
+            tell=tell,
+        )
 
     @cached_property
     def handlers(self) -> Mapping[str, JobHandler]:

@@ -170,19 +170,36 @@ class Embedder:
         self, version: VersionRow, scans: Sequence[ScanRow], task: str
     ) -> npt.NDArray[np.float64]:
         """Return the probability of a task's positive class for each scan, without storing it."""
+        parts = self._encoded(version, scans)
+        return np.concatenate([encoded.probabilities[task][:, -1] for encoded in parts]).astype(
+            np.float64
+        )
+
+    def embeddings(
+        self, version: VersionRow, scans: Sequence[ScanRow]
+    ) -> npt.NDArray[np.float32]:
+        """Return a version's embedding of each scan, [n, d], without storing it.
+
+        Raises
+        ------
+        NotFoundError
+            If a scan's pixels are no longer kept.
+        """
+        return np.concatenate([encoded.embeddings for encoded in self._encoded(version, scans)])
+
+    def _encoded(self, version: VersionRow, scans: Sequence[ScanRow]) -> list[Encoded]:
+        """Read scans by a version, in order."""
         encoder = self.encoder(version)
         bundle = self._bundles.open(version)
 
-        def positive(chunk: Sequence[ScanRow]) -> npt.NDArray[np.float32]:
+        def encoded(chunk: Sequence[ScanRow]) -> Encoded:
             inputs = [self._images.prepared(scan, bundle.preprocessing) for scan in chunk]
-            encoded = encoder.embed(
+            return encoder.embed(
                 np.concatenate(inputs), frames=[len(pixels) for pixels in inputs]
             )
-            return encoded.probabilities[task][:, -1]
 
         together = PIECE if encoder.device == "cpu" else encoder.batch
-        parts = self._in_order(positive, _chunks(scans, together))
-        return np.concatenate(list(parts)).astype(np.float64)
+        return list(self._in_order(encoded, _chunks(scans, together)))
 
     def pixels(self, bundle: Bundle, scans: Sequence[ScanRow]) -> npt.NDArray[np.float32]:
         """Return scans as a bundle's encoder reads them, float32 [n, 3, h, w].

@@ -1,0 +1,150 @@
+"""The replay: the product's own jobs, done on a clock that is moved through the past."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timedelta
+from typing import TypeAlias
+
+from sqlalchemy.orm import Session
+
+from monitor.evaluating import DECIDE, EVALUATE, Evaluator, PerformanceMeter
+from monitor.following.follower import FOLLOW, Follower
+from monitor.monitors import Monitor, require_monitor
+from registry.errors import PlanRefusedError
+from registry.identities import Identity, Role
+from registry.jobs import Claim, JobQueue
+from registry.worker import JobHandler, Worker
+from retrain import approvals, plans, runs
+from retrain.approvals import Meaning
+from retrain.backtesting.question import Question
+from retrain.backtesting.refitting_runs import RefittingTrainer
+from retrain.backtesting.scratch import Scratch
+from retrain.change_plan import Strategy
+from retrain.deciding import Decider
+from retrain.promotion import RENEW_REFERENCE, promote
+from retrain.renewal import ReferenceRenewer
+from retrain.runs import TRAIN, VALIDATE
+from retrain.scheduling import ask_for_todays_decisions, ask_for_windows, ask_to_follow
+from retrain.states import RunState
+from retrain.tables import RunRow
+from retrain.validating import Validator
+
+#: Told after each look: the moment up to which all is replayed.
+TellMoment: TypeAlias = Callable[[datetime], None]
+
+
+class Replay:
+    """Lets a scratch installation live through a span, look by look."""
+
+    def __init__(self, scratch: Scratch, hours: Mapping[Strategy, float]) -> None:
+        self._scratch = scratch
+        self._question = scratch.past.question
+        self._meter = PerformanceMeter(scratch.database, scratch.clock)
+        self._worker = Worker(JobQueue(scratch.database), _handlers(scratch, hours))
+        #: why a promotion that was ready had to wait, by run
+        self.held_back: dict[int, str] = {}
+
+    def run(self, *, tell: TellMoment | None = None) -> None:
+        """Replay the whole span."""
+        for moment in looks(self._question):
+            self._look(moment)
+            if tell is not None:
+                tell(moment)
+
+    def _look(self, moment: datetime) -> None:
+        self._scratch.clock.at = moment
+        labels = self._scratch.deliver()
+        with self._scratch.database.transaction() as session:
+            monitor = require_monitor(session, self._question.monitor.name)
+            if labels:
+                self._meter.measure_impacts(session, monitor)
+            self._ask(session, monitor, moment)
+        self._worker.drain()
+        with self._scratch.database.transaction() as session:
+            for run in runs.under_way(session):
+                self._people(session, run, moment)
+        self._worker.drain()
+
+    @staticmethod
+    def _ask(session: Session, monitor: Monitor, moment: datetime) -> None:
+        ask_for_windows(session, monitor, now=moment)
+        ask_to_follow(session, monitor, now=moment)
+        ask_for_todays_decisions(session, monitor, now=moment)
+
+    def _people(self, session: Session, run: RunRow, moment: datetime) -> None:
+        """Do what people are taken to do at once: end the shadow, sign, promote."""
+        rules = plans.by_id(session, run.plan).plan
+        if run.state == RunState.SHADOW and (
+            moment >= run.changed_at + timedelta(days=rules.shadow_days)
+        ):
+            runs.advance(
+                session,
+                run,
+                RunState.AWAITING_APPROVAL,
+                note=f"shadowed for {rules.shadow_days:g} days",
+                actor=_OPERATOR.name,
+                at=moment,
+            )
+        if run.state != RunState.AWAITING_APPROVAL:
+            return
+        lacking = approvals.missing(session, run)
+        for number in range(rules.approval.people - lacking, rules.approval.people):
+            approvals.sign(
+                session,
+                run,
+                Meaning.APPROVED,
+                by=Identity(
+                    name=f"approver {number + 1}", roles=frozenset({rules.approval.role})
+                ),
+                reason="taken to be given at once",
+                at=moment,
+            )
+        try:
+            promote(session, run, by=_OPERATOR, at=moment)
+        except PlanRefusedError as error:
+            self.held_back.setdefault(run.id, str(error))
+
+
+_OPERATOR = Identity(name="operator", roles=frozenset({Role.OPERATOR}))
+
+
+class _NoMetrics:
+    """Where a candidate that exists nowhere else keeps no figures."""
+
+    def log_metrics(self, run_id: str, metrics: Mapping[str, float]) -> None:
+        pass
+
+
+def _handlers(scratch: Scratch, hours: Mapping[Strategy, float]) -> Mapping[str, JobHandler]:
+    database, profiles, clock = scratch.database, scratch.profiles, scratch.clock
+    evaluator = Evaluator(database, profiles, scratch, None, clock)
+    since = scratch.past.question.since
+
+    def evaluate(claim: Claim) -> None:
+        # What ended before the span was judged then, or not at all.
+        if datetime.fromisoformat(claim.payload["end"]) > since:
+            evaluator.handle(claim)
+
+    return {
+        EVALUATE: evaluate,
+        FOLLOW: Follower(database, profiles, clock).handle,
+        DECIDE: Decider(database, clock).handle,
+        TRAIN: RefittingTrainer(scratch, hours).handle,
+        VALIDATE: Validator(database, scratch.reader, _NoMetrics(), clock).handle,
+        RENEW_REFERENCE: ReferenceRenewer(database, profiles, scratch, clock).handle,
+    }
+
+
+def looks(question: Question) -> Iterator[datetime]:
+    """Yield the moments at which what came is looked at: regularly, at windows' ends, at the end."""
+    spec = question.monitor.specification
+    length = spec.window_length
+    regular = question.since + question.look
+    passed = (question.since - spec.anchor) // length + 1
+    window = spec.anchor + max(passed, 1) * length
+    while (moment := min(regular, window)) < question.until:
+        yield moment
+        regular += question.look if moment == regular else timedelta(0)
+        window += length if moment == window else timedelta(0)
+    yield question.until

@@ -1,0 +1,243 @@
+"""A scratch installation: at each moment of a replay it holds what the real one held then.
+
+So the code that watches, decides, gates and promotes can be the product's own, and can see no
+label and no scan before its time.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from sqlalchemy import event, insert, select
+from sqlalchemy.orm import Session
+
+from monitor.assembling.tables import ScanMemberRow, WithdrawnScanRow
+from monitor.references import ProfileStore
+from monitor.tables import (
+    EmbeddingRow,
+    LabelRow,
+    RefusalRow,
+    ResultRow,
+    ScanRow,
+    SubgroupReferenceRow,
+)
+from monitor.windows import Window
+from registry import ledger, serving
+from registry.clock import ReplayClock
+from registry.database import Base, Database
+from registry.identities import SYSTEM
+from registry.jobs import Claim
+from registry.serving import Champion, Reign
+from registry.versions import VersionRow
+from retrain import plans
+from retrain.backtesting.past import Past, Row
+from retrain.backtesting.stored_reading import StoredReader, as_array
+from retrain.plans import AppliedPlan
+
+#: Scans whose results are computed at once.
+_TOGETHER = 4096
+
+
+class Scratch:
+    """The scratch installation of one replay."""
+
+    def __init__(
+        self, folder: Path, past: Past, reader: StoredReader, *, profiles: Path
+    ) -> None:
+        self.past, self.reader = past, reader
+        self.clock = ReplayClock(past.question.since)
+        self.database = _throwaway(folder / "scratch.db")
+        self.profiles = ProfileStore(_borrowed(folder / "profiles", profiles, past))
+        self._scans = _Coming(past.scans, "arrived_at")
+        self._labels = _Coming(past.labels, "arrived_at")
+        self._withdrawals = _Coming(past.withdrawals, "withdrawn_at")
+        self.plan = self._found()
+
+    @property
+    def model(self) -> str:
+        return self.past.question.monitor.specification.model
+
+    @property
+    def task(self) -> str:
+        return self.past.question.monitor.specification.task
+
+    def deliver(self) -> int:
+        """Let everything come that came before now; returns how many labels did.
+
+        Scans are read when they arrive, by whichever version serves.
+        """
+        now = self.clock.now()
+        scans, labels = self._scans.before(now), self._labels.before(now)
+        with self.database.transaction() as session:
+            version = serving.require_champion(session, self.model)
+            _insert(session, ScanRow, scans)
+            _insert(session, ScanMemberRow, _of(self.past.members, scans))
+            _insert(session, RefusalRow, _of(self.past.refusals, scans))
+            _insert(session, EmbeddingRow, _of(self.past.embeddings, scans))
+            arrived = [scan["id"] for scan in scans]
+            if version.id == self.past.champion.id:
+                _insert(session, ResultRow, _of(self.past.results, scans))
+                # A later version read these; the first champion would have read them so.
+                arrived = [scan for scan in arrived if scan not in self.past.results]
+                self._store_results(session, version, arrived)
+            else:
+                self._store_embeddings(session, version, arrived)
+                self._store_results(session, version, arrived)
+            _insert(session, LabelRow, labels)
+            _insert(session, WithdrawnScanRow, self._withdrawals.before(now))
+        return len(labels)
+
+    def embed(
+        self,
+        monitor_name: str,  # noqa: ARG002
+        *,
+        window: Window | None = None,  # noqa: ARG002
+        extra: Sequence[VersionRow] = (),
+        only: Sequence[int] | None = None,
+        claim: Claim | None = None,  # noqa: ARG002
+    ) -> int:
+        """Let versions read some scans besides; whatever arrives was read as it came."""
+        done = 0
+        for version in extra:
+            with self.database.transaction() as session:
+                known = set(
+                    session.scalars(
+                        select(EmbeddingRow.scan).where(EmbeddingRow.version == version.id)
+                    )
+                )
+                fresh = [scan for scan in only or () if scan not in known]
+                self._store_embeddings(session, version, fresh)
+                self._store_results(session, version, fresh)
+                done += len(fresh)
+        return done
+
+    def _store_embeddings(
+        self, session: Session, version: VersionRow, scans: Sequence[int]
+    ) -> None:
+        """Store that a version made in the replay embeds as the first champion did."""
+        vectors = self.reader.vectors
+        rows = [
+            {
+                "batch": 0,
+                "scan": scan,
+                "version": version.id,
+                "space": version.space,
+                "vector": vectors[scan],
+            }
+            for scan in scans
+            if scan in vectors
+        ]
+        _insert(session, EmbeddingRow, rows)
+
+    def _store_results(
+        self, session: Session, version: VersionRow, scans: Sequence[int]
+    ) -> None:
+        vectors, now = self.reader.vectors, self.clock.now()
+        seen = [scan for scan in scans if scan in vectors]
+        threshold = self.reader.task(version, self.task).threshold
+        for start in range(0, len(seen), _TOGETHER):
+            part = seen[start : start + _TOGETHER]
+            said = self.reader.read(
+                version, as_array([vectors[one] for one in part]), self.task
+            )
+            rows = [
+                {
+                    "batch": 0,
+                    "scan": scan,
+                    "version": version.id,
+                    "task": self.task,
+                    "probabilities": probabilities,
+                    "threshold": threshold,
+                    "delivery": "delivered",
+                    "created_at": now,
+                }
+                for scan, probabilities in zip(part, said.tolist(), strict=True)
+            ]
+            _insert(session, ResultRow, rows)
+
+    def _found(self) -> AppliedPlan:
+        past, question = self.past, self.past.question
+        with self.database.transaction() as session:
+            for table, rows in past.founded.items():
+                _insert(session, table, rows)
+            known = past.founded[ScanRow]
+            _insert(session, EmbeddingRow, _of(past.embeddings, known))
+            _insert(session, ResultRow, _of(past.results, known))
+            _insert(session, WithdrawnScanRow, self._withdrawals.before(question.since))
+            for kind, subject, at in past.moves:
+                ledger.append(
+                    session, at=at, actor=SYSTEM.name, kind=kind, subject=subject, facts={}
+                )
+            place = {"model": self.model, "deployment": serving.EVERYWHERE}
+            served = {"version": past.champion.id, "since": past.served_since}
+            session.add(Champion(**place, **served))
+            session.add(Reign(**place, **served, reason="as it was"))
+            return plans.apply_plan(
+                session,
+                # YAML reads JSON.
+                json.dumps(question.rehearsed.model_dump(mode="json")),
+                source=question.source,
+                actor=SYSTEM.name,
+                at=question.since,
+            )
+
+
+class _Coming:
+    """Rows in the order of a time of theirs, taken as that time comes."""
+
+    def __init__(self, rows: Sequence[Row], key: str) -> None:
+        self._rows, self._key, self._taken = rows, key, 0
+
+    def before(self, now: datetime) -> Sequence[Row]:
+        """Take the rows from before a time that were not taken yet."""
+        start = self._taken
+        while self._taken < len(self._rows) and self._rows[self._taken][self._key] < now:
+            self._taken += 1
+        return self._rows[start : self._taken]
+
+
+@contextmanager
+def scratch_folder(work: Path) -> Iterator[Path]:
+    """Make a folder that is gone afterwards, readable by its owner alone."""
+    work.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix="backtest-", dir=work) as folder:
+        yield Path(folder)
+
+
+def _throwaway(path: Path) -> Database:
+    """Make a database that nobody needs after a power cut."""
+    database = Database(f"sqlite:///{path}")
+
+    @event.listens_for(database.engine, "connect")
+    def hurry(connection: Any, _record: object) -> None:
+        connection.execute("PRAGMA synchronous=OFF")
+
+    Base.metadata.create_all(database.engine)
+    return database
+
+
+def _borrowed(folder: Path, profiles: Path, past: Past) -> Path:
+    """Return a folder of profiles in which those of the references lie, and new ones may."""
+    folder.mkdir()
+    wanted = {reference.profile_digest for reference in past.references}
+    wanted |= {row["profile_digest"] for row in past.founded[SubgroupReferenceRow]}
+    for digest in sorted(filter(None, wanted)):
+        # One that is gone is missed by name where it is asked for.
+        if (profiles / digest).is_dir():
+            (folder / digest).symlink_to((profiles / digest).resolve())
+    return folder
+
+
+def _of(by_scan: Mapping[int, Sequence[Row]], scans: Iterable[Row]) -> list[Row]:
+    return [row for scan in scans for row in by_scan.get(scan["id"], ())]
+
+
+def _insert(session: Session, table: type[Base], rows: Sequence[Row]) -> None:
+    if rows:
+        session.execute(insert(table), rows)
