@@ -19,6 +19,7 @@ from api.settings import Home, Settings, training_environment
 from monitor import tables as _monitor_tables  # noqa: F401
 from monitor.assembling import tables as _unit_tables  # noqa: F401
 from monitor.labelling import tables as _label_tables  # noqa: F401
+from monitor.requests import tables as _request_tables  # noqa: F401
 from monitor.sources import tables as _source_tables  # noqa: F401
 from registry import crash_points, identities
 from registry import outbox as _outbox_table  # noqa: F401

@@ -18,6 +18,7 @@ from monitor.evaluation import Evaluation, evaluate, store_verdicts
 from monitor.falls import falls, first_labels
 from monitor.monitors import Monitor, require_monitor
 from monitor.references import ProfileStore
+from monitor.requests.estimating import impact_scans
 from monitor.subgroups import Subgroup
 from monitor.tables import EpisodeRow, ResultRow, ScanRow
 from monitor.verdict_history import unjudged_windows
@@ -181,6 +182,7 @@ class PerformanceMeter:
                 ),
                 subgroup=subgroup,
                 without_ai=True,
+                only=impact_scans(session, row.id),
             )
             after = performance.measure(results)
         except InsufficientDataError:

@@ -27,6 +27,7 @@ from monitor.labelling.values import TaskValues, ValuesOf, champions_values
 from monitor.labelling.worklists import state_worklist
 from monitor.labels import LabelImport
 from monitor.monitors import all_monitors
+from monitor.requests.resolving import ask_for_decisions
 from registry import ledger
 from registry.bundle_store import BundleStore
 from registry.clock import Clock
@@ -284,6 +285,7 @@ class LabelIntake:
         if scans:
             for monitor in all_monitors(session):
                 ask_for_measurement(session, monitor, scans)
+            ask_for_decisions(session, scans)
 
 
 class _Recorded:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -78,12 +78,14 @@ def labelled_results(
     dataset: int | None = None,
     subgroup: Subgroup | None = None,
     without_ai: bool = False,
+    only: Collection[int] | None = None,
 ) -> LabelledResults:
     """Return the results of one version on labelled scans, in the order of the scans.
 
     Parameters
     ----------
     without_ai : leave out labels that an AI influenced; they lean to what it said
+    only : of these scans alone, by id; None for all
 
     Raises
     ------
@@ -105,12 +107,13 @@ def labelled_results(
         conditions.append(ScanRow.id.in_(chosen))
     if subgroup is not None:
         conditions.append(subgroup.where())
-    rows = session.execute(
+    found = session.execute(
         select(ScanRow, ResultRow)
         .join(ResultRow, ResultRow.scan == ScanRow.id)
         .where(*conditions)
         .order_by(ScanRow.id)
-    ).all()
+    )
+    rows = [(scan, result) for scan, result in found if only is None or scan.id in only]
     known = labels.latest(session, [scan.id for scan, _ in rows])
     labelled = [
         (scan, result, known[scan.id, task])

@@ -101,12 +101,18 @@ def eligible(
     On a fine-tuned network, embeddings of training scans differ from those of
     new scans of the same distribution, so a reference must hold none.
     """
+    trained = trained_patients(session, versions)
+    return [scan for scan in scans if scan.person not in trained]
+
+
+def trained_patients(session: Session, versions: Sequence[VersionRow]) -> set[str]:
+    """Return the patients that trained one of the versions, or one of their bases."""
     trained: set[str] = set()
     for version in versions:
         for part in (version, *lineage.ancestors(session, version)):
             digests = [data["digest"] for data in part.card["training_data"] if data["digest"]]
             trained |= patients_in(session, digests)
-    return [scan for scan in scans if scan.person not in trained]
+    return trained
 
 
 def freeze_reference(

@@ -22,6 +22,7 @@ DriftwardError
 │   ├── GateRefusedError
 │   ├── PlanRefusedError          outside the change plan
 │   ├── RecalledError             the version, or one behind it, was recalled
+│   ├── RequestRefusedError       the labels that a plan needs cannot be asked for
 │   ├── NotPermittedError         the identity lacks the role
 │   ├── SignatureRefusedError     a person may not sign this, or not so
 │   ├── NotSignedInError          nobody is known to have asked
@@ -146,6 +147,10 @@ class PlanRefusedError(RefusedError):
 
 class RecalledError(RefusedError):
     """A version, or one that it was derived from, was recalled."""
+
+
+class RequestRefusedError(RefusedError):
+    """The labels that a plan needs cannot be asked for; the message has the arithmetic."""
 
 
 class NotPermittedError(RefusedError):

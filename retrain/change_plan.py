@@ -12,15 +12,16 @@ from enum import StrEnum
 from math import floor
 from typing import Annotated, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from monitor.causes import Cause
-from monitor.labels import Provenance
-from registry.errors import BadInputError, PlanError
+from registry.errors import BadInputError, InsufficientDataError, PlanError
 from registry.identities import Role
 from registry.yaml_files import MisfitError, read_specification
 from retrain.gates.limits import GateLimits
 from retrain.gates.outcome import Gate, Outcome
+from retrain.label_arithmetic import label_needs
+from retrain.label_rules import Fraction, LabelRules, LabelSample, PlanPart
 
 
 class Authority(StrEnum):
@@ -50,13 +51,6 @@ class Strategy(StrEnum):
     FULL = "full fine-tuning"
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-Fraction = Annotated[float, Field(ge=0, le=1)]
-
-
 def _several(value: object) -> object:
     """Read one strategy as a list of one, and `none` as no strategy."""
     if value == "none":
@@ -68,7 +62,7 @@ def _several(value: object) -> object:
 Permitted = Annotated[tuple[Strategy, ...], BeforeValidator(_several)]
 
 
-class DataRules(_Part):
+class DataRules(PlanPart):
     """From which scans a candidate may learn and be judged."""
 
     #: sites whose scans may be used; all where it is left out
@@ -77,22 +71,7 @@ class DataRules(_Part):
     within_days: Annotated[float, Field(gt=0)] | None = None
 
 
-class LabelRules(_Part):
-    """What labels a run needs."""
-
-    #: labelled scans of the shift that must exist before a run is queued
-    at_least: Annotated[int, Field(ge=1)]
-    #: provenances that count
-    provenance: Annotated[list[Provenance], Field(min_length=1)]
-    #: share of labelled patients set aside for the locked drifted set
-    locked_share: Fraction
-    #: share set aside to choose the candidate by
-    selection_share: Fraction
-    #: whether labels that an AI influenced may train; none ever enters a gate
-    ai_influenced_may_train: bool = False
-
-
-class CandidateRules(_Part):
+class CandidateRules(PlanPart):
     """One attempt of a run: what it does otherwise than `training` says."""
 
     strategy: Strategy | None = None
@@ -103,7 +82,7 @@ class CandidateRules(_Part):
     lora_rank: Annotated[int, Field(ge=1, le=256)] | None = None
 
 
-class TrainingRules(_Part):
+class TrainingRules(PlanPart):
     """How a candidate is trained; part of the plan, so that its digest covers it."""
 
     epochs: Annotated[int, Field(ge=1, le=500)]
@@ -128,10 +107,10 @@ class TrainingRules(_Part):
     #: bfloat16 where the device has it
     mixed_precision: bool = False
     #: attempts of one run, compared on the selection set; one as it stands here if empty
-    candidates: Annotated[list[CandidateRules], Field(max_length=16)] = []
+    candidates: list[CandidateRules] = Field(default_factory=list, max_length=16)
 
 
-class GateRules(_Part):
+class GateRules(PlanPart):
     """Which gates a candidate must pass, and their limits."""
 
     required: Annotated[list[Gate], Field(min_length=1)]
@@ -169,14 +148,14 @@ _LIMITS_OF = {
 }
 
 
-class ApprovalRules(_Part):
+class ApprovalRules(PlanPart):
     """Who must sign."""
 
     people: Annotated[int, Field(ge=1)]
     role: Role = Role.APPROVER
 
 
-class ChangeLimits(_Part):
+class ChangeLimits(PlanPart):
     """How often, for how much, and how far a model may change; a quarter is 90 days."""
 
     days_between_promotions: Annotated[float, Field(ge=0)] = 30.0
@@ -187,7 +166,7 @@ class ChangeLimits(_Part):
     promotions_since_review: Annotated[int, Field(ge=0)] = 3
 
 
-class StopRules(_Part):
+class StopRules(PlanPart):
     """After what nothing more is begun until a person has reviewed the model."""
 
     #: runs that ended rejected or failed, one after another
@@ -196,7 +175,7 @@ class StopRules(_Part):
     rollbacks: Annotated[int, Field(ge=1)] = 1
 
 
-class Plan(_Part):
+class Plan(PlanPart):
     """A change plan as it stands in its file."""
 
     model: Annotated[str, Field(min_length=1)]
@@ -264,6 +243,45 @@ class Plan(_Part):
                 *("labels", "at_least"),
             )
         return self
+
+    @model_validator(mode="after")
+    def _labels_can_be_requested(self) -> Self:
+        rules = self.labels.request
+        if self.labels.sample is not LabelSample.REQUESTED:
+            return self
+        if rules is None:
+            raise MisfitError(
+                "requested needs `request`, what is asked for: its power, gain, discordance and "
+                "at_most",
+                *("labels", "sample"),
+            )
+        # Where the file states no prevalence, one at which fewer patients suffice is looked for.
+        states = rules.prevalence is not None
+        tried = [rules.prevalence] if rules.prevalence is not None else [0.2, 0.35, 0.5, 0.65]
+        refused: list[str] = []
+        for prevalence in tried:
+            try:
+                needs = label_needs(
+                    self.labels,
+                    self.gates.limits,
+                    uses=self.gates.locked_set_uses,
+                    prevalence=prevalence,
+                    prevalence_of="the plan's" if states else "the most favourable one",
+                )
+            except InsufficientDataError as error:
+                refused.append(error.what)
+                continue
+            if needs.total <= rules.at_most:
+                return self
+            refused.append(
+                f"{rules.at_most} patients at most, and the power takes {needs.total}. "
+                + " ".join(needs.in_words())
+            )
+        raise MisfitError(
+            f"{refused[-1] if states else min(refused, key=len)} No labels could satisfy it: widen "
+            "margins, expect a larger gain, or ask for more labels or less power",
+            *("labels", "request", "at_most"),
+        )
 
     def permitted(self, cause: Cause) -> tuple[Strategy, ...]:
         """Return which strategies a cause permits, as the plan orders them."""

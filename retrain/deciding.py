@@ -9,6 +9,7 @@ from monitor import episodes
 from monitor.causes import Cause
 from monitor.episodes import EpisodeState, Impact
 from monitor.monitors import require_monitor
+from monitor.requests.tables import Part
 from monitor.tables import EpisodeRow
 from registry import serving
 from registry.clock import Clock
@@ -17,8 +18,10 @@ from registry.errors import InsufficientDataError
 from registry.identities import SYSTEM
 from registry.jobs import Claim, fence
 from registry.serving import Withholding
-from retrain import allowance, decisions, plans, run_data, runs
+from retrain import allowance, decisions, label_requesting, plans, run_data, runs
 from retrain.decisions import Action, Step
+from retrain.label_requesting import Resolved
+from retrain.label_rules import LabelSample
 from retrain.plans import AppliedPlan
 from retrain.states import RunState
 from retrain.tables import RunRow
@@ -175,9 +178,17 @@ class Decider:
         run = runs.of_episode(session, episode.id, plan.id)
         if run is None or run.state != RunState.AWAITING_LABELS:
             return
+        now = self._clock.now()
+        resolved = None
+        if plan.plan.labels.sample is LabelSample.REQUESTED:
+            resolved = label_requesting.resolve(
+                session, run, episode, plan, task=task, actor=SYSTEM.name, at=now
+            )
+            if resolved is None:
+                return  # the run's note says what is waited for
         judged = "impact" in episode.evidence
         if judged and episode.impact == Impact.NONE_SHOWN:
-            self._end_without_impact(session, run, episode)
+            self._end_without_impact(session, run, episode, resolved)
         elif episode.impact == Impact.MEASURED:
             if allowance.why_no_run(session, plan, at=self._clock.now()) is not None:
                 return  # the decision that was just made says why
@@ -185,27 +196,44 @@ class Decider:
             strategies = decisions.serving(permitted, episode.evidence.get("impact"))
             if not strategies:
                 return  # the cause was corrected to one that permits nothing
-            runs.choose(run, strategies)
             try:
-                run_data.freeze_repair(
-                    session,
-                    run,
-                    episode,
-                    plan.plan,
-                    task=task,
-                    actor=SYSTEM.name,
-                    at=self._clock.now(),
-                )
+                # What is half done when data lack is undone, and the run stays as it is.
+                with session.begin_nested():
+                    runs.choose(run, strategies)
+                    parts = (
+                        run_data.census_parts(
+                            session, run, episode, plan.plan, task=task, at=now
+                        )
+                        if resolved is None
+                        else label_requesting.requested_parts(
+                            session, run, episode, plan.plan, resolved, task=task, at=now
+                        )
+                    )
+                    run_data.freeze_repair(
+                        session, run, episode, plan.plan, parts, actor=SYSTEM.name, at=now
+                    )
             except InsufficientDataError as error:
                 log.info(
                     "run still waits for labels", run=run.id, needed=error.needed, got=error.got
                 )
+                if resolved is not None:
+                    label_requesting.say_what_lacks(
+                        session, run, resolved, str(error), actor=SYSTEM.name, at=now
+                    )
                 return
             queue(session, run, actor=SYSTEM.name, clock=self._clock)
 
-    def _end_without_impact(self, session: Session, run: RunRow, episode: EpisodeRow) -> None:
+    def _end_without_impact(
+        self, session: Session, run: RunRow, episode: EpisodeRow, resolved: Resolved | None
+    ) -> None:
         scans = episode.evidence["impact"]["scans"]
-        if scans < plans.by_id(session, run.plan).plan.labels.at_least:
+        # Of requested labels, all that measure: what was measured may be from before the last.
+        needed = (
+            plans.by_id(session, run.plan).plan.labels.at_least
+            if resolved is None
+            else len(resolved.progress.labelled(Part.SELECTION))
+        )
+        if scans < needed:
             return
         reason = f"{scans} labelled scans of the shift show no impact"
         runs.advance(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import TypeAlias
 
 import numpy as np
 from sqlalchemy import select
@@ -18,10 +19,14 @@ from monitor.tables import DatasetRow, EpisodeRow, RefusalRow, ScanRow
 from registry.errors import InsufficientDataError
 from registry.version_units import unit_of
 from registry.versions import VersionRow, find
-from retrain.change_plan import DataRules, LabelRules, Plan
+from retrain.change_plan import DataRules, Plan
+from retrain.label_rules import LabelRules
 from retrain.recipes import Recipe
 from retrain.states import RunState
 from retrain.tables import RunRow
+
+#: Labelled scans by what they are for.
+Parts: TypeAlias = dict[Purpose, list[ScanRow]]
 
 
 def labelled_scans(
@@ -54,17 +59,6 @@ def labelled_scans(
     return found
 
 
-def _permitted(scans: Sequence[ScanRow], rules: DataRules, *, at: datetime) -> list[ScanRow]:
-    """Return the scans of a shift from which the plan lets a candidate learn and be judged."""
-    since = None if rules.within_days is None else at - timedelta(days=rules.within_days)
-    return [
-        scan
-        for scan in scans
-        if (rules.sites is None or scan.site in rules.sites)
-        and (since is None or scan.arrived_at >= since)
-    ]
-
-
 def shifted_scans(session: Session, episode: EpisodeRow, model: str) -> list[ScanRow]:
     """Return the scans that an episode is about: since its onset, of its subgroup."""
     refused = select(RefusalRow.scan).where(RefusalRow.model == model)
@@ -75,6 +69,19 @@ def shifted_scans(session: Session, episode: EpisodeRow, model: str) -> list[Sca
     if episode.subgroup is not None:
         query = query.where(Subgroup.parse(episode.subgroup).where())
     return list(session.scalars(query.order_by(ScanRow.id)))
+
+
+def permitted_scans(
+    session: Session, episode: EpisodeRow, model: str, rules: DataRules, *, at: datetime
+) -> list[ScanRow]:
+    """Return the scans of a shift from which the plan lets a candidate learn and be judged."""
+    since = None if rules.within_days is None else at - timedelta(days=rules.within_days)
+    return [
+        scan
+        for scan in shifted_scans(session, episode, model)
+        if (rules.sites is None or scan.site in rules.sites)
+        and (since is None or scan.arrived_at >= since)
+    ]
 
 
 def freeze_first_version(
@@ -106,7 +113,7 @@ def freeze_first_version(
     scans = labelled_scans(
         session, list(session.scalars(query)), task=recipe.task, rules=plan.labels
     )
-    _require_enough(scans, plan.labels)
+    require_enough(scans, plan.labels)
     shares = {
         Purpose.TRAINING: recipe.training_share,
         Purpose.SELECTION: recipe.selection_share,
@@ -127,30 +134,25 @@ def freeze_first_version(
     }
 
 
-def freeze_repair(
+def census_parts(
     session: Session,
     run: RunRow,
     episode: EpisodeRow,
     plan: Plan,
     *,
     task: str,
-    actor: str,
     at: datetime,
-) -> None:
-    """Freeze the data of a run that repairs a shift.
-
-    Scans of the shift are split by patient into training, selection and a
-    locked set; the base's own training data are mixed in against forgetting;
-    the locked reference set is the one that the model's first version had.
+) -> Parts:
+    """Split all labels of a shift, by patient, into training, selection and a locked set.
 
     Raises
     ------
     InsufficientDataError
         If fewer labelled scans of the shift exist than the plan asks for.
     """
-    shifted = _permitted(shifted_scans(session, episode, run.model), plan.data, at=at)
+    shifted = permitted_scans(session, episode, run.model, plan.data, at=at)
     scans = labelled_scans(session, shifted, task=task, rules=plan.labels)
-    _require_enough(scans, plan.labels)
+    require_enough(scans, plan.labels)
     locked, selection = plan.labels.locked_share, plan.labels.selection_share
     parts = datasets.split_by_patient(
         scans,
@@ -162,23 +164,52 @@ def freeze_repair(
         salt=f"{run.model}/episode {episode.id}",
     )
     if plan.labels.ai_influenced_may_train:
-        apart = _patients(parts[Purpose.LOCKED_DRIFTED]) | _patients(parts[Purpose.SELECTION])
-        parts[Purpose.TRAINING] += _without(
+        apart = patients_of(parts[Purpose.LOCKED_DRIFTED])
+        apart |= patients_of(parts[Purpose.SELECTION])
+        parts[Purpose.TRAINING] += without(
             apart,
             labelled_scans(session, shifted, task=task, rules=plan.labels, ai_influenced=True),
         )
+    return parts
+
+
+def freeze_repair(
+    session: Session,
+    run: RunRow,
+    episode: EpisodeRow,
+    plan: Plan,
+    parts: Parts,
+    *,
+    actor: str,
+    at: datetime,
+) -> None:
+    """Freeze the data of a run that repairs a shift.
+
+    The base's own training data are mixed in against forgetting; the locked
+    reference set is the one that the model's first version had.
+
+    Parameters
+    ----------
+    parts : labelled scans of the shift, no patient in two of them
+
+    Raises
+    ------
+    InsufficientDataError
+        If a part is empty.
+    """
     first = first_run(session, run.model)
     # Patients come again: who trained the base judges no candidate, and who judges trains none.
     base = session.get_one(VersionRow, run.base)
+    parts = {**parts}
     parts[Purpose.LOCKED_DRIFTED] = references.eligible(
         session, parts[Purpose.LOCKED_DRIFTED], [base]
     )
-    judging = _patients(datasets.members(session, first.datasets[Purpose.LOCKED_REFERENCE]))
+    judging = patients_of(datasets.members(session, first.datasets[Purpose.LOCKED_REFERENCE]))
     for purpose in (Purpose.SELECTION, Purpose.TRAINING):
-        parts[purpose] = _without(judging, parts[purpose])
+        parts[purpose] = without(judging, parts[purpose])
     replay = _replay(
-        _without(
-            _patients(parts[Purpose.SELECTION]),
+        without(
+            patients_of(parts[Purpose.SELECTION]),
             datasets.members(session, first.datasets[Purpose.TRAINING]),
         ),
         round(plan.training.replay_ratio * len(parts[Purpose.TRAINING])),
@@ -186,8 +217,8 @@ def freeze_repair(
     )
     parts[Purpose.TRAINING] += replay
     parts[Purpose.SELECTION] += _replay(
-        _without(
-            _patients(parts[Purpose.TRAINING]),
+        without(
+            patients_of(parts[Purpose.TRAINING]),
             datasets.members(session, first.datasets[Purpose.SELECTION]),
         ),
         len(parts[Purpose.SELECTION]),
@@ -247,11 +278,13 @@ def locked_dataset(session: Session, run: RunRow, purpose: Purpose) -> DatasetRo
     return session.get_one(DatasetRow, dataset) if dataset is not None else None
 
 
-def _patients(scans: Sequence[ScanRow]) -> set[str]:
+def patients_of(scans: Sequence[ScanRow]) -> set[str]:
+    """Return whose scans these are."""
     return {scan.person for scan in scans}
 
 
-def _without(patients: set[str], scans: Sequence[ScanRow]) -> list[ScanRow]:
+def without(patients: set[str], scans: Sequence[ScanRow]) -> list[ScanRow]:
+    """Return the scans of all other patients."""
     return [scan for scan in scans if scan.person not in patients]
 
 
@@ -261,7 +294,13 @@ def _replay(scans: list[ScanRow], count: int, *, seed: int) -> list[ScanRow]:
     return [scans[index] for index in sorted(chosen)]
 
 
-def _require_enough(scans: Sequence[ScanRow], rules: LabelRules) -> None:
+def require_enough(scans: Sequence[ScanRow], rules: LabelRules) -> None:
+    """Refuse fewer labelled scans than the plan asks for.
+
+    Raises
+    ------
+    InsufficientDataError
+    """
     if len(scans) < rules.at_least:
         raise InsufficientDataError(
             what="labelled scans whose provenance the plan accepts",

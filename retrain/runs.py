@@ -9,6 +9,8 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from monitor.requests.making import end_request, open_request
+from monitor.requests.tables import RequestState
 from registry import ledger
 from registry.canonical import Json
 from registry.errors import NotFoundError
@@ -108,7 +110,7 @@ def advance(
     at: datetime,
     facts: dict[str, Json] | None = None,
 ) -> None:
-    """Move a run to its next state.
+    """Move a run to its next state; one that ends waits for no labels any more.
 
     Raises
     ------
@@ -124,6 +126,40 @@ def advance(
         kind=f"run.{state.value.replace(' ', '_')}",
         subject=f"run {row.id}",
         facts={"before": before, "note": note, **(facts or {})},
+        seals=[row],
+    )
+    request = open_request(session, row.id) if has_ended(state) else None
+    if request is not None:
+        end_request(
+            session,
+            request,
+            RequestState.CANCELLED,
+            reason=f"run {row.id} is {state.value}: {note}",
+            actor=actor,
+            at=at,
+        )
+
+
+def annotate(
+    session: Session,
+    row: RunRow,
+    note: str,
+    *,
+    actor: str,
+    at: datetime,
+    facts: dict[str, Json] | None = None,
+) -> None:
+    """Say what a run waits for; what it says already is not said again."""
+    if row.note == note:
+        return
+    row.note, row.changed_at = note, at
+    ledger.append(
+        session,
+        at=at,
+        actor=actor,
+        kind="run.waits",
+        subject=f"run {row.id}",
+        facts={"state": row.state, "note": note, **(facts or {})},
         seals=[row],
     )
 

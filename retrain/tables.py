@@ -34,7 +34,7 @@ class DecisionRow(Sealed, Base):
     """What was decided for an episode, under which plan, and why."""
 
     __tablename__ = "decisions"
-    __table_args__ = (UniqueConstraint("episode", "plan", "action"),)
+    __table_args__ = (UniqueConstraint("episode", "plan", "action", "reason"),)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     episode: Mapped[int] = mapped_column(ForeignKey("episodes.id"), index=True)

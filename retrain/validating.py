@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from monitor import datasets, labels
 from monitor.datasets import Purpose
+from monitor.requests.estimating import gate_weights
 from monitor.subgroups import Attribute, value_of
 from monitor.tables import DatasetRow, EpisodeRow, ScanRow
 from registry import crash_points, ledger
@@ -22,7 +23,7 @@ from registry.errors import BadInputError, ConflictError, DriftwardError
 from registry.identities import SYSTEM
 from registry.jobs import Claim, fence
 from registry.versions import VersionRow, ref
-from retrain import plans, reviews, run_data, runs
+from retrain import label_requesting, plans, reviews, run_data, runs
 from retrain.gates.deployment import DeploymentMeasurement
 from retrain.gates.evaluation import Evidence, evaluate
 from retrain.gates.first_version import first_version_auc
@@ -232,9 +233,15 @@ class Validator:
         with self._database.reading() as session:
             episode = session.get_one(EpisodeRow, run.episode)
             shifted = {scan.id for scan in run_data.shifted_scans(session, episode, run.model)}
+            # Of requested labels those that train cover the embeddings: they are no sample.
+            measuring = (
+                (Purpose.TRAINING, Purpose.SELECTION)
+                if label_requesting.request_of(session, run) is None
+                else (Purpose.SELECTION,)
+            )
             outside = [
                 scan
-                for purpose in (Purpose.TRAINING, Purpose.SELECTION)
+                for purpose in measuring
                 for scan in datasets.members(session, run.datasets[purpose])
                 if scan.id in shifted
             ]
@@ -407,12 +414,14 @@ def _threshold(task: Task) -> float:
 def _weights(
     session: Session, run: RunRow, purpose: Purpose, scans: Sequence[ScanRow]
 ) -> Floats | None:
-    """Return the inverse of each scan's chance to be labelled, [n].
+    """Return the inverse of each scan's chance to be drawn and read, [n].
 
-    None, for equal chances: locked sets are split from labels that nobody drew by probability.
+    None, for equal chances, of a set that was split from labels that nobody requested.
     """
-    del session, run, purpose, scans
-    return None
+    request = label_requesting.request_of(session, run)
+    if request is None or purpose is not Purpose.LOCKED_DRIFTED:
+        return None
+    return gate_weights(session, request, scans)
 
 
 def _judged_before(session: Session, run: RunRow) -> dict[Purpose, int]:

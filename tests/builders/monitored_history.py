@@ -93,6 +93,7 @@ class History:
         site: str = "site",
         truth: Sequence[int] | None = None,
         probabilities: Sequence[float] | None = None,
+        delivery: str = "delivered",
         every: timedelta = timedelta(0),
     ) -> list[int]:
         """Add scans of new patients, embedded by both encoders; returns their ids.
@@ -118,7 +119,7 @@ class History:
                         task="pneumonia",
                         probabilities=[1 - value, value],
                         threshold=0.5,
-                        delivery="delivered",
+                        delivery=delivery,
                         created_at=at + HALF_WEEK,
                     )
                     for scan, value in zip(scans, probabilities, strict=True)
