@@ -120,7 +120,7 @@ class GateRules(PlanPart):
     #: what the AUC of a model's first version must be shown to reach
     first_version_auc: Fraction
     #: gates that, not evaluable, are left to the people who sign
-    people_decide: list[Gate] = []
+    people_decide: list[Gate] = Field(default_factory=list)
 
     def refuses(self, name: str, outcome: Outcome) -> bool:
         """Return whether a gate's outcome keeps a candidate from promotion."""

@@ -17,7 +17,7 @@ from monitor.labelling.truth import Truth, decide
 from monitor.tables import LabelRow, ScanRow
 from retrain.backtesting.scratch import Scratch
 from retrain.backtesting.stored_reading import as_array
-from retrain.change_plan import LabelRules
+from retrain.label_rules import LabelRules
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
