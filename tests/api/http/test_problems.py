@@ -40,6 +40,7 @@ EXPECTED = {
     "PlanRefusedError": 403,
     "NotPermittedError": 403,
     "RecalledError": 403,
+    "RequestRefusedError": 403,
     "SignatureRefusedError": 403,
     "NotSignedInError": 403,
     "TooManyAttemptsError": 403,
