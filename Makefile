@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 HOME_DIR ?= driftward-home
 PEERS := $(basename $(notdir $(wildcard tests/benchmarks/drift/peers/*.txt)))
 
-.PHONY: help venv demo test check format bench bench-drift bench-episodes bench-intake bench-strategies bench-gates faults fuzz wheel clean
+.PHONY: help venv demo test check format bench bench-drift bench-episodes bench-intake bench-strategies bench-gates bench-backtest faults fuzz wheel clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -40,7 +40,7 @@ format: $(STAMP)  ## format and mend what can be mended by itself
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: bench-drift bench-episodes bench-intake bench-strategies bench-gates  ## measure what still lacks, and print every benchmark's tables
+bench: bench-drift bench-episodes bench-intake bench-strategies bench-gates bench-backtest  ## measure what still lacks, and print every benchmark's tables
 
 bench-drift: $(STAMP) $(PEERS:%=.peers/%/.installed)  ## the drift test beside its peers; QUICK=1 for a first look
 	$(BIN)/python tests/benchmarks/drift/run.py $(if $(QUICK),--quick)
@@ -56,6 +56,9 @@ bench-strategies: $(STAMP)  ## what each way of retraining repairs, on real scan
 
 bench-gates: $(STAMP)  ## what gates let through and refuse, simulated
 	$(BIN)/python tests/benchmarks/gates/run.py
+
+bench-backtest: $(STAMP)  ## a plan replayed on half a year of 50,000 scans
+	$(BIN)/python tests/benchmarks/backtest/run.py
 
 faults: $(STAMP)  ## kill -9 at every crash point, 20 times each (needs dcmtk)
 	$(BIN)/python tests/faults/run.py

@@ -134,12 +134,8 @@ class PerformanceMeter:
             fence(session, claim)
             monitor = require_monitor(session, claim.payload["monitor"])
             self._measure_window(session, monitor, _window(claim))
-            self.measure_impacts(session, monitor)
-
-    def measure_impacts(self, session: Session, monitor: Monitor) -> None:
-        """Measure what each open episode did to the champion, by the labels that are there."""
-        for row in episodes.open_episodes(session, monitor.name):
-            self._measure_impact(session, monitor, row)
+            for row in episodes.open_episodes(session, monitor.name):
+                self.measure_impact(session, monitor, row)
 
     def _measure_window(self, session: Session, monitor: Monitor, window: Window) -> None:
         version = _serving_in(session, monitor, window)
@@ -164,7 +160,8 @@ class PerformanceMeter:
             at=self._clock.now(),
         )
 
-    def _measure_impact(self, session: Session, monitor: Monitor, row: EpisodeRow) -> None:
+    def measure_impact(self, session: Session, monitor: Monitor, row: EpisodeRow) -> None:
+        """Measure what one episode did to the champion."""
         champion = serving.require_champion(session, monitor.specification.model)
         subgroup = Subgroup.parse(row.subgroup) if row.subgroup else None
         try:

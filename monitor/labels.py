@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, exists, or_, select
 from sqlalchemy.orm import Session
 
 from monitor.assembling.tables import ScanMemberRow
@@ -26,7 +26,7 @@ from monitor.labelling.provenance import Provenance
 from monitor.labelling.statements import ScanFinder, Statement, first_of
 from monitor.labelling.truth import Dispute, Truth, decide
 from monitor.labelling.values import LabelValue
-from monitor.tables import LabelRow
+from monitor.tables import LabelRow, ScanRow
 from registry import ledger
 from registry.canonical import Json
 from registry.errors import LabelError
@@ -183,6 +183,17 @@ def labels_of(session: Session, scans: Sequence[int]) -> dict[tuple[int, str], l
         for row, scan in sorted((*own, *of_members), key=lambda pair: pair[0].id):
             found.setdefault((scan, row.task), []).append(row)
     return found
+
+
+def having_label(task: str) -> ColumnElement[bool]:
+    """Return the condition that a scan, or an instance of it, has a label of a task."""
+    own = exists().where(LabelRow.scan == ScanRow.id, LabelRow.task == task)
+    of_member = exists().where(
+        ScanMemberRow.scan == ScanRow.id,
+        LabelRow.scan == ScanMemberRow.member,
+        LabelRow.task == task,
+    )
+    return or_(own, of_member)
 
 
 def true_since(session: Session, scans: Sequence[int], *, task: str) -> dict[int, datetime]:

@@ -95,6 +95,7 @@ def labelled_results(
     conditions: list[ColumnElement[bool]] = [
         ResultRow.version == version,
         ResultRow.task == task,
+        labels.having_label(task),
     ]
     if window is not None:
         conditions += [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -169,7 +170,13 @@ def by_id(session: Session, plan: int) -> AppliedPlan:
 
 
 def _read(row: PlanRow) -> AppliedPlan:
-    plan = parse_plan(row.text, source=f"plan {row.number} of {row.model}")
+    plan = _parsed(row.text, f"plan {row.number} of {row.model}")
     return AppliedPlan(
         id=row.id, number=row.number, digest=row.digest, plan=plan, text=row.text
     )
+
+
+@lru_cache(maxsize=16)
+def _parsed(text: str, source: str) -> Plan:
+    """Parse a plan once: it is asked for with every decision, and cannot be changed."""
+    return parse_plan(text, source=source)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from api.cli.backtests import backtest
 from api.cli.options import (
     HomeOption,
     JsonOption,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from retrain.plans import Change
 
 app = typer.Typer(name="plan", help="Say how a model may change.")
+app.command("backtest")(backtest)
 
 
 @app.command("apply")

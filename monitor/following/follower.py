@@ -64,10 +64,12 @@ class Follower:
         clock: Clock,
         *,
         attributor: Attributor | None = None,
+        detectors: kept.KeepsDetectors = kept,
     ) -> None:
         self._database = database
         self._profiles = profiles
         self._attributor = attributor
+        self._detectors = detectors
         self._clock = clock
 
     def handle(self, claim: Claim) -> None:
@@ -106,7 +108,7 @@ class Follower:
                 if arrivals:
                     if detector is None:
                         profile = self._profiles.load(reference.profile_digest)
-                        detector = kept.detector_of(row, profile)
+                        detector = self._detectors.detector_of(row, profile)
                     step = self._see(session, monitor, row, reference, detector, arrivals, now)
             if detector is None or not arrivals:
                 self._judge_later(monitor_name, stream, claim)
@@ -192,7 +194,7 @@ class Follower:
         now: datetime,
     ) -> None:
         """Store what a stream came to: all of it, or nothing."""
-        state = kept.packed(detector)
+        state = self._detectors.packed(detector)
         with self._database.transaction() as session:
             if claim is not None:
                 fence(session, claim)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Protocol
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -15,6 +16,18 @@ from monitor.stream_files import pack_stream, unpack_stream
 from monitor.streams import StreamDetector
 from monitor.tables import ReferenceRow, ScanRow, StreamRow
 from registry import ledger
+
+
+class KeepsDetectors(Protocol):
+    """Where a stream's detector is between two looks; this module keeps it in the stream's row."""
+
+    def detector_of(self, row: StreamRow, profile: ReferenceProfile) -> StreamDetector:
+        """Return a stream's detector as it was left, within the row's budget."""
+        ...
+
+    def packed(self, detector: StreamDetector) -> bytes:
+        """Return a detector as its row keeps it."""
+        ...
 
 
 def running(session: Session, monitor: str) -> list[StreamRow]:

@@ -50,6 +50,8 @@ class Dispute:
 def decide(rows: Iterable[LabelRow]) -> Truth | Dispute:
     """Return what is true by the labels of one scan and task, of which there is at least one."""
     labels = list(rows)
+    if len(labels) == 1 and labels[0].classes is None:
+        return _alone(labels[0])
     pathology = _newest_of_each([r for r in labels if r.provenance == Provenance.PATHOLOGY])
     adjudicated = _newest([r for r in labels if r.provenance == Provenance.ADJUDICATED])
     deciding = [voices for voices in (pathology, adjudicated) if voices]
@@ -68,6 +70,18 @@ def decide(rows: Iterable[LabelRow]) -> Truth | Dispute:
                 labels=tuple(row.id for row in voices),
             )
     return Dispute(voices=tuple(voices))
+
+
+def _alone(row: LabelRow) -> Truth:
+    """Return what is true by a scan's only label, as most scans have but one."""
+    return Truth(
+        value=row.value,
+        classes=None,
+        provenance=Provenance(row.provenance),
+        ai_influenced=row.ai_influenced,
+        signed_at=row.signed_at,
+        labels=(row.id,),
+    )
 
 
 def voices_of(rows: Iterable[LabelRow]) -> list[LabelRow]:

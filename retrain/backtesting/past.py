@@ -119,9 +119,8 @@ def read_past(session: Session, question: Question) -> Past:
         (row for row in scans.values() if question.since <= row["arrived_at"] < question.until),
         key=lambda row: (row["arrived_at"], row["id"]),
     )
-    counted = [
-        row["id"] for row in within if row["unit"] == unit_watched(session, question.monitor)
-    ]
+    unit = unit_watched(session, question.monitor).value
+    counted = [row["id"] for row in within if row["unit"] == unit]
     embeddings = _embeddings(session, scans, champion, encoder)
     read = [scan for scan in counted if _by(embeddings.get(scan, ()), champion.id)]
     if not read:
@@ -378,7 +377,7 @@ def _moves(session: Session, question: Question) -> list[tuple[str, str, datetim
 
 def _rows(session: Session, table: type[Base], *where: ColumnElement[bool]) -> list[Row]:
     """Return a table's rows by their columns, ordered by key."""
-    columns = _table(table)
+    columns = table_of(table)
     query = select(columns).where(*where).order_by(*columns.primary_key.columns)
     return [dict(row) for row in session.execute(query).mappings()]
 
@@ -395,7 +394,8 @@ def _rows_in(
     ]
 
 
-def _table(table: type[Base]) -> Table:
+def table_of(table: type[Base]) -> Table:
+    """Return a table by its columns, without the objects that its rows make."""
     found = table.__table__
     assert isinstance(found, Table)  # noqa: S101 - every one of ours is
     return found

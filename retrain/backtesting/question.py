@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from monitor.monitors import Monitor, require_monitor
+from monitor.tables import ReferenceRow
 from registry.canonical import sha256
-from registry.errors import BadInputError
+from registry.errors import BadInputError, NotFoundError
 from retrain import plans
 from retrain.change_plan import Autonomy, Plan, parse_plan
 from retrain.gates.outcome import Gate
@@ -77,7 +79,11 @@ class Question:
 
         What it would only propose, people are taken to take up at once.
         """
-        gates = self.plan.gates.model_copy(update={"required": [*self.simulated_gates]})
+        simulated = [*self.simulated_gates]
+        left = [gate for gate in self.plan.gates.people_decide if gate in simulated]
+        gates = self.plan.gates.model_copy(
+            update={"required": simulated, "people_decide": left}
+        )
         changed: dict[str, object] = {"gates": gates}
         if self.plan.autonomy is Autonomy.PROPOSE:
             changed["autonomy"] = Autonomy.ACT
@@ -88,7 +94,7 @@ def ask(
     session: Session,
     monitor: str,
     *,
-    since: datetime,
+    since: datetime | None,
     until: datetime,
     text: str | None = None,
     source: str = "the plan in force",
@@ -99,12 +105,14 @@ def ask(
 
     Parameters
     ----------
+    since : None for the time when the monitor's first reference was accepted
     text : of a plan that need not be in force; None for the one that is
 
     Raises
     ------
     NotFoundError
-        If there is no such monitor, or its model has no plan and none was given.
+        If there is no such monitor, it has no reference, or its model has no plan and none
+        was given.
     PlanError
         If the text is no plan; it names file, line and key.
     BadInputError
@@ -115,7 +123,7 @@ def ask(
         text = plans.require_plan(session, watched.specification.model).text
     return Question(
         monitor=watched,
-        since=since,
+        since=since or _first_reference(session, monitor),
         until=until,
         plan=parse_plan(text, source=source),
         digest=sha256(text.encode()),
@@ -123,3 +131,16 @@ def ask(
         period=period,
         look=look,
     )
+
+
+def _first_reference(session: Session, monitor: str) -> datetime:
+    row = session.scalars(
+        select(ReferenceRow)
+        .where(ReferenceRow.monitor == monitor)
+        .order_by(ReferenceRow.accepted_at)
+    ).first()
+    if row is None:
+        raise NotFoundError(
+            f"monitor {monitor} has no reference yet: `driftward reference build {monitor}`"
+        )
+    return row.accepted_at

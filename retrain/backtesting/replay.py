@@ -8,9 +8,14 @@ from typing import TypeAlias
 
 from sqlalchemy.orm import Session
 
+from monitor.episodes import open_episodes
 from monitor.evaluating import DECIDE, EVALUATE, Evaluator, PerformanceMeter
+from monitor.following import kept
 from monitor.following.follower import FOLLOW, Follower
 from monitor.monitors import Monitor, require_monitor
+from monitor.profiles import ReferenceProfile
+from monitor.streams import StreamDetector
+from monitor.tables import StreamRow
 from registry.errors import PlanRefusedError
 from registry.identities import Identity, Role
 from registry.jobs import Claim, JobQueue
@@ -30,6 +35,8 @@ from retrain.states import RunState
 from retrain.tables import RunRow
 from retrain.validating import Validator
 
+#: How often labels that came are measured, where a decision hangs on it.
+MEASURE_EVERY = timedelta(weeks=1)
 #: Told after each look: the moment up to which all is replayed.
 TellMoment: TypeAlias = Callable[[datetime], None]
 
@@ -42,6 +49,9 @@ class Replay:
         self._question = scratch.past.question
         self._meter = PerformanceMeter(scratch.database, scratch.clock)
         self._worker = Worker(JobQueue(scratch.database), _handlers(scratch, hours))
+        self._measured_at = self._question.since
+        #: that came since then
+        self._labels = 0
         #: why a promotion that was ready had to wait, by run
         self.held_back: dict[int, str] = {}
 
@@ -54,17 +64,28 @@ class Replay:
 
     def _look(self, moment: datetime) -> None:
         self._scratch.clock.at = moment
-        labels = self._scratch.deliver()
+        self._labels += self._scratch.deliver()
         with self._scratch.database.transaction() as session:
             monitor = require_monitor(session, self._question.monitor.name)
-            if labels:
-                self._meter.measure_impacts(session, monitor)
+            if self._labels and moment >= self._measured_at + MEASURE_EVERY:
+                self._measure(session, monitor)
+                self._labels, self._measured_at = 0, moment
             self._ask(session, monitor, moment)
         self._worker.drain()
         with self._scratch.database.transaction() as session:
             for run in runs.under_way(session):
                 self._people(session, run, moment)
         self._worker.drain()
+
+    def _measure(self, session: Session, monitor: Monitor) -> None:
+        """Measure the impact of the open episodes whose decisions still hang on it.
+
+        A run is begun once an impact is measured, and every step is decided by then.
+        """
+        for episode in open_episodes(session, monitor.name):
+            run = runs.of_episode(session, episode.id, self._scratch.plan.id)
+            if run is None or run.state == RunState.AWAITING_LABELS:
+                self._meter.measure_impact(session, monitor, episode)
 
     @staticmethod
     def _ask(session: Session, monitor: Monitor, moment: datetime) -> None:
@@ -87,6 +108,10 @@ class Replay:
                 at=moment,
             )
         if run.state != RunState.AWAITING_APPROVAL:
+            return
+        left = approvals.left_to_people(session, run)
+        if left:
+            self.held_back[run.id] = f"whoever signs would have to decide: {', '.join(left)}"
             return
         lacking = approvals.missing(session, run)
         for number in range(rules.approval.people - lacking, rules.approval.people):
@@ -116,6 +141,32 @@ class _NoMetrics:
         pass
 
 
+class _Detectors:
+    """Detectors of streams, in memory: a replay is never continued by another process."""
+
+    def __init__(self) -> None:
+        #: by stream, with the budget that each works within
+        self._known: dict[int, tuple[StreamDetector, int]] = {}
+
+    def detector_of(self, row: StreamRow, profile: ReferenceProfile) -> StreamDetector:
+        known, budget = self._known.get(row.id, (None, 0))
+        if known is None:
+            known = kept.detector_of(row, profile)
+        elif budget != row.scans_between_false_alarms:
+            known = kept.detector_of(
+                StreamRow(
+                    state=kept.packed(known),
+                    scans_between_false_alarms=row.scans_between_false_alarms,
+                ),
+                profile,
+            )
+        self._known[row.id] = known, row.scans_between_false_alarms
+        return known
+
+    def packed(self, detector: StreamDetector) -> bytes:  # noqa: ARG002
+        return b""
+
+
 def _handlers(scratch: Scratch, hours: Mapping[Strategy, float]) -> Mapping[str, JobHandler]:
     database, profiles, clock = scratch.database, scratch.profiles, scratch.clock
     evaluator = Evaluator(database, profiles, scratch, None, clock)
@@ -128,7 +179,7 @@ def _handlers(scratch: Scratch, hours: Mapping[Strategy, float]) -> Mapping[str,
 
     return {
         EVALUATE: evaluate,
-        FOLLOW: Follower(database, profiles, clock).handle,
+        FOLLOW: Follower(database, profiles, clock, detectors=_Detectors()).handle,
         DECIDE: Decider(database, clock).handle,
         TRAIN: RefittingTrainer(scratch, hours).handle,
         VALIDATE: Validator(database, scratch.reader, _NoMetrics(), clock).handle,

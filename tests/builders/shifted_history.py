@@ -37,6 +37,7 @@ from registry.bundles.bundle import Bundle
 from registry.bundles.card import Card, IntendedUse, Tier, TrainingData, UnknownAge
 from registry.bundles.heads import HeadState, Task
 from registry.bundles.preprocessing import DicomWindow, Preprocessing, Unit
+from registry.canonical import sha256
 from registry.clock import ReplayClock
 from registry.identities import Identity
 from registry.versions import VersionRef, VersionRow
@@ -288,8 +289,8 @@ class ShiftedHistory:
                     "study": f"study-{week}-{number}",
                     "series": f"series-{week}-{number}",
                     "instance": f"instance-{week}-{number}",
-                    "vault_digest": f"vault-{week}-{number}",
-                    "pixel_digest": f"pixels-{week}-{number}",
+                    "vault_digest": sha256(f"vault {week} {number}".encode()),
+                    "pixel_digest": sha256(f"pixels {week} {number}".encode()),
                     "modality": "DX",
                     "view": "PA",
                     "manufacturer": "Maker",

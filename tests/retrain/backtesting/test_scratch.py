@@ -1,0 +1,100 @@
+"""The scratch installation knows, at each moment, what was known then."""
+
+from __future__ import annotations
+
+import itertools
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from shifted_history import ANCHOR, MONITOR, WEEK, ShiftedHistory
+from sqlalchemy import func, select
+
+from monitor.tables import EmbeddingRow, LabelRow, ResultRow, ScanRow
+from registry import ledger
+from registry.errors import InsufficientDataError
+from retrain.backtesting.past import Past, read_past
+from retrain.backtesting.question import ask
+from retrain.backtesting.replay import looks
+from retrain.backtesting.scratch import Scratch
+from retrain.backtesting.stored_reading import StoredReader
+
+
+@pytest.fixture
+def past(history: ShiftedHistory) -> Past:
+    with history.driftward.database.reading() as session:
+        question = ask(
+            session,
+            MONITOR,
+            since=ANCHOR + 3 * WEEK + timedelta(hours=5),
+            until=ANCHOR + 5 * WEEK,
+            text=history.plan_text(),
+        )
+        return read_past(session, question)
+
+
+@pytest.fixture
+def scratch(past: Past, history: ShiftedHistory, tmp_path: Path) -> Scratch:
+    driftward = history.driftward
+    reader = StoredReader(
+        past.champion,
+        past.vectors(),
+        open_bundle=driftward.bundles.open,
+        embed=driftward.embedder.embeddings,
+    )
+    return Scratch(tmp_path, past, reader, profiles=driftward.home.profiles.resolve())
+
+
+def test_no_scan_and_no_label_is_there_before_its_time(scratch: Scratch, past: Past) -> None:
+    arrived = []
+    for moment in looks(past.question):
+        scratch.clock.at = moment
+        arrived.append(scratch.deliver())
+        with scratch.database.reading() as session:
+            assert session.scalar(select(func.max(ScanRow.arrived_at))) < moment
+            assert session.scalar(select(func.max(LabelRow.arrived_at))) < moment
+    assert sum(arrived) == len(past.labels) > 0
+    with scratch.database.reading() as session:
+        newest = session.scalar(select(func.max(ScanRow.arrived_at)))
+        assert newest == past.scans[-1]["arrived_at"]
+        scans = session.scalar(select(func.count(ScanRow.id)))
+        for row in (EmbeddingRow, ResultRow):
+            read = select(func.count(row.id)).where(row.version == past.champion.id)
+            assert session.scalar(read) == scans
+        assert ledger.verify(session, tables=[]).valid
+
+
+def test_a_look_ends_each_window_and_the_span(past: Past) -> None:
+    moments = list(looks(past.question))
+    assert moments == sorted(set(moments))
+    assert {ANCHOR + 4 * WEEK, ANCHOR + 5 * WEEK} <= set(moments)
+    assert moments[-1] == past.question.until
+    assert moments[0] > past.question.since
+    steps = [later - earlier for earlier, later in itertools.pairwise(moments)]
+    assert max(steps) <= past.question.look
+
+
+def test_heads_read_stored_embeddings_as_the_champion_did(scratch: Scratch, past: Past) -> None:
+    with scratch.database.reading() as session:
+        rows = session.execute(
+            select(ScanRow, ResultRow)
+            .join(ResultRow, ResultRow.scan == ScanRow.id)
+            .where(ResultRow.version == past.champion.id)
+            .order_by(ScanRow.id)
+            .limit(200)
+        ).all()
+    scores = scratch.reader.probabilities(
+        past.champion, [scan for scan, _ in rows], "pneumonia"
+    )
+    said = [result.probabilities[-1] for _, result in rows]
+    assert scores == pytest.approx(said, abs=1e-6)
+
+
+def test_an_embedding_that_is_nowhere_is_an_error_that_says_so(
+    scratch: Scratch, past: Past
+) -> None:
+    with scratch.database.reading() as session:
+        scans = session.scalars(select(ScanRow).order_by(ScanRow.id).limit(3)).all()
+    del scratch.reader.vectors[scans[1].id]
+    with pytest.raises(InsufficientDataError, match=r"stored embeddings by pneumonia@1"):
+        scratch.reader.embeddings(scans)
