@@ -32,8 +32,9 @@ from retrain.workspace import Role
 
 #: Labelled scans that an update learns from are no older than this.
 MEMORY = timedelta(weeks=13)
-#: How often measured performance is looked at.
-CHECK = timedelta(weeks=1)
+#: How often measured performance is looked at, and at the scans of which time: in a longer one
+#: a fall drowns in the weeks before it.
+CHECK, LOOKED_AT = timedelta(weeks=1), timedelta(weeks=6)
 #: Of patients, to choose the penalty by.
 _SELECTION_SHARE = 0.2
 
@@ -114,7 +115,7 @@ class Baselines:
         since, heads = question.since, self._first
         moment = question.since + CHECK
         while moment < question.until:
-            fallen = self._fallen(heads, since, moment)
+            fallen = self._fallen(heads, max(since, moment - LOOKED_AT), moment)
             if fallen:
                 reason = "; ".join(
                     f"{fall.measure} fell from {fall.before:.2f} to {fall.after:.2f}"
@@ -127,8 +128,8 @@ class Baselines:
             moment += CHECK
         return Course(
             name="performance-triggered",
-            rule="the head is refitted when labels show that a measure fell, looked at weekly, "
-            "and what comes of it serves",
+            rule="the head is refitted when labels of the last six weeks show that a measure "
+            "fell, looked at weekly, and what comes of it serves",
             updates=tuple(updates),
             runs=len(updates),
             passed_over=tuple(passed),

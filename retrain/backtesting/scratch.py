@@ -7,6 +7,8 @@ label and no scan before its time.
 from __future__ import annotations
 
 import json
+import shutil
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -40,6 +42,9 @@ from retrain.backtesting.past import Past, Row, table_of
 from retrain.backtesting.stored_reading import StoredReader, as_array
 from retrain.plans import AppliedPlan
 
+_PREFIX = "backtest-"
+#: Age at which a scratch installation is nobody's any more.
+_STALE_SECONDS = 86_400
 #: Scans whose results are computed at once.
 _TOGETHER = 4096
 
@@ -206,7 +211,11 @@ class _Coming:
 def scratch_folder(work: Path) -> Iterator[Path]:
     """Make a folder that is gone afterwards, readable by its owner alone."""
     work.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix="backtest-", dir=work) as folder:
+    for left in work.glob(f"{_PREFIX}*"):
+        # Of a replay that was killed; one that runs takes minutes.
+        if time.time() - left.stat().st_mtime > _STALE_SECONDS:
+            shutil.rmtree(left, ignore_errors=True)
+    with TemporaryDirectory(prefix=_PREFIX, dir=work) as folder:
         yield Path(folder)
 
 

@@ -99,6 +99,12 @@ def test_four_policies_are_measured_on_the_same_labels(found: Backtest) -> None:
     assert better is not None
     assert worse is not None
     assert better.estimate > worse.estimate
+    # Half of the second site's findings are missed from week 6 on, which labels show later.
+    triggered = policy("performance-triggered", found.policies)
+    assert triggered.promotions
+    assert triggered.promotions[0][0] > ANCHOR + 7 * WEEK
+    assert "fell from" in triggered.promotions[0][1]
+    assert 0 < triggered.labels_used <= periodic.labels_used
     # Before the first shift nothing is wrong, so an early week is not surely below the floor.
     assert found.floor is not None
     assert not found.floor.surely_below(never.weeks[0])

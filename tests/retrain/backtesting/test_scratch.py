@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+import time
 from datetime import timedelta
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from registry.errors import InsufficientDataError
 from retrain.backtesting.past import Past, read_past
 from retrain.backtesting.question import ask
 from retrain.backtesting.replay import looks
-from retrain.backtesting.scratch import Scratch
+from retrain.backtesting.scratch import Scratch, scratch_folder
 from retrain.backtesting.stored_reading import StoredReader
 
 
@@ -98,3 +100,17 @@ def test_an_embedding_that_is_nowhere_is_an_error_that_says_so(
     del scratch.reader.vectors[scans[1].id]
     with pytest.raises(InsufficientDataError, match=r"stored embeddings by pneumonia@1"):
         scratch.reader.embeddings(scans)
+
+
+def test_what_a_killed_replay_left_is_gone_a_day_later(tmp_path: Path) -> None:
+    old, young = tmp_path / "backtest-old", tmp_path / "backtest-young"
+    for folder in (old, young):
+        folder.mkdir()
+        (folder / "scratch.db").touch()
+    yesterday = time.time() - 90_000
+    os.utime(old, (yesterday, yesterday))
+    with scratch_folder(tmp_path) as folder:
+        assert folder.stat().st_mode & 0o777 == 0o700
+        assert not old.exists()
+    assert young.exists()
+    assert not folder.exists()
