@@ -51,6 +51,14 @@ class Strategy(StrEnum):
     FULL = "full fine-tuning"
 
 
+class LoraLayers(StrEnum):
+    """Which layers of a transformer get a low-rank update."""
+
+    ATTENTION = "attention"
+    LINEAR = "linear"
+    ALL = "all"
+
+
 def _several(value: object) -> object:
     """Read one strategy as a list of one, and `none` as no strategy."""
     if value == "none":
@@ -75,11 +83,18 @@ class CandidateRules(PlanPart):
     """One attempt of a run: what it does otherwise than `training` says."""
 
     strategy: Strategy | None = None
+    epochs: Annotated[int, Field(ge=1, le=500)] | None = None
+    batch_size: Annotated[int, Field(ge=2)] | None = None
     encoder_rate: Annotated[float, Field(gt=0)] | None = None
     head_rate: Annotated[float, Field(gt=0)] | None = None
-    epochs: Annotated[int, Field(ge=1, le=500)] | None = None
+    weight_decay: Annotated[float, Field(ge=0)] | None = None
     frozen_share: Fraction | None = None
+    layer_decay: Annotated[float, Field(gt=0, le=1)] | None = None
     lora_rank: Annotated[int, Field(ge=1, le=256)] | None = None
+    lora_alpha: Annotated[float, Field(gt=0)] | None = None
+    lora_layers: LoraLayers | None = None
+    adaptation_epochs: Annotated[int, Field(ge=1, le=500)] | None = None
+    patience: Annotated[int, Field(ge=1)] | None = None
 
 
 class TrainingRules(PlanPart):
@@ -100,6 +115,8 @@ class TrainingRules(PlanPart):
     #: rank and scale of the low-rank updates, for LoRA
     lora_rank: Annotated[int, Field(ge=1, le=256)] = 8
     lora_alpha: Annotated[float, Field(gt=0)] = 16.0
+    #: the attention's projections, every linear layer, or the embedding of patches, too
+    lora_layers: LoraLayers = LoraLayers.ATTENTION
     #: epochs on scans without labels, for self-supervised adaptation
     adaptation_epochs: Annotated[int, Field(ge=1, le=500)] = 5
     #: epochs without an improvement on the selection set after which training ends

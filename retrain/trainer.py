@@ -33,7 +33,7 @@ from retrain.strategies.embedding import embeddings_of
 from retrain.strategies.full import fine_tune
 from retrain.strategies.heads import read_head
 from retrain.strategies.linear_probe import probe
-from retrain.strategies.lora import adapt_attention
+from retrain.strategies.lora import adapt_low_rank
 from retrain.strategies.making import (
     Made,
     Point,
@@ -59,7 +59,7 @@ from retrain.workspace import (
 MAKERS: Mapping[Strategy, Callable[[Work], Made]] = {
     Strategy.RECALIBRATION: recalibrate,
     Strategy.LINEAR_PROBE: probe,
-    Strategy.LORA: adapt_attention,
+    Strategy.LORA: adapt_low_rank,
     Strategy.SELF_SUPERVISED: adapt,
     Strategy.FULL: fine_tune,
 }

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from retrain.change_plan import Strategy, TrainingRules
+from retrain.change_plan import LoraLayers, Strategy, TrainingRules
 
 JOB = "job.json"
 PIXELS = "pixels.npy"
@@ -53,6 +53,7 @@ class Attempt:
     layer_decay: float = 1.0
     lora_rank: int = 8
     lora_alpha: float = 16.0
+    lora_layers: LoraLayers = LoraLayers.ATTENTION
     adaptation_epochs: int = 5
     #: epochs without an improvement after which training ends; None for never
     patience: int | None = None
@@ -109,7 +110,13 @@ def read_job(folder: Path) -> TrainingJob:
     """Read what the subprocess was told."""
     document: dict[str, Any] = json.loads((folder / JOB).read_bytes())
     attempts = tuple(
-        Attempt(**{**attempt, "strategy": Strategy(attempt["strategy"])})
+        Attempt(
+            **{
+                **attempt,
+                "strategy": Strategy(attempt["strategy"]),
+                "lora_layers": LoraLayers(attempt["lora_layers"]),
+            }
+        )
         for attempt in document["attempts"]
     )
     classes = tuple(document["classes"])

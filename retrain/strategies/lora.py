@@ -1,7 +1,7 @@
-"""LoRA: low-rank updates of a transformer's attention, merged into its weights at the end.
+"""LoRA: low-rank updates of a transformer's layers, merged into its weights at the end.
 
 Hu et al. (2022), ICLR, arXiv 2106.09685. The bundle that comes out is an ordinary one:
-what was added is summed into the projections, and nothing of it remains beside them.
+what was added is summed into the layers, and nothing of it remains beside them.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import nn
 
 from registry.errors import BundleError
-from retrain.change_plan import Strategy
+from retrain.change_plan import LoraLayers, Strategy
 from retrain.strategies.epochs import Group
 from retrain.strategies.full import train_supervised
 from retrain.strategies.making import Made, Work
@@ -19,8 +19,8 @@ from retrain.strategies.network_pass import NetworkPass
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "out_proj")
 
 
-def adapt_attention(work: Work) -> Made:
-    """Make a candidate by training low-rank updates of the attention, and the head.
+def adapt_low_rank(work: Work) -> Made:
+    """Make a candidate by training low-rank updates of the transformer's layers, and the head.
 
     Raises
     ------
@@ -31,8 +31,7 @@ def adapt_attention(work: Work) -> Made:
 
     through = NetworkPass(work)
     embedder = through.network.embedder
-    targets = attention_projections(embedder.encoder)
-    if not targets:
+    if not attention_projections(embedder.encoder):
         others = ", ".join(
             strategy.value for strategy in Strategy if strategy is not Strategy.LORA
         )
@@ -44,7 +43,7 @@ def adapt_attention(work: Work) -> Made:
     settings = LoraConfig(
         r=work.attempt.lora_rank,
         lora_alpha=work.attempt.lora_alpha,
-        target_modules=targets,
+        target_modules=adapted_layers(embedder.encoder, work.attempt.lora_layers),
         lora_dropout=0.0,
         bias="none",
     )
@@ -56,6 +55,26 @@ def adapt_attention(work: Work) -> Made:
     )
     embedder.encoder = adapted.merge_and_unload()
     return made
+
+
+def adapted_layers(encoder: nn.Module, which: LoraLayers) -> list[str]:
+    """Return the names of the layers that get an update.
+
+    Parameters
+    ----------
+    which : ATTENTION, its projections; LINEAR, every linear layer, which adds those
+        between attentions; ALL, the convolution that embeds patches, too, where a
+        change of noise or sharpness arrives first
+    """
+    if which is LoraLayers.ATTENTION:
+        return attention_projections(encoder)
+    kinds = (nn.Linear,) if which is LoraLayers.LINEAR else (nn.Linear, nn.Conv2d)
+    return [
+        name
+        for name, module in encoder.named_modules()
+        # Peft has no update for a convolution by groups.
+        if isinstance(module, kinds) and getattr(module, "groups", 1) == 1
+    ]
 
 
 def attention_projections(encoder: nn.Module) -> list[str]:

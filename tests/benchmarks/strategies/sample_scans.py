@@ -23,6 +23,8 @@ COUNTS = {
     "shift locked": 600,
     "shift unlabelled": 300,
 }
+#: Splits that the tables show.
+SPLITS = 3
 #: Scans of the first training that are mixed in for each of the shift; as many of its selection.
 REPLAY_RATIO = 1.5
 #: Of the scanner's gray values before and after; what the demo's scanner does to noise and
@@ -52,17 +54,30 @@ class Part:
 
 
 class Deal:
-    """One random split of the sample, and a change in the middle of it."""
+    """One random split of the sample, and a change in the middle of it.
 
-    def __init__(self, seed: int) -> None:
+    Parameters
+    ----------
+    seed : of the split
+    tuning : deal out those children alone who are in no locked set of the tables' splits, so
+        that settings can be chosen on them
+    """
+
+    def __init__(self, seed: int, *, tuning: bool = False) -> None:
         self._children = load_sample().children
-        order = np.random.default_rng([seed, 7]).permutation(len(self._children))
         self._seed = seed
+        order = np.random.default_rng([seed, 7]).permutation(len(self._children))
+        if tuning:
+            order = order[~np.isin(order, _locked_of_the_tables())]
         self._places: dict[str, npt.NDArray[np.int64]] = {}
         start = 0
         for name, count in COUNTS.items():
             self._places[name] = order[start : start + count]
             start += count
+
+    def places(self, name: str) -> npt.NDArray[np.int64]:
+        """Return which children of the sample are of a kind."""
+        return self._places[name]
 
     def part(self, name: str, software: Processing, role: Role = Role.TRAINING) -> Part:
         """Return scans of a kind as the software sends them."""
@@ -121,6 +136,12 @@ class Deal:
             roles=np.full(len(places), role, dtype=np.int8),
             shifted=np.full(len(places), shifted),
         )
+
+
+def _locked_of_the_tables() -> npt.NDArray[np.int64]:
+    locked = [name for name in COUNTS if "locked" in name]
+    deals = [Deal(seed) for seed in range(SPLITS)]
+    return np.concatenate([deal.places(name) for deal in deals for name in locked])
 
 
 def _scaled(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
