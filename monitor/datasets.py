@@ -25,6 +25,8 @@ class Purpose(StrEnum):
     LOCKED_REFERENCE = "locked reference"
     LOCKED_DRIFTED = "locked drifted"
     REFERENCE = "reference"
+    #: scans to adapt to, whose labels are not known, or not looked at
+    UNLABELLED = "unlabelled"
 
 
 def freeze(

@@ -59,7 +59,7 @@ class LoraLayers(StrEnum):
     ALL = "all"
 
 
-def _several(value: object) -> object:
+def as_several(value: object) -> object:
     """Read one strategy as a list of one, and `none` as no strategy."""
     if value == "none":
         return ()
@@ -67,7 +67,7 @@ def _several(value: object) -> object:
 
 
 #: Strategies that a cause permits; the file may name one, several, or none.
-Permitted = Annotated[tuple[Strategy, ...], BeforeValidator(_several)]
+Permitted = Annotated[tuple[Strategy, ...], BeforeValidator(as_several)]
 
 
 class DataRules(PlanPart):
@@ -222,6 +222,35 @@ class Plan(PlanPart):
         return self
 
     @model_validator(mode="after")
+    def _training_serves_what_is_permitted(self) -> Self:
+        permitted = dict.fromkeys(s for some in self.modifications.values() for s in some)
+        if Strategy.SELF_SUPERVISED in permitted and not self.training.replay_ratio:
+            raise MisfitError(
+                f"0 leaves {Strategy.SELF_SUPERVISED.value}, which modifications permits, no scan "
+                "of the reference to hold on to: raise it, or do not permit that",
+                *("training", "replay_ratio"),
+            )
+        for strategy in permitted:
+            if not attempts(self.training, [strategy]):
+                raise MisfitError(
+                    f"none is left for {strategy.value}, which modifications permits: add one, "
+                    "or one that names no strategy",
+                    *("training", "candidates"),
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _people_decide_what_is_open_to_them(self) -> Self:
+        for gate in self.gates.people_decide:
+            if gate not in _OPEN_TO_PEOPLE:
+                raise MisfitError(
+                    f"{gate.value} must be shown, and cannot be left to people; these can: "
+                    + ", ".join(one.value for one in _OPEN_TO_PEOPLE),
+                    *("gates", "people_decide"),
+                )
+        return self
+
+    @model_validator(mode="after")
     def _can_be_satisfied(self) -> Self:
         locked, selection = self.labels.locked_share, self.labels.selection_share
         if locked + selection >= 1:
@@ -230,20 +259,6 @@ class Plan(PlanPart):
                 "train on: together they must stay below 1",
                 *("labels", "locked_share"),
             )
-        for strategy in dict.fromkeys(s for some in self.modifications.values() for s in some):
-            if not attempts(self.training, [strategy]):
-                raise MisfitError(
-                    f"none is left for {strategy.value}, which modifications permits: add one, "
-                    "or one that names no strategy",
-                    *("training", "candidates"),
-                )
-        for gate in self.gates.people_decide:
-            if gate not in _OPEN_TO_PEOPLE:
-                raise MisfitError(
-                    f"{gate.value} must be shown, and cannot be left to people; these can: "
-                    + ", ".join(one.value for one in _OPEN_TO_PEOPLE),
-                    *("gates", "people_decide"),
-                )
         for gate, keys in _LIMITS_OF.items():
             for key in keys:
                 if gate in self.gates.required and getattr(self.gates.limits, key) is None:
@@ -325,6 +340,14 @@ def parse_plan(text: str, *, source: str) -> Plan:
         raise
     except BadInputError as error:
         raise PlanError(f"{source}: gates: {error}") from error
+
+
+def labels_train(strategies: Sequence[Strategy]) -> bool:
+    """Return whether labels of a shift train a run of these strategies.
+
+    Self-supervised adaptation learns from none.
+    """
+    return set(strategies) != {Strategy.SELF_SUPERVISED}
 
 
 def attempts(

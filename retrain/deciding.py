@@ -19,6 +19,7 @@ from registry.identities import SYSTEM
 from registry.jobs import Claim, fence
 from registry.serving import Withholding
 from retrain import allowance, decisions, label_requesting, plans, run_data, runs
+from retrain.change_plan import labels_train
 from retrain.decisions import Action, Step
 from retrain.label_requesting import Resolved
 from retrain.label_rules import LabelSample
@@ -162,11 +163,12 @@ class Decider:
             actor=SYSTEM.name,
             at=self._clock.now(),
         )
+        needed = plan.plan.labels.needed(labels_train=labels_train(step.strategies))
         runs.advance(
             session,
             run,
             RunState.AWAITING_LABELS,
-            note=f"waits for {plan.plan.labels.at_least} labelled scans of the shift",
+            note=f"waits for {needed} labelled scans of the shift",
             actor=SYSTEM.name,
             at=self._clock.now(),
         )
@@ -229,7 +231,9 @@ class Decider:
         scans = episode.evidence["impact"]["scans"]
         # Of requested labels, all that measure: what was measured may be from before the last.
         needed = (
-            plans.by_id(session, run.plan).plan.labels.at_least
+            plans.by_id(session, run.plan).plan.labels.needed(
+                labels_train=labels_train(runs.strategies_of(run))
+            )
             if resolved is None
             else len(resolved.progress.labelled(Part.SELECTION))
         )

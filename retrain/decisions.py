@@ -16,7 +16,7 @@ from monitor.episodes import Impact
 from monitor.falls import MARGINS
 from monitor.tables import EpisodeRow
 from registry import ledger
-from retrain.change_plan import Authority, Autonomy, Strategy
+from retrain.change_plan import Authority, Autonomy, Strategy, labels_train
 from retrain.plans import AppliedPlan
 from retrain.tables import DecisionRow
 
@@ -121,7 +121,7 @@ def steps_for(
         action=Action.LABEL_REQUEST,
         strategies=strategies,
         reason=f"impact is {impact.value}: plan {plan.number} needs "
-        f"{rules.labels.at_least} labelled scans of the shift to measure it",
+        f"{rules.labels.needed(labels_train=labels_train(strategies))} labelled scans of the shift to measure it",
     )
 
 

@@ -318,7 +318,7 @@ def requested_parts(
         ):
             training.setdefault(scan.id, scan)
     teaching = run_data.without(apart, [training[scan] for scan in sorted(training)])
-    run_data.require_enough([*gate, *selection, *teaching], plan.labels)
+    run_data.require_enough([*gate, *selection, *teaching], needed=plan.labels.at_least)
     run.settings = {**run.settings, "label_request": resolved.request.id}
     return {
         Purpose.LOCKED_DRIFTED: gate,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from math import ceil
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -65,3 +66,14 @@ class LabelRules(PlanPart):
     sample: LabelSample = LabelSample.CENSUS
     #: required where labels are requested
     request: RequestRules | None = None
+
+    def needed(self, *, labels_train: bool) -> int:
+        """Return how many labelled scans of a shift a run waits for.
+
+        Parameters
+        ----------
+        labels_train : else those to be judged on and to choose by suffice
+        """
+        if labels_train:
+            return self.at_least
+        return ceil(round(self.at_least * (self.locked_share + self.selection_share), 6))

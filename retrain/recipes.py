@@ -5,12 +5,15 @@ Later versions inherit all of it from the version that they are derived from.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from registry.yaml_files import read_specification
-from retrain.change_plan import TrainingRules
+from registry.yaml_files import MisfitError, read_specification
+from retrain.change_plan import Strategy, TrainingRules, as_several, attempts
+
+#: Strategies that can make a model which has no head yet, and no shift to repair.
+FIRST = (Strategy.LINEAR_PROBE, Strategy.LORA, Strategy.FULL)
 
 
 class IntendedUseRecipe(BaseModel):
@@ -41,11 +44,32 @@ class Recipe(BaseModel):
     #: the last one is the finding
     classes: Annotated[list[str], Field(min_length=2, max_length=2)]
     site: str
+    #: how it is made; of several, the best on the selection set
+    strategy: Annotated[tuple[Strategy, ...], BeforeValidator(as_several)] = (Strategy.FULL,)
     training: TrainingRules
     #: shares of patients; what is left becomes the reference
     training_share: Annotated[float, Field(gt=0, lt=1)]
     selection_share: Annotated[float, Field(gt=0, lt=1)]
     locked_share: Annotated[float, Field(gt=0, lt=1)]
+
+    @model_validator(mode="after")
+    def _strategy_makes_a_first_version(self) -> Self:
+        known = ", ".join(one.value for one in FIRST)
+        if not self.strategy:
+            raise MisfitError(f"a first version has to be made: by {known}", "strategy")
+        for strategy in self.strategy:
+            if strategy not in FIRST:
+                raise MisfitError(
+                    f"{strategy.value} repairs a model, and a first version has to be made: by "
+                    f"{known}",
+                    "strategy",
+                )
+            if not attempts(self.training, [strategy]):
+                raise MisfitError(
+                    f"none is left for {strategy.value}: add one, or one that names no strategy",
+                    *("training", "candidates"),
+                )
+        return self
 
 
 def parse_recipe(text: str, *, source: str) -> Recipe:

@@ -19,14 +19,18 @@ from monitor.tables import DatasetRow, EpisodeRow, RefusalRow, ScanRow
 from registry.errors import InsufficientDataError
 from registry.version_units import unit_of
 from registry.versions import VersionRow, find
-from retrain.change_plan import DataRules, Plan
+from retrain import runs
+from retrain.change_plan import DataRules, Plan, Strategy, labels_train
 from retrain.label_rules import LabelRules
 from retrain.recipes import Recipe
 from retrain.states import RunState
+from retrain.strategies.scans import LEAST_TO_ADAPT_TO
 from retrain.tables import RunRow
 
 #: Labelled scans by what they are for.
 Parts: TypeAlias = dict[Purpose, list[ScanRow]]
+#: Scans of a shift that a run adapts to without labels, at most: a larger shift is sampled.
+MOST_UNLABELLED = 2000
 
 
 def labelled_scans(
@@ -113,7 +117,7 @@ def freeze_first_version(
     scans = labelled_scans(
         session, list(session.scalars(query)), task=recipe.task, rules=plan.labels
     )
-    require_enough(scans, plan.labels)
+    require_enough(scans, needed=plan.labels.at_least)
     shares = {
         Purpose.TRAINING: recipe.training_share,
         Purpose.SELECTION: recipe.selection_share,
@@ -145,6 +149,8 @@ def census_parts(
 ) -> Parts:
     """Split all labels of a shift, by patient, into training, selection and a locked set.
 
+    Where no label trains, all of them judge or choose.
+
     Raises
     ------
     InsufficientDataError
@@ -152,18 +158,20 @@ def census_parts(
     """
     shifted = permitted_scans(session, episode, run.model, plan.data, at=at)
     scans = labelled_scans(session, shifted, task=task, rules=plan.labels)
-    require_enough(scans, plan.labels)
+    some_train = labels_train(runs.strategies_of(run))
+    require_enough(scans, needed=plan.labels.needed(labels_train=some_train))
     locked, selection = plan.labels.locked_share, plan.labels.selection_share
+    used = 1.0 if some_train else locked + selection
     parts = datasets.split_by_patient(
         scans,
         {
-            Purpose.LOCKED_DRIFTED: locked,
-            Purpose.SELECTION: selection,
-            Purpose.TRAINING: 1 - locked - selection,
+            Purpose.LOCKED_DRIFTED: locked / used,
+            Purpose.SELECTION: selection / used,
+            Purpose.TRAINING: 1 - (locked + selection) / used,
         },
         salt=f"{run.model}/episode {episode.id}",
     )
-    if plan.labels.ai_influenced_may_train:
+    if some_train and plan.labels.ai_influenced_may_train:
         apart = patients_of(parts[Purpose.LOCKED_DRIFTED])
         apart |= patients_of(parts[Purpose.SELECTION])
         parts[Purpose.TRAINING] += without(
@@ -186,7 +194,8 @@ def freeze_repair(
     """Freeze the data of a run that repairs a shift.
 
     The base's own training data are mixed in against forgetting; the locked
-    reference set is the one that the model's first version had.
+    reference set is the one that the model's first version had. A run that may
+    adapt without labels gets the other scans of the shift, too.
 
     Parameters
     ----------
@@ -195,7 +204,7 @@ def freeze_repair(
     Raises
     ------
     InsufficientDataError
-        If a part is empty.
+        If a part is empty, or there are too few scans to adapt to.
     """
     first = first_run(session, run.model)
     # Patients come again: who trained the base judges no candidate, and who judges trains none.
@@ -207,27 +216,36 @@ def freeze_repair(
     judging = patients_of(datasets.members(session, first.datasets[Purpose.LOCKED_REFERENCE]))
     for purpose in (Purpose.SELECTION, Purpose.TRAINING):
         parts[purpose] = without(judging, parts[purpose])
-    replay = _replay(
+    adapted_to = _unlabelled(session, run, episode, plan, parts, judging=judging, at=at)
+    if adapted_to:
+        parts[Purpose.UNLABELLED] = adapted_to
+    if not labels_train(runs.strategies_of(run)):
+        parts[Purpose.TRAINING] = []
+    labelled = bool(parts[Purpose.TRAINING])
+    replay = _drawn(
         without(
             patients_of(parts[Purpose.SELECTION]),
             datasets.members(session, first.datasets[Purpose.TRAINING]),
         ),
-        round(plan.training.replay_ratio * len(parts[Purpose.TRAINING])),
+        # Without labels, scans are replayed for those that are adapted to.
+        round(plan.training.replay_ratio * len(parts[Purpose.TRAINING] or adapted_to)),
         seed=run.seed,
     )
     parts[Purpose.TRAINING] += replay
-    parts[Purpose.SELECTION] += _replay(
+    parts[Purpose.SELECTION] += _drawn(
         without(
-            patients_of(parts[Purpose.TRAINING]),
+            patients_of(parts[Purpose.TRAINING]) | patients_of(adapted_to),
             datasets.members(session, first.datasets[Purpose.SELECTION]),
         ),
         len(parts[Purpose.SELECTION]),
         seed=run.seed,
     )
+    shift, replayed = f"shift of episode {episode.id}", f"{len(replay)} scans replayed"
     descriptions = {
-        Purpose.TRAINING: f"shift of episode {episode.id} with {len(replay)} scans replayed",
-        Purpose.SELECTION: f"shift of episode {episode.id} with as many scans replayed",
-        Purpose.LOCKED_DRIFTED: f"shift of episode {episode.id}, held out",
+        Purpose.TRAINING: f"{shift} with {replayed}" if labelled else replayed,
+        Purpose.SELECTION: f"{shift} with as many scans replayed",
+        Purpose.LOCKED_DRIFTED: f"{shift}, held out",
+        Purpose.UNLABELLED: f"{shift}, no label looked at",
     }
     frozen = {
         purpose.value: datasets.freeze(
@@ -239,11 +257,50 @@ def freeze_repair(
             at=at,
         ).id
         for purpose, description in descriptions.items()
+        if purpose in parts
     }
     run.datasets = {
         **frozen,
         Purpose.LOCKED_REFERENCE.value: first.datasets[Purpose.LOCKED_REFERENCE],
     }
+
+
+def _unlabelled(
+    session: Session,
+    run: RunRow,
+    episode: EpisodeRow,
+    plan: Plan,
+    parts: Parts,
+    *,
+    judging: set[str],
+    at: datetime,
+) -> list[ScanRow]:
+    """Return the scans of a shift that a run may adapt to without labels; none if it may not.
+
+    They are of patients who judge and choose nothing. Those that train by their label are
+    left out, as long as any does.
+
+    Raises
+    ------
+    InsufficientDataError
+        If there are too few for a run that can do nothing else.
+    """
+    strategies = runs.strategies_of(run)
+    if Strategy.SELF_SUPERVISED not in strategies:
+        return []
+    apart = judging | patients_of(parts[Purpose.LOCKED_DRIFTED])
+    apart |= patients_of(parts[Purpose.SELECTION])
+    some_train = labels_train(strategies)
+    taught = {scan.id for scan in parts[Purpose.TRAINING]} if some_train else set()
+    shifted = permitted_scans(session, episode, run.model, plan.data, at=at)
+    left = [scan for scan in without(apart, shifted) if scan.id not in taught]
+    if not some_train and len(left) < LEAST_TO_ADAPT_TO:
+        raise InsufficientDataError(
+            what="scans of the shift to adapt to, of patients who judge nothing",
+            needed=LEAST_TO_ADAPT_TO,
+            got=len(left),
+        )
+    return _drawn(left, MOST_UNLABELLED, seed=run.seed)
 
 
 def first_run(session: Session, model: str) -> RunRow:
@@ -288,22 +345,22 @@ def without(patients: set[str], scans: Sequence[ScanRow]) -> list[ScanRow]:
     return [scan for scan in scans if scan.person not in patients]
 
 
-def _replay(scans: list[ScanRow], count: int, *, seed: int) -> list[ScanRow]:
+def _drawn(scans: list[ScanRow], count: int, *, seed: int) -> list[ScanRow]:
     rng = np.random.default_rng(seed)
     chosen = rng.permutation(len(scans))[:count]
     return [scans[index] for index in sorted(chosen)]
 
 
-def require_enough(scans: Sequence[ScanRow], rules: LabelRules) -> None:
+def require_enough(scans: Sequence[ScanRow], *, needed: int) -> None:
     """Refuse fewer labelled scans than the plan asks for.
 
     Raises
     ------
     InsufficientDataError
     """
-    if len(scans) < rules.at_least:
+    if len(scans) < needed:
         raise InsufficientDataError(
             what="labelled scans whose provenance the plan accepts",
-            needed=rules.at_least,
+            needed=needed,
             got=len(scans),
         )

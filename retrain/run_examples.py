@@ -12,7 +12,7 @@ from monitor.tables import ScanRow
 from registry.errors import ConflictError
 from retrain import run_data
 from retrain.tables import RunRow
-from retrain.workspace import Role
+from retrain.workspace import UNLABELLED, Role
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +20,7 @@ class RunExamples:
     """The frozen scans of a run, with their targets."""
 
     scans: list[ScanRow]
+    #: 0, 1 or UNLABELLED
     targets: list[int]
     roles: list[Role]
     #: of the shift, and not of the reference that is mixed in
@@ -27,7 +28,7 @@ class RunExamples:
 
 
 def examples_of(session: Session, run: RunRow, task: str) -> RunExamples:
-    """Return the training and selection scans of a run.
+    """Return the training and selection scans of a run, with those that have no label.
 
     Raises
     ------
@@ -47,10 +48,17 @@ def examples_of(session: Session, run: RunRow, task: str) -> RunExamples:
     missing = sum((scan.id, task) not in known for scan in scans)
     if missing:
         raise ConflictError(f"run {run.id}: {missing} of its scans have lost their label")
+    targets = [known[scan.id, task].value for scan in scans]
+    if Purpose.UNLABELLED in run.datasets:
+        # Labels that came meanwhile are not looked at: the run was frozen without them.
+        part = datasets.members(session, run.datasets[Purpose.UNLABELLED])
+        scans += part
+        targets += [UNLABELLED] * len(part)
+        roles += [Role.TRAINING] * len(part)
     replayed = _replayed(session, run)
     return RunExamples(
         scans=scans,
-        targets=[known[scan.id, task].value for scan in scans],
+        targets=targets,
         roles=roles,
         shifted=[scan.id not in replayed for scan in scans],
     )

@@ -5,16 +5,34 @@ from __future__ import annotations
 from datetime import datetime
 
 from registry import recalls, serving
+from registry.bundle_store import BundleStore
 from registry.clock import Clock
 from registry.database import Database
 from registry.errors import ConflictError, PlanRefusedError
 from registry.identities import Identity, Role
 from registry.versions import find, ref
 from retrain import plans, run_data, runs
-from retrain.change_plan import Authority, Strategy
+from retrain.change_plan import Authority
 from retrain.deciding import queue
 from retrain.recipes import Recipe
+from retrain.strategies.making import require_weights
 from retrain.tables import RunRow
+
+
+def require_fitting_base(database: Database, bundles: BundleStore, recipe: Recipe) -> None:
+    """Refuse a recipe whose strategy would change an encoder that has no weights to change.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no such base.
+    BundleError
+        Naming the strategies that fit.
+    """
+    with database.reading() as session:
+        bundle = bundles.open(find(session, recipe.base))
+    for strategy in recipe.strategy:
+        require_weights(bundle, strategy)
 
 
 def start_first_run(
@@ -59,7 +77,7 @@ def start_first_run(
             model=recipe.model,
             episode=None,
             plan=plan,
-            strategies=(Strategy.FULL,),
+            strategies=recipe.strategy,
             base=base,
             champion=None,
             settings={"task": recipe.task, "recipe": recipe.model_dump(mode="json")},

@@ -371,7 +371,7 @@ def _training_data(session: Session, run: RunRow) -> list[TrainingData]:
     return [
         TrainingData(digest=row.digest, description=row.description, scans=row.scans)
         for row in _dataset_rows(session, run)
-        if row.purpose in {Purpose.TRAINING, Purpose.SELECTION}
+        if row.purpose in {Purpose.TRAINING, Purpose.SELECTION, Purpose.UNLABELLED}
     ]
 
 

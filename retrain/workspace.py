@@ -100,6 +100,19 @@ class Progress:
     attempts: int = 1
     strategy: str = Strategy.FULL.value
 
+    @property
+    def current_epoch(self) -> int:
+        """Return which epoch the attempt is in, from 1 on."""
+        return min(self.epochs, self.epoch + 1)
+
+    @property
+    def share(self) -> float:
+        """Return how much of the run's training is done, were all attempts alike, in [0, 1]."""
+        # An epoch's end counts itself among the epochs that are done.
+        begun = 0.0 if self.selection_auc is not None else self.step / max(self.steps, 1)
+        of_attempt = min(1.0, (self.epoch + begun) / max(self.epochs, 1))
+        return (self.attempt + of_attempt) / max(self.attempts, 1)
+
 
 def write_job(folder: Path, job: TrainingJob) -> None:
     """Write what the subprocess is told."""

@@ -21,37 +21,59 @@ VersionArgument = Annotated[str, typer.Argument(metavar="NAME@VERSION")]
 
 @app.command("import")
 def import_(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A bundle's directory.")],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIR", help="A bundle, a Hugging Face directory, or an ONNX file."
+        ),
+    ],
     name: Annotated[str, typer.Option(help="The model's name.")],
     tier: Annotated[str, typer.Option(help="general, modality, organ or task.")],
     base: Annotated[
         str | None, typer.Option(help="NAME@VERSION that it was derived from.")
     ] = None,
+    card: Annotated[
+        Path | None, typer.Option(help="card.yaml of an encoder that is no bundle yet.")
+    ] = None,
+    preprocessing: Annotated[
+        Path | None, typer.Option(help="preprocessing.json of such an encoder.")
+    ] = None,
+    embedding: Annotated[
+        str | None, typer.Option(help="Output of an ONNX file that is its embedding.")
+    ] = None,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Import the bundle in DIR as the next version of a model."""
+    """Import a bundle, or an encoder of which one is made, as the next version of a model."""
     from registry import outbox
     from registry.bundle_import import import_bundle
-    from registry.bundles.bundle import read_bundle
+    from registry.encoder_import import bundle_of
     from registry.errors import BadInputError
     from registry.versions import VersionRef, ref
 
     driftward = opened(home)
-    stated = read_bundle(directory).card.tier
-    if stated != tier:
-        raise BadInputError(
-            f"{directory}: its card states the tier {stated.value}, not {tier}: correct one of them"
+    with bundle_of(
+        source,
+        card=card,
+        preprocessing=preprocessing,
+        embedding=embedding,
+        work=driftward.home.work,
+    ) as bundle:
+        stated = bundle.card.tier
+        if stated != tier:
+            raise BadInputError(
+                f"{source}: its card states the tier {stated.value}, not {tier}: correct one of "
+                "them"
+            )
+        version = import_bundle(
+            driftward.database,
+            driftward.tracking,
+            bundle.root,
+            model=name,
+            base=VersionRef.parse(base) if base else None,
+            by=driftward.whoever_runs_this(),
+            at=driftward.clock.now(),
         )
-    version = import_bundle(
-        driftward.database,
-        driftward.tracking,
-        directory,
-        model=name,
-        base=VersionRef.parse(base) if base else None,
-        by=driftward.whoever_runs_this(),
-        at=driftward.clock.now(),
-    )
     outbox.deliver(driftward.database, driftward.tracking)
     document = {"version": str(ref(version)), "digest": version.bundle_digest}
     show(document, as_json=as_json, lines=[f"{ref(version)}  {version.bundle_digest[:12]}"])

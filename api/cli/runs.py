@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -47,12 +48,14 @@ def start(
 ) -> None:
     """Start the run that makes a model's first version, as RECIPE.yaml says."""
     from retrain.recipes import parse_recipe
-    from retrain.starting import start_first_run
+    from retrain.starting import require_fitting_base, start_first_run
 
     driftward = opened(home)
+    wanted = parse_recipe(text_of(recipe), source=recipe.name)
+    require_fitting_base(driftward.database, driftward.bundles, wanted)
     run = start_first_run(
         driftward.database,
-        parse_recipe(text_of(recipe), source=recipe.name),
+        wanted,
         since=as_utc(since),
         until=as_utc(until),
         seed=seed,
@@ -99,6 +102,7 @@ def show_(run: NumberArgument, home: HomeOption = None, as_json: JsonOption = Fa
     with driftward.database.reading() as session:
         document = _describe(session, runs.require_run(session, run))
     progress = progress_of(driftward.home.work, run)
+    document["progress"] = asdict(progress) if progress is not None else None
     lines = [
         f"run {document['run']} of {document['model']}: {document['state']}, {document['note']}",
         f"strategy   {document['strategy']} from {document['base']}",
@@ -107,7 +111,8 @@ def show_(run: NumberArgument, home: HomeOption = None, as_json: JsonOption = Fa
     if progress is not None:
         lines.append(
             f"training   attempt {progress.attempt + 1} of {progress.attempts} "
-            f"({progress.strategy}), epoch {progress.epoch + 1} of {progress.epochs}"
+            f"({progress.strategy}), epoch {progress.current_epoch} of {progress.epochs}, "
+            f"{progress.share:.0%} done"
         )
     lines += _attempt_lines(document)
     lines += [f"  {gate['outcome']:<14}{gate['sentence']}" for gate in document["gates"]]

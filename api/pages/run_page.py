@@ -264,10 +264,7 @@ def _milestones(session: Session, row: RunRow) -> tuple[Milestone, ...]:
 
 
 def _percent(progress: Progress | None) -> int:
-    if progress is None or not progress.steps or not progress.epochs:
-        return 0
-    done = progress.epoch + progress.step / progress.steps
-    return min(100, round(100 * done / progress.epochs))
+    return 0 if progress is None else round(100 * progress.share)
 
 
 def _gate(detail: Mapping[str, Any]) -> GateLine:

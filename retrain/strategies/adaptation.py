@@ -34,10 +34,8 @@ from retrain.strategies.layers import encoder_groups
 from retrain.strategies.making import Made, Work
 from retrain.strategies.network_pass import NetworkPass, judged
 from retrain.strategies.refitting import Examples, refit
-from retrain.strategies.scans import Rows
+from retrain.strategies.scans import LEAST_TO_ADAPT_TO, Rows
 
-#: Fewest scans on either side: of fewer, distributions cannot be told from their samples.
-LEAST_SCANS = 40
 #: Directions of the reference in which distributions are compared, at most.
 DIRECTIONS = 32
 #: Reference scans that a batch is compared with, at most.
@@ -175,8 +173,8 @@ def adapt(work: Work) -> Made:
         (scans.any_of_shift, "scans of the shift to adapt to"),
         (scans.training_of_reference, "labelled scans of the reference to hold on to"),
     ):
-        if len(rows) < LEAST_SCANS:
-            raise InsufficientDataError(what=what, needed=LEAST_SCANS, got=len(rows))
+        if len(rows) < LEAST_TO_ADAPT_TO:
+            raise InsufficientDataError(what=what, needed=LEAST_TO_ADAPT_TO, got=len(rows))
     attempt, through = work.attempt, NetworkPass(work)
     groups = encoder_groups(
         through.network.embedder.encoder,

@@ -12,6 +12,10 @@ import numpy.typing as npt
 from registry.errors import InsufficientDataError
 from retrain.workspace import PIXELS, ROLES, SHIFTED, TARGETS, UNLABELLED, Role
 
+#: Fewest scans to adapt to, and of the reference to hold on to: of fewer, distributions cannot
+#: be told from their samples.
+LEAST_TO_ADAPT_TO = 40
+
 Rows: TypeAlias = npt.NDArray[np.int64]
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ from retrain import workspace
 from retrain.change_plan import Strategy
 from retrain.workspace import Attempt, Role, TrainingJob
 
-SCANS, TRAINING_SCANS = 72, 48
+SCANS = 72
 
 
 def attempt(**changes: Any) -> Attempt:
@@ -39,27 +42,28 @@ def prepared_workspace(
     separable: bool = False,
     agreeing: bool = False,
     side: int = SIDE,
+    scans: int = SCANS,
     seed: int = 3,
 ) -> Path:
     """Write a workspace whose two classes differ by how bright most of them are.
 
-    A third of the scans to learn from are of the reference. Where the base's head is to be
-    `agreeing`, the classes are those that it says.
+    Two thirds of the scans are to learn from, and a third of these are of the reference. Where
+    the base's head is to be `agreeing`, the classes are those that it says.
     """
     folder.mkdir()
     rng = np.random.default_rng(4)
-    targets = np.arange(SCANS) % 2
-    bright = targets if separable else np.where(rng.random(SCANS) < 0.1, 1 - targets, targets)
-    pixels = rng.normal(size=(SCANS, 3, side, side)) + 0.5 * bright[:, None, None, None]
+    targets = np.arange(scans) % 2
+    bright = targets if separable else np.where(rng.random(scans) < 0.1, 1 - targets, targets)
+    pixels = rng.normal(size=(scans, 3, side, side)) + 0.5 * bright[:, None, None, None]
     if agreeing:
         targets = _said_by(base, pixels.astype(np.float32))
-    numbers = np.arange(SCANS)
+    numbers, training = np.arange(scans), scans * 2 // 3
     workspace.write_data(
         folder,
         pixels=pixels.astype(np.float32),
         targets=targets.astype(np.int64),
-        roles=np.where(numbers < TRAINING_SCANS, Role.TRAINING, Role.SELECTION).astype(np.int8),
-        shifted=numbers >= TRAINING_SCANS // 3,
+        roles=np.where(numbers < training, Role.TRAINING, Role.SELECTION).astype(np.int8),
+        shifted=numbers >= training // 3,
     )
     workspace.write_job(
         folder,
@@ -84,3 +88,43 @@ def _said_by(base: Bundle, pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.in
     said = (margins > np.median(margins)).astype(np.int64)
     wrong = np.random.default_rng(5).random(len(said)) < 0.15
     return np.where(wrong, 1 - said, said)
+
+
+def train_and_die(folder: Path, *, told: int) -> None:
+    """Train in a process that kills itself once it has told so much of its progress."""
+    died = _in_a_process(folder, told)
+    assert died == -signal.SIGKILL, f"it ended with {died}"
+
+
+def train_to_the_end(folder: Path) -> None:
+    """Train in a process of its own."""
+    ended = _in_a_process(folder, None)
+    assert ended == 0, f"it ended with {ended}"
+
+
+def _in_a_process(folder: Path, dies_after: int | None) -> int | None:
+    # Forked from a server that has imported torch once, where a new interpreter takes seconds.
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["retrain.trainer"])
+    process = context.Process(target=_train, args=(folder, dies_after))
+    process.start()
+    process.join(timeout=120)
+    process.kill()
+    process.join()
+    return process.exitcode
+
+
+def _train(folder: Path, dies_after: int | None) -> None:
+    from retrain import trainer
+
+    told, append = 0, trainer.append_progress
+
+    def append_and_die(*words: Any) -> None:
+        nonlocal told
+        append(*words)
+        told += 1
+        if told == dies_after:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    trainer.append_progress = append_and_die  # type: ignore[assignment]
+    trainer.main(folder)

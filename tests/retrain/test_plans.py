@@ -13,7 +13,9 @@ from registry.identities import Identity, Role
 from registry.ledger import LedgerEntry
 from retrain.change_plan import Authority, Strategy, attempts, parse_plan
 from retrain.plans import apply_file, apply_plan, in_force, require_plan
+from retrain.workspace import Attempt
 
+ADAPTING = Strategy.SELF_SUPERVISED.value
 TEXT = (files("api.demo") / "configuration" / "plan.yaml").read_text(encoding="utf-8")
 
 
@@ -187,3 +189,59 @@ def test_gates_that_cannot_be_held_are_refused_with_their_line(
     text = TEXT.replace("  required:\n", "  required:\n    - latency_and_size\n", 1)
     with pytest.raises(PlanError, match=rf"plan\.yaml:\d+: .*{message}"):
         parse_plan(text.replace(*change), source="plan.yaml")
+
+
+#: What a candidate may say, each another value than the demo's plan or the defaults have.
+OVERRIDES = {
+    "epochs": 3,
+    "batch_size": 64,
+    "encoder_rate": 1e-5,
+    "head_rate": 1e-4,
+    "weight_decay": 0.01,
+    "frozen_share": 0.9,
+    "layer_decay": 0.7,
+    "lora_rank": 4,
+    "lora_alpha": 4.0,
+    "lora_layers": "all",
+    "adaptation_epochs": 9,
+    "patience": 2,
+}
+
+
+def test_a_candidate_overrides_whatever_a_small_search_varies_and_keeps_the_rest() -> None:
+    candidate = ", ".join(f"{key}: {value}" for key, value in OVERRIDES.items())
+    text = TEXT.replace(
+        "  replay_ratio: 1.5", f"  replay_ratio: 1.5\n  candidates: [{{}}, {{{candidate}}}]"
+    )
+    training = parse_plan(text, source="plan.yaml").training
+    plain, changed = (rules for _, rules in attempts(training, [Strategy.FULL]))
+    assert plain == training
+    assert changed.model_dump(include=set(OVERRIDES), mode="json") == OVERRIDES
+    kept = set(type(training).model_fields) - set(OVERRIDES)
+    assert kept == {"replay_ratio", "mixed_precision", "candidates"}
+    assert changed.model_dump(include=kept) == training.model_dump(include=kept)
+    tried = Attempt.of(Strategy.LORA, changed)
+    assert {key: getattr(tried, key) for key in OVERRIDES} == OVERRIDES
+
+
+def test_adapting_without_labels_asks_for_a_reference_to_hold_on_to() -> None:
+    text = TEXT.replace("acquisition: full fine-tuning", f"acquisition: {ADAPTING}").replace(
+        "replay_ratio: 1.5", "replay_ratio: 0"
+    )
+    line = 1 + text.split("\n").index("  replay_ratio: 0")
+    with pytest.raises(PlanError, match=f"plan.yaml:{line}: training.replay_ratio: 0 leaves"):
+        parse_plan(text, source="plan.yaml")
+
+
+@pytest.mark.parametrize(
+    ("strategies", "needed"),
+    [
+        ((Strategy.SELF_SUPERVISED,), 180),  # .45 to judge and .15 to choose by
+        ((Strategy.SELF_SUPERVISED, Strategy.FULL), 300),
+        ((Strategy.RECALIBRATION,), 300),
+    ],
+)
+def test_a_run_that_can_learn_from_no_label_waits_for_those_that_judge_and_choose(
+    strategies: tuple[Strategy, ...], needed: int
+) -> None:
+    assert parse_plan(TEXT, source="plan.yaml").labels.needed(strategies) == needed

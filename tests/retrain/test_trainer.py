@@ -15,7 +15,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 from tiny_bundles import DIMENSION, TASK, finding, tiny_bundle
-from training_workspaces import attempt, prepared_workspace
+from training_workspaces import (
+    SCANS,
+    attempt,
+    prepared_workspace,
+    train_and_die,
+    train_to_the_end,
+)
 
 from registry.bundles.bundle import Bundle
 from registry.bundles.heads import read_head_state
@@ -147,6 +153,42 @@ def test_a_training_that_was_killed_goes_on_and_ends_as_if_undisturbed(
     assert learned(folder) == learned(undisturbed)
     resumed = [item.epoch for item in workspace.read_progress(folder)[told:]]
     assert min(resumed) >= 1, "it began again from the first epoch"
+
+
+#: After how many words of progress each is in the middle: the third of four epochs, the third
+#: of the penalties, or its only step.
+IN_THE_MIDDLE = {
+    Strategy.RECALIBRATION: 1,
+    Strategy.LINEAR_PROBE: 3,
+    Strategy.LORA: 5,
+    Strategy.SELF_SUPERVISED: 5,
+    Strategy.FULL: 5,
+}
+
+
+@pytest.mark.parametrize("seed", [3, 4])
+@pytest.mark.parametrize("strategy", list(Strategy))
+def test_every_strategy_that_was_killed_in_the_middle_comes_to_the_same_candidate(
+    tmp_path: Path, strategy: Strategy, seed: int
+) -> None:
+    base = tiny_bundle(tmp_path / "bundle", tasks=[finding()])
+    tried = attempt(strategy=strategy, epochs=4, adaptation_epochs=4, lora_rank=2)
+
+    def prepared(name: str) -> Path:
+        return prepared_workspace(
+            tmp_path / name, base, tried, agreeing=True, scans=3 * SCANS, seed=seed
+        )
+
+    whole, killed = prepared("whole"), prepared("killed")
+    train_to_the_end(whole)
+    train_and_die(killed, told=IN_THE_MIDDLE[strategy])
+    assert workspace.read_result(killed) is None
+    told = len(workspace.read_progress(killed))
+    train_to_the_end(killed)
+    assert learned(killed) == learned(whole)
+    if strategy not in {Strategy.RECALIBRATION, Strategy.LINEAR_PROBE}:
+        resumed = [item.epoch for item in workspace.read_progress(killed)[told:]]
+        assert min(resumed) == 2, "it went on from the checkpoint of its second epoch"
 
 
 def test_what_a_crash_left_half_written_is_ignored(

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from api.demo.acquisition import NEW_SOFTWARE, OLD_SOFTWARE, Processing
+from api.demo.acquisition import EXPOSURE_RATIO, NEW_SOFTWARE, OLD_SOFTWARE, Processing
 from api.demo.foundation import MEAN, SIDE, STD
 from api.demo.sample import load_sample
 from retrain.workspace import Role
@@ -27,10 +27,39 @@ COUNTS = {
 SPLITS = 3
 #: Scans of the first training that are mixed in for each of the shift; as many of its selection.
 REPLAY_RATIO = 1.5
-#: Of the scanner's gray values before and after; what the demo's scanner does to noise and
-#: edges stays out of it.
-TONE_CURVE = replace(OLD_SOFTWARE, version="1.5.0", contrast=3.0)
-CHANGES = {"update": NEW_SOFTWARE, "tone curve": TONE_CURVE}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Toned(Processing):
+    """A processing whose gray values then pass a power curve, and nothing else is done to them."""
+
+    gamma: float
+
+    def render(self, image: npt.NDArray[np.float32], *, seed: int) -> npt.NDArray[np.float32]:
+        # Named, for a dataclass with slots is made twice, which `super()` does not know.
+        rendered: npt.NDArray[np.float32] = Processing.render(self, image, seed=seed)
+        return rendered**self.gamma
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unprocessed(Processing):
+    """The detector's own signal, which DICOM calls *for processing* (PS3.3 C.8.11.1.1).
+
+    It is linear in exposure, so that dense tissue is dark, and noise is as it came.
+    """
+
+    def render(self, image: npt.NDArray[np.float32], *, seed: int) -> npt.NDArray[np.float32]:
+        attenuation = Processing.render(self, image, seed=seed)
+        weakest = np.float32(1 / EXPOSURE_RATIO)
+        signal: npt.NDArray[np.float32] = weakest**attenuation
+        return (signal - weakest) / (1 - weakest)
+
+
+CHANGES = {
+    "update": NEW_SOFTWARE,
+    "unprocessed": Unprocessed(version="raw", noise=0.05),
+    "tone curve": Toned(version="toned", gamma=0.6),
+}
 _BITS = 4095
 
 
