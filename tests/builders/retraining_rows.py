@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from importlib.resources import files
 from itertools import zip_longest
@@ -166,7 +166,7 @@ class Retraining:
         Decider(self.database, self.clock).handle(claim)
         JobQueue(self.database).finish(claim)
 
-    def claim(self, kind: str, key: str, payload: dict[str, int]) -> Claim:
+    def claim(self, kind: str, key: str, payload: Mapping[str, int | str]) -> Claim:
         """Queue a job and take it."""
         with self.database.transaction() as session:
             enqueue(session, kind=kind, key=key, payload={**payload}, again=True)

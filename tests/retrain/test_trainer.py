@@ -20,6 +20,7 @@ from training_workspaces import (
     attempt,
     prepared_workspace,
     train_and_die,
+    train_here,
     train_to_the_end,
 )
 
@@ -46,21 +47,6 @@ def start(folder: Path) -> subprocess.Popen[bytes]:
 def train(folder: Path) -> Path:
     """Train in a process of its own, as in use."""
     assert start(folder).wait(timeout=120) == 0
-    return folder
-
-
-def train_here(folder: Path) -> Path:
-    """Train in this process, which saves the seconds that importing torch takes."""
-    import torch
-
-    from retrain.trainer import main
-
-    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    try:
-        main(folder)
-    finally:
-        torch.set_num_threads(before[0])
-        torch.use_deterministic_algorithms(before[1])
     return folder
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
@@ -15,11 +16,13 @@ import yaml
 from plan_texts import with_values
 from small_installation import SITE, plan_text
 from tiny_bundles import SIDE, tiny_encoder
+from training_workspaces import train_here
 
 from api.demo.acquisition import OLD_SOFTWARE
 from api.demo.radiographs import write_child
 from api.demo.sample import load_sample
 from registry.bundles.bundle import Bundle
+from retrain.executors.local import LocalExecutor
 
 if TYPE_CHECKING:
     from tests.api.cli.conftest import Run
@@ -72,12 +75,24 @@ def published(tmp_path: Path) -> Path:
     return published_as(tmp_path / "published", "vit")
 
 
+@pytest.fixture
+def trained_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train in this process: four more would each take the seconds that importing torch takes."""
+
+    def train(executor: LocalExecutor, folder: Path, *, tell: Callable[[], None]) -> None:
+        train_here(folder)
+        tell()
+
+    monkeypatch.setattr(LocalExecutor, "train", train)
+
+
 def published_as(directory: Path, architecture: str) -> Path:
     tiny_encoder(directory, architecture=architecture)
     (directory / "preprocessor_config.json").write_text(json.dumps(IMAGE_PROCESSOR))
     return directory
 
 
+@pytest.mark.usefixtures("trained_here")
 def test_encoders_of_every_kind_come_in_take_a_head_and_train_where_they_have_weights(
     driftward: Run, home: Path, tmp_path: Path, card: Path, general_bundle: Bundle
 ) -> None:
@@ -147,7 +162,7 @@ def first_version(encoder: str, strategy: str) -> str:
         RECIPE.read_text(encoding="utf-8"),
         model=f"of-{encoder}",
         base=f"{encoder}@1",
-        epochs="1",
+        epochs="3",
         batch_size="16",
         frozen_share="0.0",
         training_share="0.40",

@@ -6,7 +6,8 @@ For some random splits of the sample: a first version is trained on scans from b
 `sample_scans.CHANGES` says what changes, and each strategy makes a candidate as the training
 subprocess does, on what a run would have. It is judged on 600 new scans from after the change and
 on 486 of the reference, none of which took part, by the graph of the bundle that would be promoted.
-Settings of the transformer were chosen by `tuning.py`, on children who are in no locked set here.
+Settings of the transformer were chosen on children who are in no locked set here, as `tuning.py`
+does it.
 What the product's decision would let a run try is found from the 300 labels of the run alone. Words
 choose the measurements whose key has them all. What was measured is kept line by line in
 `results/repairs.jsonl`.
