@@ -117,11 +117,12 @@ def steps_for(
             f"for the cause {cause.value}",
         )
         return
+    needed = rules.labels.needed(labels_train=labels_train(strategies))
     yield Step(
         action=Action.LABEL_REQUEST,
         strategies=strategies,
-        reason=f"impact is {impact.value}: plan {plan.number} needs "
-        f"{rules.labels.needed(labels_train=labels_train(strategies))} labelled scans of the shift to measure it",
+        reason=f"impact is {impact.value}: plan {plan.number} needs {needed} labelled scans of the "
+        "shift to measure it",
     )
 
 

@@ -107,29 +107,19 @@ def train_here(folder: Path) -> Path:
 
 def train_and_die(folder: Path, *, told: int) -> None:
     """Train in a process that kills itself once it has told so much of its progress."""
-    died = _in_a_process(folder, told)
-    assert died == -signal.SIGKILL, f"it ended with {died}"
-
-
-def train_to_the_end(folder: Path) -> None:
-    """Train in a process of its own."""
-    ended = _in_a_process(folder, None)
-    assert ended == 0, f"it ended with {ended}"
-
-
-def _in_a_process(folder: Path, dies_after: int | None) -> int | None:
     # Forked from a server that has imported torch once, where a new interpreter takes seconds.
     context = get_context("forkserver")
     context.set_forkserver_preload(["retrain.trainer"])
-    process = context.Process(target=_train, args=(folder, dies_after))
+    process = context.Process(target=_train_and_die, args=(folder, told))
     process.start()
-    process.join(timeout=120)
+    process.join(timeout=300)
     process.kill()
     process.join()
-    return process.exitcode
+    assert process.exitcode == -signal.SIGKILL, f"it ended with {process.exitcode}"
+    assert len(workspace.read_progress(folder)) == told
 
 
-def _train(folder: Path, dies_after: int | None) -> None:
+def _train_and_die(folder: Path, last: int) -> None:
     from retrain import trainer
 
     told, append = 0, trainer.append_progress
@@ -138,7 +128,7 @@ def _train(folder: Path, dies_after: int | None) -> None:
         nonlocal told
         append(*words)
         told += 1
-        if told == dies_after:
+        if told == last:
             os.kill(os.getpid(), signal.SIGKILL)
 
     trainer.append_progress = append_and_die  # type: ignore[assignment]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from retraining_rows import seal
 from small_installation import ANCHOR, BROKEN, MODEL, SmallInstallation, plan_text, recipe
+from training_workspaces import train_here
 
 from monitor import datasets
 from monitor.causes import Cause
@@ -21,6 +23,7 @@ from monitor.tables import DatasetRow, EpisodeRow, ScanRow
 from registry.versions import VersionRow
 from retrain import approvals, runs
 from retrain.approvals import Meaning
+from retrain.executors.local import LocalExecutor
 from retrain.promotion import promote
 from retrain.starting import start_first_run
 from retrain.states import RunState
@@ -70,7 +73,19 @@ class Adapted:
 
 
 @pytest.fixture(scope="module")
-def adapted(tmp_path_factory: pytest.TempPathFactory, empty_mlflow: Path) -> Adapted:
+def adapted(tmp_path_factory: pytest.TempPathFactory, empty_mlflow: Path) -> Iterator[Adapted]:
+    """Adapt in this process, which saves the seconds that importing torch takes."""
+
+    def train(executor: LocalExecutor, folder: Path, *, tell: Callable[[], None]) -> None:
+        train_here(folder)
+        tell()
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(LocalExecutor, "train", train)
+        yield _adapted(tmp_path_factory, empty_mlflow)
+
+
+def _adapted(tmp_path_factory: pytest.TempPathFactory, empty_mlflow: Path) -> Adapted:
     made = SmallInstallation(tmp_path_factory.mktemp("adapted"), empty_mlflow=empty_mlflow)
     _first_version(made)
     made.clock.at = ANCHOR + timedelta(hours=1)

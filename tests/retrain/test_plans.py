@@ -11,7 +11,7 @@ from registry.database import Database
 from registry.errors import NotFoundError, NotPermittedError, PlanError
 from registry.identities import Identity, Role
 from registry.ledger import LedgerEntry
-from retrain.change_plan import Authority, Strategy, attempts, parse_plan
+from retrain.change_plan import Authority, Strategy, attempts, labels_train, parse_plan
 from retrain.plans import apply_file, apply_plan, in_force, require_plan
 from retrain.workspace import Attempt
 
@@ -244,4 +244,5 @@ def test_adapting_without_labels_asks_for_a_reference_to_hold_on_to() -> None:
 def test_a_run_that_can_learn_from_no_label_waits_for_those_that_judge_and_choose(
     strategies: tuple[Strategy, ...], needed: int
 ) -> None:
-    assert parse_plan(TEXT, source="plan.yaml").labels.needed(strategies) == needed
+    rules = parse_plan(TEXT, source="plan.yaml").labels
+    assert rules.needed(labels_train=labels_train(strategies)) == needed
