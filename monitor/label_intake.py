@@ -65,7 +65,7 @@ class LabelIntake:
         LabelError
             Naming the file and the place.
         """
-        by.require(Role.OPERATOR, "import labels")
+        by.require(Role.OPERATOR, "import labels", site=site)
         return self._taken(
             lambda: read_file(path), file=path.name, site=site, by=by, provenance=provenance
         )
@@ -85,7 +85,7 @@ class LabelIntake:
         ----------
         name : what errors call it
         """
-        by.require(Role.OPERATOR, "import labels")
+        by.require(Role.OPERATOR, "import labels", site=site)
         return self._taken(lambda: content, file=name, site=site, by=by, provenance=provenance)
 
     def add_rows(
@@ -107,7 +107,7 @@ class LabelIntake:
         LabelError
             Naming the row, from 0, and the column.
         """
-        by.require(Role.OPERATOR, "import labels")
+        by.require(Role.OPERATOR, "import labels", site=site)
         digest = hashlib.sha256(content).hexdigest()
         with _Recorded(self, form=Form.ROWS, digest=digest, site=site, by=by):
             placed = [
@@ -154,7 +154,7 @@ class LabelIntake:
         LabelError
             As `monitor.labelling.worklists.state_worklist` does.
         """
-        by.require(Role.OPERATOR, "state who orders a worklist")
+        by.require(Role.OPERATOR, "state who orders a worklist", site=site)
         with self._database.transaction() as session:
             changed = state_worklist(
                 session,

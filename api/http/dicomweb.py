@@ -22,6 +22,7 @@ from starlette.concurrency import run_in_threadpool
 
 from api.assembly import Driftward
 from api.http import problems
+from api.http.access import BRING_IN
 from api.http.dicomweb_answer import Failed, Identity, StoreAnswer, Warned, uid
 from api.http.installation import Installation
 from api.http.multipart import (
@@ -130,13 +131,23 @@ class StoringDesk:
             return await run_in_threadpool(work)
 
 
-@router.post("/studies", summary="Store instances of a site (STOW-RS)", **_DESCRIBED)
+@router.post(
+    "/studies",
+    summary="Store instances of a site (STOW-RS)",
+    dependencies=[BRING_IN],
+    **_DESCRIBED,
+)
 async def store_instances(site: str, request: Request, driftward: Installation) -> Response:
     """Take the instances in and de-identify them; what is no scan is kept in quarantine."""
     return await _answered(site, None, request, driftward)
 
 
-@router.post("/studies/{study}", summary="Store instances of one study of a site", **_DESCRIBED)
+@router.post(
+    "/studies/{study}",
+    summary="Store instances of one study of a site",
+    dependencies=[BRING_IN],
+    **_DESCRIBED,
+)
 async def store_instances_of_study(
     site: str, study: str, request: Request, driftward: Installation
 ) -> Response:

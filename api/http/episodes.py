@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query
 from pydantic import AwareDatetime, BaseModel
 from sqlalchemy.orm import Session
 
+from api.http.access import READ
 from api.http.installation import Installation
 from api.http.numbers import Number
 from monitor import episodes
@@ -53,7 +54,7 @@ class Episode(BaseModel):
     decisions: list[Decision]
 
 
-@router.get("", summary="List episodes")
+@router.get("", summary="List episodes", dependencies=[READ])
 def list_episodes(
     driftward: Installation,
     monitor: Annotated[str | None, Query(description="Only this monitor's.")] = None,
@@ -68,7 +69,7 @@ def list_episodes(
         ]
 
 
-@router.get("/{number}", summary="Show an episode")
+@router.get("/{number}", summary="Show an episode", dependencies=[READ])
 def show_episode(number: Number, driftward: Installation) -> Episode:
     """Return one episode with its evidence and decisions."""
     with driftward.database.reading() as session:

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel
 from sqlalchemy import func, select, text
 
+from api.http.access import PUBLIC
 from api.http.installation import Installation
 from registry.errors import DriftwardError
 from registry.outbox import OutboxItem
@@ -39,7 +40,7 @@ class Readiness(BaseModel):
     checks: list[Check]
 
 
-@router.get("/healthz", summary="Whether the process lives")
+@router.get("/healthz", summary="Whether the process lives", dependencies=[PUBLIC])
 def healthz() -> Liveness:
     """Answer, without looking at anything else."""
     return Liveness(status="alive")
@@ -48,6 +49,7 @@ def healthz() -> Liveness:
 @router.get(
     "/readyz",
     summary="Whether it can serve",
+    dependencies=[PUBLIC],
     responses={503: {"model": Readiness, "description": "Something that serving needs fails."}},
 )
 def readyz(driftward: Installation, response: Response) -> Readiness:

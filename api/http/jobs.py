@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query
 from pydantic import AwareDatetime, BaseModel
 from sqlalchemy import select
 
+from api.http.access import READ
 from api.http.installation import Installation
 from api.http.numbers import Number
 from api.http.paging import Before, Limit
@@ -32,7 +33,7 @@ class JobInTable(BaseModel):
     error: str | None
 
 
-@router.get("", summary="List jobs")
+@router.get("", summary="List jobs", dependencies=[READ])
 def list_jobs(
     driftward: Installation,
     state: Annotated[JobState | None, Query(description="Only in this state.")] = None,
@@ -55,7 +56,7 @@ def list_jobs(
         ]
 
 
-@router.get("/{number}", summary="Show a job")
+@router.get("/{number}", summary="Show a job", dependencies=[READ])
 def show_job(number: Number, driftward: Installation) -> JobInTable:
     """Return one job."""
     with driftward.database.reading() as session:

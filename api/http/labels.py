@@ -1,7 +1,7 @@
 """Labels: brought in by other programs, and where readers disagree.
 
-Who brings them acts as the user that runs the server, who must be an operator. Only media types
-that no page of another site can send by itself are taken.
+Who brings them must be an operator for the site. Only media types that no page of another site can
+send by itself are taken.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pydantic import AwareDatetime, BaseModel
 
 from api.assembly import Driftward
 from api.http import problems
+from api.http.access import BRING_IN, READ_SITE, Caller, KnownCaller
 from api.http.dicomweb import RefusedRequestError, StoringDesk
 from api.http.installation import Installation
 from api.http.multipart import media_type
@@ -181,7 +182,7 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.get("", summary="List labels")
+@router.get("", summary="List labels", dependencies=[READ_SITE])
 def list_labels(
     driftward: Installation,
     task: str | None = None,
@@ -195,7 +196,7 @@ def list_labels(
         return [Label.model_validate(describe_label(row)) for row in rows]
 
 
-@router.get("/disputed", summary="List disputed scans")
+@router.get("/disputed", summary="List disputed scans", dependencies=[READ_SITE])
 def list_disputed(
     driftward: Installation, task: str | None = None, site: str | None = None
 ) -> list[DisputedScan]:
@@ -213,7 +214,7 @@ def list_disputed(
         ]
 
 
-@router.get("/agreement", summary="Show how far readers agree")
+@router.get("/agreement", summary="Show how far readers agree", dependencies=[READ_SITE])
 def list_agreement(
     driftward: Installation, task: str | None = None, site: str | None = None
 ) -> list[Agreement]:
@@ -235,11 +236,14 @@ def list_agreement(
 @router.post(
     "",
     summary="Bring labels in, all or none",
+    dependencies=[BRING_IN],
     response_model=Taken,
     openapi_extra=_ROWS,
     responses=_REFUSALS,
 )
-async def add_labels(site: Site, request: Request, driftward: Installation) -> Taken | Response:
+async def add_labels(
+    site: Site, request: Request, driftward: Installation, caller: KnownCaller
+) -> Taken | Response:
     """Take labels of a site in; the columns are those of a CSV file.
 
     413 if the body is too large, 415 if it is no JSON, 422 if a label cannot be taken.
@@ -247,15 +251,16 @@ async def add_labels(site: Site, request: Request, driftward: Installation) -> T
 
     def take(body: bytes, _kind: str) -> LabelImport:
         return driftward.label_intake.add_rows(
-            lambda: _rows(body), content=body, site=site, by=driftward.whoever_runs_this()
+            lambda: _rows(body), content=body, site=site, by=caller.identity
         )
 
-    return await _answered(request, (JSON,), take, driftward, site=site)
+    return await _answered(request, (JSON,), take, driftward, caller, site=site)
 
 
 @router.post(
     "/reports",
     summary="Bring a report in: DICOM SR (TID 1500), FHIR R4 JSON or CSV",
+    dependencies=[BRING_IN],
     response_model=Taken,
     openapi_extra=_FILES,
     responses=_REFUSALS,
@@ -264,6 +269,7 @@ async def add_report(
     site: Site,
     request: Request,
     driftward: Installation,
+    caller: KnownCaller,
     provenance: Provenance | None = None,
 ) -> Taken | Response:
     """Take the labels of a report in, all or none, by the mapping in force.
@@ -276,11 +282,11 @@ async def add_report(
             body,
             name=REPORTS[kind],
             site=site,
-            by=driftward.whoever_runs_this(),
+            by=caller.identity,
             provenance=provenance,
         )
 
-    return await _answered(request, tuple(REPORTS), take, driftward, site=site)
+    return await _answered(request, tuple(REPORTS), take, driftward, caller, site=site)
 
 
 async def _answered(
@@ -288,6 +294,7 @@ async def _answered(
     accepted: tuple[str, ...],
     take: Callable[[bytes, str], LabelImport],
     driftward: Driftward,
+    caller: Caller,
     *,
     site: str,
 ) -> Taken | Response:
@@ -300,7 +307,7 @@ async def _answered(
             return _taken(await desk.run(lambda: take(body, kind)))
     except RefusedRequestError as refused:
         if refused.status is HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-            await desk.run(lambda: _record_size(driftward, site))
+            await desk.run(lambda: _record_size(driftward, site, caller))
         problem = problems.answer(
             request, refused.status, refused.status.phrase, refused.detail
         )
@@ -308,10 +315,10 @@ async def _answered(
         return problem
 
 
-def _record_size(driftward: Driftward, site: str) -> None:
+def _record_size(driftward: Driftward, site: str, caller: Caller) -> None:
     error = LabelError("a request is too large", problem="too_large")
     driftward.label_intake.record_refusal(
-        error, form=None, digest=None, site=site, by=driftward.whoever_runs_this()
+        error, form=None, digest=None, site=site, by=caller.identity
     )
 
 

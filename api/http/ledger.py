@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from pydantic import AwareDatetime, BaseModel
 
+from api.http.access import READ_RECORD, VERIFY
 from api.http.installation import Desk, Installation
 from api.http.paging import Before, Limit
 from api.pages.ledger_page import entries_before
@@ -43,7 +44,7 @@ class Verification(BaseModel):
     verified_at: AwareDatetime
 
 
-@router.get("/entries", summary="List entries")
+@router.get("/entries", summary="List entries", dependencies=[READ_RECORD])
 def list_entries(
     driftward: Installation,
     kind: Annotated[str | None, Query(description="As `noun.verb`.")] = None,
@@ -57,7 +58,7 @@ def list_entries(
         return [Entry.model_validate(entry, from_attributes=True) for entry in found]
 
 
-@router.get("/verification", summary="Verify the ledger now")
+@router.get("/verification", summary="Verify the ledger now", dependencies=[VERIFY])
 def verify(desk: Desk) -> Verification:
     """Verify the chain, and every sealed row against it; names the first fault."""
     verified = desk.verify()

@@ -9,6 +9,7 @@ from pydantic import AwareDatetime, BaseModel
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from api.http.access import READ
 from api.http.installation import Installation
 from api.http.numbers import Number
 from registry import lineage, recalls, serving, versions
@@ -67,7 +68,7 @@ class Lineage(BaseModel):
     descendants: list[Version]
 
 
-@router.get("", summary="List models")
+@router.get("", summary="List models", dependencies=[READ])
 def list_models(driftward: Installation) -> list[Model]:
     """Return every model, by name."""
     with driftward.database.reading() as session:
@@ -75,28 +76,30 @@ def list_models(driftward: Installation) -> list[Model]:
         return [_model(session, row) for row in rows]
 
 
-@router.get("/{name}", summary="Show a model")
+@router.get("/{name}", summary="Show a model", dependencies=[READ])
 def show_model(name: str, driftward: Installation) -> Model:
     """Return one model."""
     with driftward.database.reading() as session:
         return _model(session, versions.require_model(session, name))
 
 
-@router.get("/{name}/versions", summary="List a model's versions")
+@router.get("/{name}/versions", summary="List a model's versions", dependencies=[READ])
 def list_versions(name: str, driftward: Installation) -> list[Version]:
     """Return a model's versions, newest last."""
     with driftward.database.reading() as session:
         return [_version(session, row) for row in versions.of_model(session, name)]
 
 
-@router.get("/{name}/versions/{number}", summary="Show a version")
+@router.get("/{name}/versions/{number}", summary="Show a version", dependencies=[READ])
 def show_version(name: str, number: Number, driftward: Installation) -> Version:
     """Return one version with its card."""
     with driftward.database.reading() as session:
         return _version(session, _find(session, name, number))
 
 
-@router.get("/{name}/versions/{number}/lineage", summary="Show a version's lineage")
+@router.get(
+    "/{name}/versions/{number}/lineage", summary="Show a version's lineage", dependencies=[READ]
+)
 def show_lineage(name: str, number: Number, driftward: Installation) -> Lineage:
     """Return the bases behind a version, nearest first, and every version derived from it."""
     with driftward.database.reading() as session:

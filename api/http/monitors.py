@@ -9,6 +9,7 @@ from pydantic import AwareDatetime, BaseModel
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from api.http.access import READ
 from api.http.installation import Installation
 from api.http.paging import Before, Limit
 from monitor import episodes, performance, references
@@ -84,21 +85,21 @@ class Performance(BaseModel):
     measures: dict[str, list[float]]
 
 
-@router.get("", summary="List monitors")
+@router.get("", summary="List monitors", dependencies=[READ])
 def list_monitors(driftward: Installation) -> list[MonitorInForce]:
     """Return every monitor, by name."""
     with driftward.database.reading() as session:
         return [_monitor(session, monitor) for monitor in all_monitors(session)]
 
 
-@router.get("/{name}", summary="Show a monitor")
+@router.get("/{name}", summary="Show a monitor", dependencies=[READ])
 def show_monitor(name: str, driftward: Installation) -> MonitorInForce:
     """Return one monitor."""
     with driftward.database.reading() as session:
         return _monitor(session, require_monitor(session, name))
 
 
-@router.get("/{name}/verdicts", summary="List verdicts")
+@router.get("/{name}/verdicts", summary="List verdicts", dependencies=[READ])
 def list_verdicts(
     name: str,
     driftward: Installation,
@@ -126,7 +127,9 @@ def list_verdicts(
         return [_verdict(session, verdict, reference) for verdict, reference in rows]
 
 
-@router.get("/{name}/performance", summary="List performance on labelled scans")
+@router.get(
+    "/{name}/performance", summary="List performance on labelled scans", dependencies=[READ]
+)
 def list_performance(name: str, driftward: Installation) -> list[Performance]:
     """Return the newest measurement of each window and subgroup, oldest first."""
     with driftward.database.reading() as session:

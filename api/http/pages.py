@@ -9,6 +9,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
+from api.http.access import READ, READ_OWN_SITES, READ_RECORD, VERIFY, KnownCaller
 from api.http.installation import Desk, Installation, Renderer
 from api.http.numbers import LARGEST_NUMBER, Number
 from api.pages.fleet import fleet
@@ -27,7 +28,7 @@ router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 Chosen = Annotated[int | None, Query(ge=1, le=LARGEST_NUMBER)]
 
 
-@router.get("/")
+@router.get("/", dependencies=[READ])
 def show_fleet(
     request: Request, driftward: Installation, pages: Renderer, desk: Desk
 ) -> Response:
@@ -47,7 +48,7 @@ def show_fleet(
     )
 
 
-@router.get("/monitors")
+@router.get("/monitors", dependencies=[READ])
 def show_monitors(request: Request, driftward: Installation, pages: Renderer) -> Response:
     now = driftward.clock.now()
     with driftward.database.reading() as session:
@@ -56,7 +57,7 @@ def show_monitors(request: Request, driftward: Installation, pages: Renderer) ->
     return pages.render(request, "monitors.html", now=now, section="monitors", rows=rows)
 
 
-@router.get("/monitors/{name}")
+@router.get("/monitors/{name}", dependencies=[READ])
 def show_monitor(
     request: Request,
     name: str,
@@ -70,14 +71,14 @@ def show_monitor(
     return pages.render(request, "monitor.html", now=now, section="monitors", page=view)
 
 
-@router.get("/episodes/{number}")
+@router.get("/episodes/{number}", dependencies=[READ])
 def show_episode(number: Number, driftward: Installation) -> Response:
     with driftward.database.reading() as session:
         row = episodes.require_episode(session, number)
     return RedirectResponse(f"/monitors/{row.monitor}?episode={row.id}")
 
 
-@router.get("/runs")
+@router.get("/runs", dependencies=[READ])
 def show_runs(request: Request, driftward: Installation, pages: Renderer) -> Response:
     with driftward.database.reading() as session:
         lines = run_lines(session)
@@ -86,7 +87,7 @@ def show_runs(request: Request, driftward: Installation, pages: Renderer) -> Res
     )
 
 
-@router.get("/runs/{number}")
+@router.get("/runs/{number}", dependencies=[READ])
 def show_run(
     request: Request, number: Number, driftward: Installation, pages: Renderer
 ) -> Response:
@@ -97,7 +98,7 @@ def show_run(
     )
 
 
-@router.get("/runs/{number}/progress")
+@router.get("/runs/{number}/progress", dependencies=[READ])
 def show_progress(
     request: Request, number: Number, driftward: Installation, pages: Renderer
 ) -> Response:
@@ -112,7 +113,7 @@ def show_progress(
     return response
 
 
-@router.get("/models")
+@router.get("/models", dependencies=[READ])
 def show_models(request: Request, driftward: Installation, pages: Renderer) -> Response:
     with driftward.database.reading() as session:
         graph = lineage_graph(session)
@@ -121,7 +122,7 @@ def show_models(request: Request, driftward: Installation, pages: Renderer) -> R
     )
 
 
-@router.get("/models/{name}")
+@router.get("/models/{name}", dependencies=[READ])
 def show_model(
     request: Request,
     name: str,
@@ -135,27 +136,31 @@ def show_model(
     return pages.render(request, "model.html", now=now, section="models", page=view)
 
 
-@router.get("/scans")
+@router.get("/scans", dependencies=[READ_OWN_SITES])
 def show_scans(
     request: Request,
     driftward: Installation,
     pages: Renderer,
+    caller: KnownCaller,
     before: Chosen = None,
     refused: bool = False,
 ) -> Response:
-    quarantined = quarantine_counts(lambda: driftward.quarantine)
+    quarantined = quarantine_counts(lambda: driftward.quarantine, sites=caller.sites)
     with driftward.database.reading() as session:
-        view = scans_page(session, quarantined, before=before, refused_only=refused)
+        view = scans_page(
+            session, quarantined, before=before, refused_only=refused, sites=caller.sites
+        )
     return pages.render(
         request, "scans.html", now=driftward.clock.now(), section="scans", page=view
     )
 
 
-@router.get("/quarantine")
+@router.get("/quarantine", dependencies=[READ_OWN_SITES])
 def show_quarantine(
     request: Request,
     driftward: Installation,
     pages: Renderer,
+    caller: KnownCaller,
     reason: Reason | None = None,
     site: str | None = None,
     before: str | None = None,
@@ -168,22 +173,28 @@ def show_quarantine(
         reason=reason,
         site=site,
         before=before,
+        sites=caller.sites,
     )
     return pages.render(request, "quarantine.html", now=now, section="scans", page=view)
 
 
-@router.get("/scans/{number}")
+@router.get("/scans/{number}", dependencies=[READ_OWN_SITES])
 def show_scan(
-    request: Request, number: Number, driftward: Installation, pages: Renderer
+    request: Request,
+    number: Number,
+    driftward: Installation,
+    pages: Renderer,
+    caller: KnownCaller,
 ) -> Response:
     with driftward.database.reading() as session:
         view = scan_page(session, number)
+    caller.require_site(view.site)
     return pages.render(
         request, "scan.html", now=driftward.clock.now(), section="scans", page=view
     )
 
 
-@router.get("/ledger")
+@router.get("/ledger", dependencies=[READ_RECORD])
 def show_ledger(
     request: Request,
     driftward: Installation,
@@ -205,7 +216,7 @@ def show_ledger(
     )
 
 
-@router.get("/ledger/verification")
+@router.get("/ledger/verification", dependencies=[VERIFY])
 def show_verification(
     request: Request, driftward: Installation, pages: Renderer, desk: Desk
 ) -> Response:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from http import HTTPStatus
+from urllib.parse import urlencode
 
 import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, RedirectResponse
 from starlette.exceptions import HTTPException
 
 from api.assembly import Driftward
+from api.http.access import SAFE
 from api.http.security import HEADERS
 from api.pages.rendering import Pages
 from registry.errors import (
@@ -21,8 +23,10 @@ from registry.errors import (
     InsufficientDataError,
     IntegrityError,
     NotFoundError,
+    NotSignedInError,
     RefusedError,
     SetupError,
+    TooManyAttemptsError,
     TrainingFailedError,
 )
 
@@ -31,6 +35,8 @@ STATUS: dict[type[DriftwardError], HTTPStatus] = {
     BadInputError: HTTPStatus.UNPROCESSABLE_ENTITY,
     InsufficientDataError: HTTPStatus.UNPROCESSABLE_ENTITY,
     NotFoundError: HTTPStatus.NOT_FOUND,
+    NotSignedInError: HTTPStatus.UNAUTHORIZED,
+    TooManyAttemptsError: HTTPStatus.TOO_MANY_REQUESTS,
     ConflictError: HTTPStatus.CONFLICT,
     RefusedError: HTTPStatus.FORBIDDEN,
     IntegrityError: HTTPStatus.INTERNAL_SERVER_ERROR,
@@ -71,13 +77,6 @@ def type_of(error: DriftwardError) -> str:
 def add_handlers(app: FastAPI) -> None:
     """Answer every error with a problem, or with a page where a person asked."""
 
-    def of_driftward(request: Request, error: Exception) -> Response:
-        if not isinstance(error, DriftwardError):
-            raise TypeError(f"{type(error).__name__} is none of ours")
-        # The first line of a class's docstring is what it means.
-        title = (type(error).__doc__ or "").split("\n")[0].rstrip(".")
-        return answer(request, status_of(error), title, str(error), type_of(error))
-
     def of_validation(request: Request, error: Exception) -> Response:
         if not isinstance(error, RequestValidationError):
             raise TypeError(f"{type(error).__name__} is no validation error")
@@ -106,10 +105,54 @@ def add_handlers(app: FastAPI) -> None:
         found.headers.update(HEADERS)
         return found
 
-    app.add_exception_handler(DriftwardError, of_driftward)
+    app.add_exception_handler(DriftwardError, _of_driftward)
+    app.add_exception_handler(NotSignedInError, _of_nobody)
+    app.add_exception_handler(TooManyAttemptsError, _of_too_many)
     app.add_exception_handler(RequestValidationError, of_validation)
     app.add_exception_handler(HTTPException, of_http)
     app.add_exception_handler(Exception, of_anything)
+
+
+def _of_driftward(request: Request, error: Exception) -> Response:
+    if not isinstance(error, DriftwardError):
+        raise TypeError(f"{type(error).__name__} is none of ours")
+    # The first line of a class's docstring is what it means.
+    title = (type(error).__doc__ or "").split("\n")[0].rstrip(".")
+    return answer(request, status_of(error), title, str(error), type_of(error))
+
+
+def _of_nobody(request: Request, error: Exception) -> Response:
+    if not _asked_by_machine(request):
+        return _to_sign_in(request)
+    found = _of_driftward(request, error)
+    found.headers["www-authenticate"] = 'Bearer realm="Driftward"'
+    return found
+
+
+def _of_too_many(request: Request, error: Exception) -> Response:
+    found = _of_driftward(request, error)
+    found.headers["retry-after"] = str(getattr(error, "seconds", 60))
+    return found
+
+
+def _asked_by_machine(request: Request) -> bool:
+    return (
+        request.url.path.startswith(MACHINE_PATHS)
+        or "authorization" in request.headers
+        or request.method not in SAFE
+    )
+
+
+def _to_sign_in(request: Request) -> Response:
+    """Send a person to the sign-in, and from there back to what they asked for."""
+    if "hx-request" in request.headers:
+        # A part of a page: the whole of it must go.
+        return Response(
+            status_code=HTTPStatus.UNAUTHORIZED, headers={"hx-redirect": "/sign-in"}
+        )
+    to = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    query = f"?{urlencode({'to': to})}" if to != "/" else ""
+    return RedirectResponse(f"/sign-in{query}", HTTPStatus.SEE_OTHER)
 
 
 def answer(

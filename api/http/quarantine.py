@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import AwareDatetime, BaseModel
 
+from api.http.access import READ_OWN_SITES, READ_SITE, KnownCaller
 from api.http.installation import Installation
 from api.http.paging import Limit
 from monitor.intake.keeping import chosen
@@ -69,7 +70,7 @@ class Counts(BaseModel):
     counts: list[Count]
 
 
-@router.get("", summary="List quarantined items")
+@router.get("", summary="List quarantined items", dependencies=[READ_SITE])
 def list_items(
     driftward: Installation,
     reason: Reason | None = None,
@@ -89,27 +90,30 @@ def list_items(
     ]
 
 
-@router.get("/counts", summary="Count quarantined items")
-def count_items(driftward: Installation) -> Counts:
+@router.get("/counts", summary="Count quarantined items", dependencies=[READ_OWN_SITES])
+def count_items(driftward: Installation, caller: KnownCaller) -> Counts:
     """Return counts by reason and site, the most frequent first."""
     listing = driftward.quarantine.listing()
+    items = [
+        item for item in listing.items if caller.sites is None or item.site in caller.sites
+    ]
     return Counts(
-        items=len(listing.items),
-        size=sum(item.size for item in listing.items),
-        oldest=listing.items[0].at if listing.items else None,
+        items=len(items),
+        size=sum(item.size for item in items),
+        oldest=items[0].at if items else None,
         foreign_files=listing.foreign,
         kept_for_days=driftward.settings.quarantine_days,
         counts=[
-            Count.model_validate(count, from_attributes=True)
-            for count in counts_of(listing.items)
+            Count.model_validate(count, from_attributes=True) for count in counts_of(items)
         ],
     )
 
 
-@router.get("/{item}", summary="Show a quarantined item")
-def show_item(item: str, driftward: Installation) -> ItemWithWayOut:
+@router.get("/{item}", summary="Show a quarantined item", dependencies=[READ_OWN_SITES])
+def show_item(item: str, driftward: Installation, caller: KnownCaller) -> ItemWithWayOut:
     """Return one item, what its reason means, and what to do about it."""
     found = driftward.quarantine.find(item)
+    caller.require_site(found.site)
     way_out = WAYS_OUT[found.reason]
     return ItemWithWayOut(
         **Item.model_validate(found, from_attributes=True).model_dump(),

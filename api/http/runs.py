@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query
 from pydantic import AwareDatetime, BaseModel
 from sqlalchemy.orm import Session
 
+from api.http.access import READ
 from api.http.installation import Installation
 from api.http.numbers import Number
 from monitor.tables import DatasetRow
@@ -91,7 +92,7 @@ class RunInFull(Run):
     datasets: list[Dataset]
 
 
-@router.get("", summary="List runs")
+@router.get("", summary="List runs", dependencies=[READ])
 def list_runs(
     driftward: Installation,
     model: Annotated[str | None, Query(description="Only this model's.")] = None,
@@ -106,7 +107,7 @@ def list_runs(
         ]
 
 
-@router.get("/{number}", summary="Show a run")
+@router.get("/{number}", summary="Show a run", dependencies=[READ])
 def show_run(number: Number, driftward: Installation) -> RunInFull:
     """Return one run: state, progress, gates, signatures and data."""
     progress = progress_of(driftward.home.work, number)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
 from pydantic import AwareDatetime, BaseModel
 from sqlalchemy import select
 
+from api.http.access import READ_OWN_SITES, READ_SITE, KnownCaller
 from api.http.installation import Installation
 from api.http.numbers import Number
 from api.http.paging import Before, Limit
@@ -118,39 +121,48 @@ class ScanHistory(Scan):
     truth: list[Truth]
 
 
-@router.get("", summary="List scans")
+@router.get("", summary="List scans", dependencies=[READ_SITE])
 def list_scans(
-    driftward: Installation, before: Before = None, limit: Limit = 100
+    driftward: Installation,
+    site: Annotated[str | None, Query(description="Only of this site.")] = None,
+    before: Before = None,
+    limit: Limit = 100,
 ) -> list[Scan]:
     """Return scans, newest first."""
     with driftward.database.reading() as session:
         query = select(ScanRow).order_by(ScanRow.id.desc()).limit(limit)
         if before is not None:
             query = query.where(ScanRow.id < before)
+        if site is not None:
+            query = query.where(ScanRow.site == site)
         return [
             Scan.model_validate(row, from_attributes=True) for row in session.scalars(query)
         ]
 
 
-@router.get("/{number}", summary="Show a scan's history")
-def show_scan(number: Number, driftward: Installation) -> ScanHistory:
+@router.get("/{number}", summary="Show a scan's history", dependencies=[READ_OWN_SITES])
+def show_scan(number: Number, driftward: Installation, caller: KnownCaller) -> ScanHistory:
     """Return one scan with its results, refusals and labels."""
     with driftward.database.reading() as session:
-        return ScanHistory.model_validate(describe_scan(session, number))
+        history = ScanHistory.model_validate(describe_scan(session, number))
+    caller.require_site(history.site)
+    return history
 
 
 @router.get(
     "/{number}/thumbnail.png",
     summary="Show a scan's picture",
+    dependencies=[READ_OWN_SITES],
     response_class=Response,
     responses={200: {"content": {"image/png": {}}}},
 )
-def show_thumbnail(number: Number, driftward: Installation) -> Response:
+def show_thumbnail(number: Number, driftward: Installation, caller: KnownCaller) -> Response:
     """Return a small picture of the de-identified scan, as a viewer would show it."""
     with driftward.database.reading() as session:
         scan = session.get(ScanRow, number)
         if scan is None:
             raise NotFoundError(f"there is no scan {number}: see `driftward scan list`")
+        caller.require_site(scan.site)
         row = pictured(session, scan)
     ds = driftward.vault.dataset(row.vault_digest)
     image = decode(ds, frame=middle_frame(frame_count(ds)))

@@ -64,8 +64,13 @@ class SecurityHeaders:
 def allowed_hosts(bound: Sequence[str]) -> list[str]:
     """Return the host names that a request may carry: loopback's, and what we are bound to.
 
+    "*" lets any name in: for an address that others reach, where everybody signs in, and a
+    cookie belongs to the name that it was set under.
+
     A page of another site that has its name resolve to this machine (DNS
     rebinding) still sends its own name, and is turned away.
     """
+    if "*" in bound:
+        return ["*"]
     names = dict.fromkeys((*LOOPBACK, *bound))
     return [f"[{name}]" if ":" in name else name for name in names]

@@ -7,18 +7,24 @@ import ipaddress
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
 
 import uvicorn
 
 from api.assembly import Driftward
 from api.http.app import create_app
-from api.settings import environment
+from api.http.local_peer import nobody, same_user
+from api.settings import Settings, environment
+from registry.access import tokens
 from registry.errors import NotPermittedError, PortInUseError, SetupError
+from registry.identities import all_rows
 from retrain.scheduling import start_scheduler
 
 #: How long open requests may take to end, and a job to come to a point where it can stop.
@@ -31,21 +37,28 @@ def serve(driftward: Driftward, host: str, port: int, *, with_worker: bool) -> N
 
     Parameters
     ----------
-    host : a loopback address or name; anybody could read and act elsewhere, since there is
-        no sign-in yet
+    host : an address or name; on one that is not loopback everybody signs in
     port : 0 takes a free one
 
     Raises
     ------
     NotPermittedError
-        If the host is not loopback.
+        If others can reach the host, and nobody could sign in there.
     PortInUseError
         If another process listens on the port.
     SetupError
         If the address cannot be had for another reason.
     """
+    private = is_loopback(host)
+    if not private:
+        require_sign_in(driftward, host)
+    encryption = _encryption(driftward.settings)
     listener = listen(host, port)
-    app = create_app(driftward, hosts=[host])
+    app = create_app(
+        driftward,
+        hosts=_names(driftward.settings, host, private=private),
+        recognise=same_user if private else nobody,
+    )
     server = uvicorn.Server(
         uvicorn.Config(
             app,
@@ -54,6 +67,7 @@ def serve(driftward: Driftward, host: str, port: int, *, with_worker: bool) -> N
             server_header=False,
             proxy_headers=False,
             timeout_graceful_shutdown=GRACE_SECONDS,
+            **encryption,
         )
     )
     threading.Thread(target=app.state.desk.verify, name="verification", daemon=True).start()
@@ -66,23 +80,107 @@ def serve(driftward: Driftward, host: str, port: int, *, with_worker: bool) -> N
         _in_background("sources", driftward.followers.run_until if with_worker else None),
         _outliving_signals(),
     ):
-        sys.stderr.write(f"Driftward serves {_address(listener)}; stop it with Ctrl-C\n")
+        scheme = "https" if encryption else "http"
+        sys.stderr.write(
+            f"Driftward serves {_address(listener, scheme)}; stop it with Ctrl-C\n"
+        )
+        if not private and not encryption and driftward.settings.public_url is None:
+            sys.stderr.write(
+                "passwords and tokens cross the network as they are: set DRIFTWARD_TLS_CERTIFICATE "
+                "and DRIFTWARD_TLS_KEY, or put a proxy that encrypts before it\n"
+            )
         sys.stderr.flush()
         server.run(sockets=[listener])
     driftward.database.dispose()
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens on a loopback address; raises as `serve` does."""
+def is_loopback(host: str) -> bool:
+    """Return whether nobody but this machine reaches a host.
+
+    Raises
+    ------
+    SetupError
+        If there is no such host.
+    """
+    return all(
+        ipaddress.ip_address(address[0]).is_loopback for *_, address in _addresses(host, 0)
+    )
+
+
+def require_sign_in(driftward: Driftward, host: str) -> None:
+    """Refuse to serve where others reach it, and nobody could sign in.
+
+    Raises
+    ------
+    NotPermittedError
+    """
+    now = driftward.clock.now()
+    with driftward.database.reading() as session:
+        active = {row.name: row for row in all_rows(session) if row.disabled_at is None}
+        by_password = any(row.password is not None for row in active.values())
+        by_token = any(
+            token.identity in active and token.revoked_at is None and token.expires_at > now
+            for token in tokens.all_tokens(session)
+        )
+    if not (by_password or by_token):
+        raise NotPermittedError(
+            f"{host} can be reached from other machines, and nobody could sign in there: choose a "
+            "password (`driftward user password`) or add users (`driftward user add`) first, or "
+            "serve on 127.0.0.1"
+        )
+
+
+def _addresses(host: str, port: int) -> list[tuple[Any, Any, int, str, Any]]:
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as error:
         raise SetupError(f"the host {host} is not known: use 127.0.0.1") from error
-    if not all(ipaddress.ip_address(address[0]).is_loopback for *_, address in found):
-        raise NotPermittedError(
-            f"{host} can be reached from other machines, and there is no sign-in yet: "
-            "serve on 127.0.0.1, and put an authenticating proxy before it"
+
+
+def _names(settings: Settings, host: str, *, private: bool) -> list[str]:
+    """Return the names besides loopback's by which a request may call us."""
+    public = urlsplit(settings.public_url).hostname if settings.public_url else None
+    if public is not None:
+        return [public, host]
+    return [host] if private else ["*"]
+
+
+def _encryption(settings: Settings) -> dict[str, Any]:
+    """Return what uvicorn needs to encrypt; nothing where no certificate is set.
+
+    Raises
+    ------
+    SetupError
+        If certificate or key lack, or cannot be used.
+    """
+    certificate, key = settings.tls_certificate, settings.tls_key
+    if certificate is None and key is None:
+        return {}
+    if certificate is None or key is None:
+        raise SetupError(
+            "DRIFTWARD_TLS_CERTIFICATE and DRIFTWARD_TLS_KEY belong together: set both, or none"
         )
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
+    except OSError as error:
+        raise SetupError(
+            f"{certificate} with {key} cannot be used to encrypt: both are to be PEM, the key "
+            "without a password, and of one another"
+        ) from error
+    return {"ssl_certfile": str(certificate), "ssl_keyfile": str(key)}
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens on an address.
+
+    Raises
+    ------
+    PortInUseError
+        If another process listens there.
+    SetupError
+        If the address cannot be had for another reason.
+    """
+    found = _addresses(host, port)
     family, kind, protocol, _, address = found[0]
     listener = socket.socket(family, kind, protocol)
     try:
@@ -103,9 +201,9 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _address(listener: socket.socket) -> str:
+def _address(listener: socket.socket, scheme: str) -> str:
     host, port = listener.getsockname()[:2]
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}/"
 
 
 @contextmanager

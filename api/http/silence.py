@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic import AwareDatetime, BaseModel
 
+from api.http.access import READ
 from api.http.installation import Installation
 from monitor.monitors import require_monitor
 from monitor.silence.standing import describe_alarm, silence_standing
@@ -101,7 +102,7 @@ class Silence(BaseModel):
     notes: list[str]
 
 
-@router.get("/{name}/silence", summary="Show missing and surplus scans")
+@router.get("/{name}/silence", summary="Show missing and surplus scans", dependencies=[READ])
 def show_silence(name: str, driftward: Installation) -> Silence:
     """Return a monitor's silence alarms, and its sources as the newest look saw them."""
     now = driftward.clock.now()

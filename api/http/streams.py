@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 from pydantic import AwareDatetime, BaseModel
 
+from api.http.access import READ
 from api.http.installation import Installation
 from monitor.following.standing import following
 from monitor.monitors import require_monitor
@@ -69,7 +70,9 @@ class Streams(BaseModel):
     lacking: str | None
 
 
-@router.get("/{name}/streams", summary="Show how scans are followed one by one")
+@router.get(
+    "/{name}/streams", summary="Show how scans are followed one by one", dependencies=[READ]
+)
 def show_streams(name: str, driftward: Installation) -> Streams:
     """Return a monitor's streams: evidence, burn-in, budget and open alarms."""
     with driftward.database.reading() as session:

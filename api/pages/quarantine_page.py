@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from markupsafe import Markup
@@ -111,10 +111,12 @@ def quarantine_mark(quarantine: Callable[[], Quarantine]) -> QuarantineMark:
     return QuarantineMark(items=len(items), oldest=items[0].at if items else None)
 
 
-def quarantine_counts(quarantine: Callable[[], Quarantine]) -> list[QuarantineCount]:
-    """Return counts by reason and site; none where it cannot be looked into."""
+def quarantine_counts(
+    quarantine: Callable[[], Quarantine], *, sites: Collection[str] | None
+) -> list[QuarantineCount]:
+    """Return counts by reason and site, of these sites; none where it cannot be looked into."""
     try:
-        return counts_of(quarantine().items())
+        return counts_of(_of_sites(quarantine().items(), sites))
     except HomeError:
         return []
 
@@ -127,14 +129,21 @@ def quarantine_page(
     reason: Reason | None,
     site: str | None,
     before: str | None,
+    sites: Collection[str] | None = None,
 ) -> QuarantinePage:
-    """Return the page; `before` names the item after which it starts, newest first."""
+    """Return the page; `before` names the item after which it starts, newest first.
+
+    Parameters
+    ----------
+    sites : whose items may be seen; None for those of all
+    """
     problem: Markup | None = None
     try:
         listing = quarantine().listing()
     except HomeError as error:
         problem = _with_code(f"{wording.sentence(str(error))}.")
         listing = Listing(items=(), foreign=0)
+    listing = replace(listing, items=_of_sites(listing.items, sites))
     items = listing.items
     wanted = [
         item
@@ -161,6 +170,12 @@ def quarantine_page(
         title=_title(reason, site),
         older=wanted[PAGE - 1].id if len(wanted) > PAGE else None,
     )
+
+
+def _of_sites(
+    items: Iterable[QuarantinedItem], sites: Collection[str] | None
+) -> tuple[QuarantinedItem, ...]:
+    return tuple(item for item in items if sites is None or item.site in sites)
 
 
 def byte_size(size: int) -> str:

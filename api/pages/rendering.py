@@ -14,6 +14,7 @@ from fastapi.responses import HTMLResponse
 from markupsafe import Markup
 
 from api.pages import wording
+from registry.identities import Role
 
 FOLDER = Path(__file__).parent
 STATIC = FOLDER / "static"
@@ -43,7 +44,10 @@ class Pages:
             lstrip_blocks=True,
         )
         self._environment.globals.update(
-            assets=self.assets, navigation=NAVIGATION, release=release()
+            assets=self.assets,
+            navigation=NAVIGATION,
+            readers_of_the_record=tuple(role for role in Role if role is not Role.VIEWER),
+            release=release(),
         )
         self._environment.filters.update(
             count=wording.count,
@@ -67,7 +71,10 @@ class Pages:
     ) -> HTMLResponse:
         """Render a template as a response."""
         text = self._environment.get_template(template).render(
-            request_path=request.url.path, now=now, **values
+            request_path=request.url.path,
+            caller=getattr(request.state, "caller", None),
+            now=now,
+            **values,
         )
         return HTMLResponse(text, status_code=status)
 

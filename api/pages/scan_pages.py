@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,6 +80,7 @@ class ScanPage:
 
     id: int
     state: State
+    site: str
     attributes: tuple[tuple[str, str], ...]
     #: as `describe_scan` returns them
     history: dict[str, Any]
@@ -91,17 +92,29 @@ def scans_page(
     *,
     before: int | None,
     refused_only: bool,
+    sites: Collection[str] | None = None,
 ) -> ScansPage:
-    """Return one page of scans, newest first."""
+    """Return one page of scans, newest first.
+
+    Parameters
+    ----------
+    sites : whose scans may be seen; None for those of all
+    """
     query = select(ScanRow).order_by(ScanRow.id.desc()).limit(PAGE + 1)
+    counted = select(func.count(ScanRow.id))
+    if sites is not None:
+        query, counted = (
+            query.where(ScanRow.site.in_(sites)),
+            counted.where(ScanRow.site.in_(sites)),
+        )
     if before is not None:
         query = query.where(ScanRow.id < before)
     if refused_only:
         query = query.where(exists().where(RefusalRow.scan == ScanRow.id))
     rows = list(session.scalars(query))
     more, rows = len(rows) > PAGE, rows[:PAGE]
-    refusals = refusal_counts(session)
-    total = session.scalar(select(func.count(ScanRow.id))) or 0
+    refusals = refusal_counts(session, sites)
+    total = session.scalar(counted) or 0
     counts: Counter[Reason] = Counter()
     for count in quarantined:
         counts[count.reason] += count.items
@@ -119,13 +132,20 @@ def scans_page(
     )
 
 
-def refusal_counts(session: Session) -> tuple[RefusalCount, ...]:
-    """Return refusals by model and reason, the most frequent first."""
-    rows = session.execute(
+def refusal_counts(
+    session: Session, sites: Collection[str] | None = None
+) -> tuple[RefusalCount, ...]:
+    """Return refusals by model and reason, of these sites or of all, the most frequent first."""
+    query = (
         select(RefusalRow.model, RefusalRow.reason, func.count(RefusalRow.id))
         .group_by(RefusalRow.model, RefusalRow.reason)
         .order_by(func.count(RefusalRow.id).desc(), RefusalRow.model, RefusalRow.reason)
-    ).all()
+    )
+    if sites is not None:
+        query = query.where(
+            RefusalRow.scan.in_(select(ScanRow.id).where(ScanRow.site.in_(sites)))
+        )
+    rows = session.execute(query).all()
     most = max((number for *_, number in rows), default=1)
     return tuple(
         RefusalCount(model=model, reason=reason, scans=number, share=round(100 * number / most))
@@ -145,6 +165,7 @@ def scan_page(session: Session, scan: int) -> ScanPage:
     return ScanPage(
         id=scan,
         state=_lines(session, [row])[0].state,
+        site=row.site,
         attributes=(
             ("Site", row.site),
             *_composed(history),

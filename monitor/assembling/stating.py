@@ -46,7 +46,7 @@ def state_merge(
     ConflictError
         If the keys are replaced at this moment.
     """
-    by.require(Role.OPERATOR, "merge patients")
+    by.require(Role.OPERATOR, "merge patients", site=site)
     naming = keys.current()
     known = naming.revision
     wanted = {"the first": merged, "the second": patient}

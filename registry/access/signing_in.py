@@ -113,11 +113,11 @@ def by_token(database: Database, text: str, *, at: datetime) -> Proven:
 
 def sign_in(
     database: Database, name: str, password: str, *, address: str | None, at: datetime
-) -> str:
-    """Begin a session, and return its secret; raises as `by_password` does."""
+) -> tuple[str, Proven]:
+    """Begin a session, and return its secret and whose it is; raises as `by_password` does."""
     proven = by_password(database, name, password, address=address, purpose="sign-in", at=at)
     with database.transaction() as session:
-        return sessions.begin(session, proven.identity.name, address=address, at=at)
+        return sessions.begin(session, proven.identity.name, address=address, at=at), proven
 
 
 def change_password(

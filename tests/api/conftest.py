@@ -12,6 +12,7 @@ from typing import TypeAlias
 import pytest
 from believable_home import Stage, build
 from fastapi.testclient import TestClient
+from local_client import everybody
 
 from api.assembly import Driftward
 from api.http.app import create_app
@@ -90,5 +91,5 @@ def serve(open_home: Open) -> Iterator[Serve]:
 
 
 def _client(driftward: Driftward) -> TestClient:
-    app = create_app(driftward)
+    app = create_app(driftward, recognise=everybody)
     return TestClient(app, base_url=ADDRESS, raise_server_exceptions=False)

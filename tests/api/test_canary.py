@@ -32,6 +32,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from fastapi.testclient import TestClient
 from label_reports import MAPPING
+from local_client import everybody
 from running_receiver import receiving
 from sqlalchemy import func, select
 from tiny_bundles import CHILDREN, TASK, finding, tiny_bundle
@@ -268,7 +269,7 @@ def _browse(played: Played, driftward: Driftward) -> None:
     """Ask for every page, resource and figure."""
     quarantined = driftward.quarantine.items()[0].id
     with TestClient(
-        create_app(driftward),
+        create_app(driftward, recognise=everybody),
         base_url="http://127.0.0.1:8321",
         raise_server_exceptions=False,
     ) as client:

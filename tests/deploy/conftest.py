@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import pytest
 import yaml
 from fastapi.testclient import TestClient
+from local_client import everybody
 
 from api.assembly import Driftward
 from api.http.app import create_app
@@ -60,7 +61,7 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driftward
 @pytest.fixture(scope="session")
 def served(installation: Driftward) -> Served:
     """Every sample that /metrics can have, of a home whose receiver runs."""
-    app = create_app(installation)
+    app = create_app(installation, recognise=everybody)
     app.state.desk.verify()
     Counters.create(installation.home.receiver_counters, processes=1).beat()
     with TestClient(app, base_url=ADDRESS) as client:

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 import uvicorn
+from people import add_user, make_token
 
 from api.assembly import Driftward
 from api.http.app import create_app
 from api.http.serving import listen
+from registry.identities import Role
 
 if TYPE_CHECKING:
     from tests.deploy.conftest import Program
@@ -52,6 +54,14 @@ def serving(driftward: Driftward) -> Iterator[int]:
         server.should_exit = True
         thread.join()
         listener.close()
+
+
+@pytest.fixture(scope="module")
+def known(installation: Driftward) -> dict[str, str]:
+    """The header by which a router is known."""
+    database, now = installation.database, installation.clock.now()
+    add_user(database, "router", Role.OPERATOR, at=now, password=None)
+    return {"authorization": f"Bearer {make_token(database, 'router', at=now)}"}
 
 
 @pytest.fixture(scope="module")
@@ -95,11 +105,20 @@ def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
             return
 
 
-def test_pages_api_and_health_are_behind_it(
-    doors: dict[str, str], client: httpx.Client
+def test_health_is_behind_it_and_the_rest_once_somebody_is_known(
+    doors: dict[str, str], client: httpx.Client, known: dict[str, str]
 ) -> None:
-    for path in ("/", "/healthz", "/readyz", "/metrics", "/api/v1/models"):
-        assert client.get(doors["8320"] + path).status_code == 200, path
+    expected = {
+        "/": 303,
+        "/healthz": 200,
+        "/readyz": 200,
+        "/metrics": 401,
+        "/api/v1/models": 401,
+    }
+    for path, status in expected.items():
+        assert client.get(doors["8320"] + path).status_code == status, path
+    for path in expected:
+        assert client.get(doors["8320"] + path, headers=known).status_code == 200, path
 
 
 def test_whoever_calls_it_by_another_name_is_turned_away(
@@ -121,26 +140,29 @@ def test_prometheus_gets_figures_and_nothing_else(
 
 
 def test_it_lets_through_what_dicomweb_sends(
-    doors: dict[str, str], client: httpx.Client
+    doors: dict[str, str], client: httpx.Client, known: dict[str, str]
 ) -> None:
     # nginx's own limit is 1 MiB, and it would answer 413.
     answer = client.post(
         f"{doors['8320']}/dicomweb/nowhere/studies",
         content=bytes(3 << 20),
-        headers={"Content-Type": 'multipart/related; type="application/dicom"; boundary=x'},
+        headers={
+            **known,
+            "Content-Type": 'multipart/related; type="application/dicom"; boundary=x',
+        },
     )
     assert answer.status_code == 404
     assert answer.headers["content-type"] == "application/problem+json"
 
 
 def test_it_lets_reports_through_that_are_as_large_as_they_may_be(
-    doors: dict[str, str], client: httpx.Client
+    doors: dict[str, str], client: httpx.Client, known: dict[str, str]
 ) -> None:
     def send(size: int) -> httpx.Response:
         return client.post(
             f"{doors['8320']}/api/v1/labels/reports?site=nowhere",
             content=b" " * size,
-            headers={"host": "localhost", "content-type": "text/csv"},
+            headers={**known, "host": "localhost", "content-type": "text/csv"},
         )
 
     # Refused by the application, which has read it; and by the door itself.

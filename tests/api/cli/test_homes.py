@@ -94,7 +94,7 @@ def test_a_busy_port_is_named_with_the_way_out(
 def test_serving_where_others_can_reach_is_refused(driftward: Run, home: Path) -> None:
     done = driftward("serve", "--host", "0.0.0.0")  # noqa: S104
     assert done.code == 1
-    assert "there is no sign-in yet" in done.stderr
+    assert "nobody could sign in there: choose a password" in done.stderr
 
 
 @pytest.mark.parametrize("port", [-1, 65536, 99999])

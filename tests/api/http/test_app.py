@@ -67,6 +67,8 @@ def test_an_empty_home_has_empty_lists_and_no_things(serve: Serve) -> None:
             assert answer.status_code == 200  # that the home was made is in the ledger
         elif path == "/api/v1/quarantine/counts":
             assert (answer.json()["items"], answer.json()["counts"]) == (0, [])
+        elif path in {"/api/v1/me", "/api/v1/users"}:
+            assert "Mei Tanaka" in answer.text
         else:
             assert answer.json() == [], path
 

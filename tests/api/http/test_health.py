@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from believable_home import Stage
 from fastapi.testclient import TestClient
+from local_client import everybody
 from sqlalchemy import update
 
 from api.assembly import Driftward
@@ -32,7 +33,9 @@ def checks(client: TestClient) -> tuple[int, dict[str, bool], dict[str, str]]:
 
 def test_a_living_process_says_so_without_looking_at_anything(tmp_path: Path) -> None:
     driftward = Driftward(Settings(home=tmp_path / "nothing"))
-    with TestClient(create_app(driftward), base_url="http://localhost") as client:
+    with TestClient(
+        create_app(driftward, recognise=everybody), base_url="http://localhost"
+    ) as client:
         assert client.get("/healthz").json() == {"status": "alive"}
 
 
@@ -43,7 +46,9 @@ def test_a_whole_installation_is_ready(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path / "home")
     initialise(settings)
     driftward = Driftward.open(settings)
-    with TestClient(create_app(driftward), base_url="http://localhost") as client:
+    with TestClient(
+        create_app(driftward, recognise=everybody), base_url="http://localhost"
+    ) as client:
         status, ok, details = checks(client)
     driftward.database.dispose()
     assert status == 200, details
@@ -54,7 +59,9 @@ def test_an_mlflow_that_does_not_answer_makes_us_not_ready(open_home: Open) -> N
     home = open_home(Stage.EMPTY).home.root
     settings = Settings(home=home, mlflow_uri="sqlite:////proc/nowhere/mlflow.db")
     driftward = Driftward.open(settings)
-    with TestClient(create_app(driftward), base_url="http://localhost") as client:
+    with TestClient(
+        create_app(driftward, recognise=everybody), base_url="http://localhost"
+    ) as client:
         status, ok, _ = checks(client)
     driftward.database.dispose()
     assert status == 503
@@ -65,7 +72,9 @@ def test_a_database_that_cannot_be_opened_makes_us_not_ready(tmp_path: Path) -> 
     driftward = Driftward(
         Settings(home=tmp_path / "nothing", mlflow_uri="sqlite:////proc/nowhere/mlflow.db")
     )
-    with TestClient(create_app(driftward), base_url="http://localhost") as client:
+    with TestClient(
+        create_app(driftward, recognise=everybody), base_url="http://localhost"
+    ) as client:
         status, ok, _ = checks(client)
     assert status == 503
     assert not any(ok.values())
@@ -80,7 +89,9 @@ def test_changes_that_mlflow_was_not_told_for_long_make_us_not_ready(
     )
     with driftward.database.transaction() as session:
         session.execute(update(OutboxItem).values(delivered_at=None))
-    with TestClient(create_app(driftward), base_url="http://localhost") as client:
+    with TestClient(
+        create_app(driftward, recognise=everybody), base_url="http://localhost"
+    ) as client:
         status, ok, details = checks(client)
     driftward.database.dispose()
     assert status == 503

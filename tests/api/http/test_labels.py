@@ -10,6 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 from label_reports import as_json, csv_of, diagnostic_report, image, structured_report
 from labelled_home import ARRIVED, LabelledHome
+from local_client import everybody
 
 from api.http import labels
 from api.http.app import create_app
@@ -35,7 +36,7 @@ def home(founded: LabelledHome, tmp_path: Path) -> Iterator[LabelledHome]:
 @pytest.fixture
 def client(home: LabelledHome) -> Iterator[TestClient]:
     with TestClient(
-        create_app(home.driftward),
+        create_app(home.driftward, recognise=everybody),
         base_url="http://127.0.0.1:8321",
         raise_server_exceptions=False,
     ) as made:
@@ -217,5 +218,5 @@ def test_a_user_without_an_identity_brings_nothing_in(
 ) -> None:
     monkeypatch.setattr("registry.identities.operating_system_user", lambda: "somebody")
     answer = client.post(ROWS, params=NORTH, json={"labels": [row(home)]})
-    assert answer.status_code == 403
+    assert answer.status_code == 401
     assert home.labels() == []

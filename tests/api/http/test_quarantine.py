@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from dicom_instances import as_file, radiograph
 from fastapi.testclient import TestClient
+from local_client import everybody
 
 from api.assembly import Driftward
 from api.http.app import create_app
@@ -28,7 +29,7 @@ class Served:
         initialise(settings)
         self.driftward = Driftward.open(settings, clock=ReplayClock(now))
         self.client = TestClient(
-            create_app(self.driftward),
+            create_app(self.driftward, recognise=everybody),
             base_url="http://127.0.0.1:8321",
             raise_server_exceptions=False,
         )

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from believable_home import NEW_SOFTWARE, Stage
 from fastapi.testclient import TestClient
+from local_client import everybody
 from PIL import Image
 from sqlalchemy import update
 
@@ -94,7 +95,9 @@ def test_a_scan_whose_pixels_are_gone_says_so(
     shutil.copytree(homes[Stage.CALM], tmp_path / "home")
     shutil.rmtree(tmp_path / "home" / "vault")
     driftward = Driftward.open(Settings(home=tmp_path / "home"))
-    with TestClient(create_app(driftward), base_url="http://localhost") as client:
+    with TestClient(
+        create_app(driftward, recognise=everybody), base_url="http://localhost"
+    ) as client:
         answer = client.get("/api/v1/scans/3/thumbnail.png")
     driftward.database.dispose()
     assert answer.status_code == 404
@@ -131,7 +134,9 @@ def test_an_edited_label_is_named_by_entry_and_row(
     driftward = Driftward.open(Settings(home=tmp_path / "home"))
     with driftward.database.transaction() as session:
         session.execute(update(LabelRow).where(LabelRow.id == 7).values(value=0, reader="x"))
-    with TestClient(create_app(driftward), base_url="http://localhost") as client:
+    with TestClient(
+        create_app(driftward, recognise=everybody), base_url="http://localhost"
+    ) as client:
         found = client.get("/api/v1/ledger/verification").json()
         page = client.get("/ledger").text
         fleet = client.get("/").text

@@ -7,6 +7,7 @@ import pytest
 from believable_home import Stage
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from local_client import everybody
 
 from api.http.app import create_app
 from api.http.security import CONTENT_SECURITY_POLICY, HEADERS, allowed_hosts
@@ -111,7 +112,7 @@ def test_another_name_that_resolves_to_us_is_turned_away(serve: Serve, host: str
 
 
 def test_the_name_that_we_are_bound_to_is_let_in(open_home: Open) -> None:
-    app = create_app(open_home(Stage.EMPTY), hosts=["127.0.0.7"])
+    app = create_app(open_home(Stage.EMPTY), hosts=["127.0.0.7"], recognise=everybody)
     with TestClient(app, base_url="http://127.0.0.7:8321") as client:
         assert client.get("/healthz").status_code == 200
     assert "[::2]" in allowed_hosts(["::2"])

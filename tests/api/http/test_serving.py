@@ -6,15 +6,21 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 
 import httpx
 import pytest
 from believable_home import Stage
+from people import add_user, disable, make_token
 
-from api.http.serving import listen
+from api.assembly import Driftward
+from api.http.serving import listen, require_sign_in, serve
+from api.initialising import initialise
+from api.settings import Settings
 from registry.errors import NotPermittedError, PortInUseError, SetupError
+from registry.identities import Role
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -26,10 +32,47 @@ def test_a_busy_port_is_named_with_the_way_out() -> None:
             listen("127.0.0.1", port)
 
 
+@pytest.fixture
+def empty_home(tmp_path: Path) -> Iterator[Driftward]:
+    initialise(Settings(home=tmp_path / "home"))
+    driftward = Driftward.open(Settings(home=tmp_path / "home"))
+    yield driftward
+    driftward.database.dispose()
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7"])  # noqa: S104
-def test_an_address_that_others_can_reach_is_refused(host: str) -> None:
-    with pytest.raises(NotPermittedError, match="no sign-in"):
-        listen(host, 0)
+def test_where_others_reach_it_nothing_is_served_until_somebody_can_sign_in(
+    empty_home: Driftward, host: str
+) -> None:
+    with pytest.raises(NotPermittedError, match="nobody could sign in there"):
+        serve(empty_home, host, 0, with_worker=False)
+    now = empty_home.clock.now()
+    add_user(empty_home.database, "mei", Role.VIEWER, at=now, password=None)
+    make_token(empty_home.database, "mei", at=now - timedelta(days=31))  # expired
+    with pytest.raises(NotPermittedError, match="nobody could sign in there"):
+        require_sign_in(empty_home, host)
+    make_token(empty_home.database, "mei", at=now)
+    require_sign_in(empty_home, host)
+    disable(empty_home.database, "mei", at=now)
+    with pytest.raises(NotPermittedError):
+        require_sign_in(empty_home, host)
+    add_user(empty_home.database, "ana", Role.VIEWER, at=now)
+    require_sign_in(empty_home, host)
+
+
+@pytest.mark.parametrize(
+    ("changed", "problem"),
+    [
+        ({"tls_certificate": Path("/nowhere")}, "belong together"),
+        ({"tls_certificate": Path("/nowhere"), "tls_key": Path("/nowhere")}, "/nowhere"),
+    ],
+)
+def test_what_cannot_encrypt_is_named_before_anything_is_served(
+    empty_home: Driftward, changed: dict[str, Path], problem: str
+) -> None:
+    empty_home.settings = empty_home.settings.model_copy(update=changed)
+    with pytest.raises(SetupError, match=problem):
+        serve(empty_home, "127.0.0.1", 0, with_worker=False)
 
 
 def test_a_host_that_does_not_exist_is_named() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from believable_home import PSEUDONYM, Stage
 from fastapi.testclient import TestClient
+from local_client import everybody
 from prometheus_client.parser import text_string_to_metric_families
 
 from api.assembly import Driftward
@@ -40,7 +41,9 @@ def silent(
     watcher.look(MONITOR)
     clock.at = newest + timedelta(days=3)
     watcher.look(MONITOR)
-    with TestClient(create_app(driftward), base_url="http://localhost") as client:
+    with TestClient(
+        create_app(driftward, recognise=everybody), base_url="http://localhost"
+    ) as client:
         yield client
     driftward.database.dispose()
 
@@ -105,7 +108,9 @@ def test_the_figures_count_it(silent: TestClient) -> None:
 
 def test_before_the_first_look_the_page_says_so(homes: Mapping[Stage, Path]) -> None:
     driftward = Driftward.open(Settings(home=homes[Stage.CALM]))
-    with TestClient(create_app(driftward), base_url="http://localhost") as client:
+    with TestClient(
+        create_app(driftward, recognise=everybody), base_url="http://localhost"
+    ) as client:
         text = client.get(f"/monitors/{MONITOR}").text
         found = client.get(f"/api/v1/monitors/{MONITOR}/silence").json()
     driftward.database.dispose()

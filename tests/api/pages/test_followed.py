@@ -8,6 +8,7 @@ from html import unescape
 import pytest
 from fastapi.testclient import TestClient
 from followed_history import LOT, SETTINGS, followed_home
+from local_client import everybody
 from prometheus_client.parser import text_string_to_metric_families
 
 from api.assembly import Driftward
@@ -24,7 +25,9 @@ def shifted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     followed.live(10, shift=2.0, windows=False)
     followed.database.dispose()
     driftward = Driftward.open(Settings(home=home), clock=followed.clock)
-    with TestClient(create_app(driftward), base_url="http://localhost") as client:
+    with TestClient(
+        create_app(driftward, recognise=everybody), base_url="http://localhost"
+    ) as client:
         yield client
     driftward.database.dispose()
 
@@ -79,7 +82,9 @@ def test_the_page_names_the_episode_that_holds_a_burn_in_back(
     [episode] = followed.episodes()
     followed.database.dispose()
     driftward = Driftward.open(Settings(home=home), clock=followed.clock)
-    with TestClient(create_app(driftward), base_url="http://localhost") as client:
+    with TestClient(
+        create_app(driftward, recognise=everybody), base_url="http://localhost"
+    ) as client:
         says = client.get("/api/v1/monitors/chest/streams").json()["lacking"]
         page = unescape(client.get("/monitors/chest").text)
     driftward.database.dispose()

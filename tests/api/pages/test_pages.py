@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from believable_home import PSEUDONYM, Stage
 from fastapi.testclient import TestClient
+from local_client import everybody
 
 from api.assembly import Driftward
 from api.http.app import create_app
@@ -270,7 +271,9 @@ def test_a_training_run_tells_how_far_it_is_and_asks_again(
     folder.mkdir()
     told = Progress(epoch=2, epochs=5, step=4, steps=8, loss=0.312, selection_auc=None)
     append_progress(folder, told)
-    with TestClient(create_app(driftward), base_url="http://localhost") as client:
+    with TestClient(
+        create_app(driftward, recognise=everybody), base_url="http://localhost"
+    ) as client:
         text = page(client, "/runs/2").text
         part = client.get("/runs/2/progress")
     driftward.database.dispose()

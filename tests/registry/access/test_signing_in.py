@@ -161,7 +161,7 @@ def test_who_is_disabled_is_out_by_every_road(
     database: Database, mei: str, now: datetime
 ) -> None:
     text = make_token(database, mei, at=now)
-    secret = signing_in.sign_in(database, mei, PASSWORD, address=None, at=now)
+    secret, _ = signing_in.sign_in(database, mei, PASSWORD, address=None, at=now)
     disable(database, mei, at=now)
     with pytest.raises(NotSignedInError):
         try_password(database, mei, PASSWORD, now)
@@ -175,7 +175,7 @@ def test_who_is_disabled_is_out_by_every_road(
 def test_a_session_ends_by_rest_by_age_and_by_sign_out(
     database: Database, mei: str, now: datetime
 ) -> None:
-    secret = signing_in.sign_in(database, mei, PASSWORD, address=None, at=now)
+    secret, _ = signing_in.sign_in(database, mei, PASSWORD, address=None, at=now)
 
     def goes_on(at: datetime) -> bool:
         with database.transaction() as session:
@@ -199,7 +199,7 @@ def test_a_session_ends_by_rest_by_age_and_by_sign_out(
 def test_a_new_password_ends_the_sessions_that_the_former_one_began(
     database: Database, mei: str, now: datetime
 ) -> None:
-    secret = signing_in.sign_in(database, mei, PASSWORD, address=None, at=now)
+    secret, _ = signing_in.sign_in(database, mei, PASSWORD, address=None, at=now)
     later = now + timedelta(minutes=1)
     with pytest.raises(NotSignedInError):
         signing_in.change_password(
