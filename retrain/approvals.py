@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from monitor.tables import DatasetRow, ScanRow
 from registry import ledger
-from registry.canonical import digest_of, to_json
-from registry.errors import BadInputError, ConflictError, PlanRefusedError
-from registry.identities import Identity
-from registry.versions import VersionRow
+from registry.access.signing_in import Proof
+from registry.access.tokens import TokenRow
+from registry.canonical import Json, digest_of, to_json
+from registry.errors import BadInputError, PlanRefusedError, SignatureRefusedError
+from registry.identities import Identity, IdentityRow
+from registry.ledger import LedgerEntry
+from registry.versions import VersionRow, ref
 from retrain import plans, runs
+from retrain.change_plan import Authority
 from retrain.gates.outcome import Outcome
-from retrain.states import RunState
+from retrain.plans import AppliedPlan
+from retrain.states import RunState, has_ended
 from retrain.tables import ApprovalRow, RunRow
 
 
@@ -27,21 +34,48 @@ class Meaning(StrEnum):
     REJECTED = "rejected"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """A signature, and why it does not count, where it does not."""
+
+    signature: ApprovalRow
+    why_not: str | None
+
+
+def seen_parts(session: Session, run: RunRow) -> dict[str, str]:
+    """Return the digests of what a signer sees, part by part."""
+    plan = plans.by_id(session, run.plan)
+    datasets = {
+        purpose: session.get_one(DatasetRow, number).digest
+        for purpose, number in run.datasets.items()
+    }
+    shadow = [
+        entry.digest
+        for entry in ledger.entries(session, subject=f"run {run.id}")
+        if entry.kind.startswith("shadow.")
+    ]
+    return {
+        "candidate": digest_of(_version(session, run.candidate)),
+        "champion": digest_of(_version(session, run.champion_before)),
+        "gates": digest_of(_gates(session, run)),
+        "shadow": digest_of({"days": plan.plan.shadow_days, "record": to_json(shadow)}),
+        "plan": plan.digest,
+        "evidence": digest_of(
+            {
+                "datasets": to_json(datasets),
+                "episode": run.episode,
+                "base": _version(session, run.base),
+                "strategy": run.strategy,
+                "settings": to_json(run.settings),
+                "seed": run.seed,
+            }
+        ),
+    }
+
+
 def seen_digest(session: Session, run: RunRow) -> str:
-    """Return the digest of what an approver sees: candidate, gates and plan."""
-    candidate = session.get(VersionRow, run.candidate) if run.candidate else None
-    return digest_of(
-        {
-            "run": run.id,
-            "candidate": candidate.bundle_digest if candidate else None,
-            "champion_before": run.champion_before,
-            "plan": plans.by_id(session, run.plan).digest,
-            "gates": [
-                {"name": gate.name, "outcome": gate.outcome, "detail": to_json(gate.detail)}
-                for gate in runs.gate_outcomes(session, run.id)
-            ],
-        }
-    )
+    """Return the one digest over everything that a signer sees of a run."""
+    return _over(run, seen_parts(session, run))
 
 
 def sign(
@@ -52,43 +86,68 @@ def sign(
     by: Identity,
     reason: str,
     at: datetime,
+    proof: Proof = Proof.OPERATING_SYSTEM,
+    token: str | None = None,
+    seen: str | None = None,
     decided: Sequence[str] = (),
 ) -> ApprovalRow:
-    """Sign a run that awaits approval.
+    """Sign a run that awaits approval (21 CFR 11.50: name, time and meaning).
 
     Parameters
     ----------
+    proof : what the person showed at this signature; nothing but the operating system's user
+        is enough where the plan asks for one person
+    token : number of the token, where that was shown
+    seen : digest of what the person looked at; by default what stands now
     decided : gates that are not evaluable, for which the person answers; an approval must
         name each
 
     Raises
     ------
-    NotPermittedError
-        If the identity lacks the role that the plan names.
-    ConflictError
-        If the run does not await approval, or this person has signed it already.
+    SignatureRefusedError
+        With why: state, plan_changed, disabled_user, role, site, starter, unproven, changed,
+        same_person.
     BadInputError
         If an approval names other gates than those that are left to people.
     """
-    by.require(plans.by_id(session, run.plan).plan.approval.role, f"sign run {run.id}")
-    if run.state != RunState.AWAITING_APPROVAL:
-        raise ConflictError(
-            f"run {run.id} is {run.state}: only one awaiting approval is signed"
+    plan = plans.by_id(session, run.plan)
+    row = session.get(IdentityRow, by.name)
+    _require_signable(session, run, plan)
+    _require_signer(session, run, plan, by, row)
+    _require_proof(run, plan, by, row, proof)
+    parts = seen_parts(session, run)
+    now = _over(run, parts)
+    if seen is not None and seen != now:
+        raise SignatureRefusedError(
+            f"run {run.id} is no longer what you saw ({seen[:12]}, now {now[:12]}): look at it "
+            "again, then sign",
+            why="changed",
         )
-    if any(row.by == by.name for row in signatures(session, run.id)):
-        raise ConflictError(f"{by.name} has signed run {run.id} already: another person must")
+    if any(
+        one.signature.by == by.name and one.why_not is None
+        for one in standings(session, run, at=at)
+    ):
+        raise SignatureRefusedError(
+            f"{by.name} has signed run {run.id} already: another person must",
+            why="same_person",
+        )
     left = left_to_people(session, run)
     if meaning is Meaning.APPROVED and set(decided) != set(left):
         raise BadInputError(_misnamed(run, left, decided))
-    row = ApprovalRow(
+    signature = ApprovalRow(
         run=run.id,
         by=by.name,
         meaning=meaning.value,
         reason=reason,
-        seen=seen_digest(session, run),
+        seen=now,
         signed_at=at,
+        printed_name=(row.full_name if row else None) or by.name,
+        proof=proof.value,
+        token=token,
+        expires_at=at + timedelta(days=plan.plan.approval.expires_days),
+        parts=parts,
     )
-    session.add(row)
+    session.add(signature)
     session.flush()
     ledger.append(
         session,
@@ -96,10 +155,129 @@ def sign(
         actor=by.name,
         kind=f"approval.{meaning.value}",
         subject=f"run {run.id}",
-        facts={"seen": row.seen, "reason": reason, "decided": to_json(sorted(decided))},
-        seals=[row],
+        facts={
+            "seen": now,
+            "parts": to_json(parts),
+            "reason": reason,
+            "decided": to_json(sorted(decided)),
+            "printed_name": signature.printed_name,
+            "proof": proof.value,
+            "expires_at": to_json(signature.expires_at),
+        },
+        seals=[signature],
     )
-    return row
+    return signature
+
+
+def starter(session: Session, run: RunRow) -> str:
+    """Return who started a run: an identity's name, or the system's."""
+    return session.scalars(
+        select(LedgerEntry.actor).where(
+            LedgerEntry.subject == f"run {run.id}", LedgerEntry.kind == "run.planned"
+        )
+    ).one()
+
+
+def concerned_sites(session: Session) -> list[str]:
+    """Return the sites at which a promotion takes effect: all that send scans."""
+    return list(session.scalars(select(ScanRow.site).distinct().order_by(ScanRow.site)))
+
+
+def _require_signable(session: Session, run: RunRow, plan: AppliedPlan) -> None:
+    if run.state != RunState.AWAITING_APPROVAL:
+        raise SignatureRefusedError(
+            f"run {run.id} is {run.state}: only one awaiting approval is signed", why="state"
+        )
+    current = plans.require_plan(session, run.model)
+    if current.id != plan.id:
+        raise SignatureRefusedError(
+            f"run {run.id} was made under plan {plan.number}, and plan {current.number} is in "
+            "force now: start a new run",
+            why="plan_changed",
+        )
+
+
+def _require_signer(
+    session: Session, run: RunRow, plan: AppliedPlan, by: Identity, row: IdentityRow | None
+) -> None:
+    if row is not None and row.disabled_at is not None:
+        raise SignatureRefusedError(f"{by.name} was disabled", why="disabled_user")
+    role = plan.plan.approval.role
+    if not by.holds(role):
+        raise SignatureRefusedError(
+            f"{by.name} may not sign run {run.id}: it takes the role {role.value}; {by.name} has "
+            f"{', '.join(by.grants()) or 'none'}",
+            why="role",
+        )
+    held = by.sites(role)
+    if held is not None:
+        sites = concerned_sites(session)
+        lacking = [site for site in sites if site not in held]
+        if lacking or not sites:
+            raise SignatureRefusedError(
+                f"{by.name} may not sign run {run.id}: its promotion takes effect at "
+                f"{', '.join(lacking) or 'every site'}, and {by.name} is {role.value} for "
+                f"{', '.join(sorted(held))} alone",
+                why="site",
+            )
+    if starter(session, run) == by.name and plan.plan.authority is not Authority.RESEARCH:
+        raise SignatureRefusedError(
+            f"{by.name} started run {run.id}: somebody else must sign it; only under the "
+            "authority research may one person do both",
+            why="starter",
+        )
+
+
+def _require_proof(
+    run: RunRow, plan: AppliedPlan, by: Identity, row: IdentityRow | None, proof: Proof
+) -> None:
+    """Refuse a signature for which nothing was shown, where something must be (21 CFR 11.200)."""
+    if proof is not Proof.OPERATING_SYSTEM:
+        return
+    has_password = row is not None and row.password is not None
+    people = plan.plan.approval.people
+    if people > 1 and not has_password:
+        raise SignatureRefusedError(
+            f"run {run.id} takes {people} people, and who signs with others shows a password: "
+            f"{by.name} has none; choose one by `driftward user password`",
+            why="unproven",
+        )
+    if has_password:
+        raise SignatureRefusedError(
+            f"to sign run {run.id}, {by.name} enters their password, or a token of their own, "
+            "once more",
+            why="unproven",
+        )
+
+
+def _version(session: Session, number: int | None) -> Json:
+    row = session.get(VersionRow, number) if number is not None else None
+    return {"version": str(ref(row)), "bundle": row.bundle_digest} if row else None
+
+
+def _gates(session: Session, run: RunRow) -> Json:
+    return [
+        {"name": gate.name, "outcome": gate.outcome, "detail": to_json(gate.detail)}
+        for gate in runs.gate_outcomes(session, run.id)
+    ]
+
+
+def _over(run: RunRow, parts: dict[str, str]) -> str:
+    return digest_of({"run": run.id, "parts": to_json(parts)})
+
+
+def _as_signed_before_parts(session: Session, run: RunRow) -> str:
+    """Return the digest to which signatures were bound that name no parts."""
+    candidate = session.get(VersionRow, run.candidate) if run.candidate else None
+    return digest_of(
+        {
+            "run": run.id,
+            "candidate": candidate.bundle_digest if candidate else None,
+            "champion_before": run.champion_before,
+            "plan": plans.by_id(session, run.plan).digest,
+            "gates": _gates(session, run),
+        }
+    )
 
 
 def left_to_people(session: Session, run: RunRow) -> list[str]:
@@ -133,27 +311,76 @@ def signatures(session: Session, run: int) -> list[ApprovalRow]:
     )
 
 
-def missing(session: Session, run: RunRow) -> int:
-    """Return how many approvals of what stands now are still missing."""
-    seen = seen_digest(session, run)
-    valid = {
-        row.by
+def changed_since(session: Session, run: RunRow, signature: ApprovalRow) -> list[str]:
+    """Return the parts of what was seen that are others now; none where all stands."""
+    if not signature.parts:
+        before = _as_signed_before_parts(session, run)
+        return [] if signature.seen == before else ["candidate, gates or plan"]
+    now = seen_parts(session, run)
+    return [name for name, digest in now.items() if signature.parts.get(name) != digest]
+
+
+def standings(session: Session, run: RunRow, *, at: datetime) -> list[Standing]:
+    """Return a run's signatures, oldest first, each with why it does not count.
+
+    Of a run that has ended only what it saw is looked at: later it expires no more.
+    """
+    return [
+        Standing(signature=row, why_not=_why_not(session, run, row, at=at))
         for row in signatures(session, run.id)
-        if row.meaning == Meaning.APPROVED and row.seen == seen
+    ]
+
+
+def missing(session: Session, run: RunRow, *, at: datetime) -> int:
+    """Return how many approvals of what stands now are still missing."""
+    valid = {
+        one.signature.by
+        for one in standings(session, run, at=at)
+        if one.signature.meaning == Meaning.APPROVED and one.why_not is None
     }
     return max(0, plans.by_id(session, run.plan).plan.approval.people - len(valid))
 
 
-def require_approved(session: Session, run: RunRow) -> None:
+def require_approved(session: Session, run: RunRow, *, at: datetime) -> None:
     """Refuse a promotion that lacks approvals of what stands now.
 
     Raises
     ------
     PlanRefusedError
+        Naming the signatures that do not count, and why.
     """
-    lacking = missing(session, run)
-    if lacking:
-        raise PlanRefusedError(
-            f"run {run.id} lacks {lacking} approval(s) of its candidate, gates and plan as they "
-            f"stand now: `driftward approve {run.id}`"
-        )
+    lacking = missing(session, run, at=at)
+    if not lacking:
+        return
+    void = [
+        f"that of {one.signature.by} {one.why_not}"
+        for one in standings(session, run, at=at)
+        if one.why_not is not None and one.signature.meaning == Meaning.APPROVED
+    ]
+    why = f" ({'; '.join(void)})" if void else ""
+    raise PlanRefusedError(
+        f"run {run.id} lacks {lacking} approval(s) of its candidate, gates and plan as they "
+        f"stand now{why}: `driftward approve {run.id}`"
+    )
+
+
+def _why_not(
+    session: Session, run: RunRow, signature: ApprovalRow, *, at: datetime
+) -> str | None:
+    changed = changed_since(session, run, signature)
+    if changed:
+        return f"saw other {', '.join(changed)}"
+    if has_ended(RunState(run.state)):
+        return None
+    expires = signature.expires_at or signature.signed_at + timedelta(
+        days=plans.by_id(session, run.plan).plan.approval.expires_days
+    )
+    if at >= expires:
+        return f"expired at {expires:%Y-%m-%d %H:%M}"
+    row = session.get(IdentityRow, signature.by)
+    if row is not None and row.disabled_at is not None:
+        return "is of a user who was disabled since"
+    token = session.get(TokenRow, signature.token) if signature.token else None
+    if token is not None and token.revoked_at is not None:
+        return "was given with a token that was revoked since"
+    return None

@@ -170,6 +170,8 @@ class ApprovalRules(PlanPart):
 
     people: Annotated[int, Field(ge=1)]
     role: Role = Role.APPROVER
+    #: days after which a signature no longer counts
+    expires_days: Annotated[float, Field(gt=0)] = 30.0
 
 
 class ChangeLimits(PlanPart):

@@ -52,7 +52,7 @@ def promote(session: Session, run: RunRow, *, by: Identity, at: datetime) -> Ver
     _require_plan_in_force(session, run)
     _require_allowance(session, run, at=at)
     _require_gates_passed(session, run)
-    approvals.require_approved(session, run)
+    approvals.require_approved(session, run, at=at)
     candidate = session.get_one(VersionRow, run.candidate)
     serving.move_champion(
         session,

@@ -36,3 +36,14 @@ def database(migrated_database: Path, tmp_path: Path) -> Iterator[Database]:
     opened = Database(f"sqlite:///{path}")
     yield opened
     opened.dispose()
+
+
+@pytest.fixture
+def cheap_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep passwords by parameters that cost nothing; those in use cost a tenth of a second."""
+    from argon2 import PasswordHasher
+
+    from registry.access import passwords
+
+    cheap = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+    monkeypatch.setattr(passwords, "_HASHER", cheap)

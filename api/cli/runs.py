@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
@@ -24,9 +24,13 @@ from api.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from sqlalchemy.orm import Session
 
-    from retrain.tables import RunRow
+    from retrain.approvals import Meaning
+    from retrain.signing import Signed
+    from retrain.tables import ApprovalRow, RunRow
 
 app = typer.Typer(name="run", help="Train candidates, and see how far they are.")
 
@@ -76,7 +80,8 @@ def list_(home: HomeOption = None, as_json: JsonOption = False) -> None:
 
     driftward = opened(home)
     with driftward.database.reading() as session:
-        documents = [_describe(session, row) for row in runs.all_runs(session)]
+        now = driftward.clock.now()
+        documents = [_describe(session, row, at=now) for row in runs.all_runs(session)]
     rows = [
         [
             document["run"],
@@ -100,7 +105,7 @@ def show_(run: NumberArgument, home: HomeOption = None, as_json: JsonOption = Fa
 
     driftward = opened(home)
     with driftward.database.reading() as session:
-        document = _describe(session, runs.require_run(session, run))
+        document = _describe(session, runs.require_run(session, run), at=driftward.clock.now())
     progress = progress_of(driftward.home.work, run)
     document["progress"] = asdict(progress) if progress is not None else None
     lines = [
@@ -119,9 +124,12 @@ def show_(run: NumberArgument, home: HomeOption = None, as_json: JsonOption = Fa
     if document["left_to_people"]:
         lines.append(f"  left to who signs: {', '.join(document['left_to_people'])}")
     lines += [
-        f"  {signature['meaning']} by {signature['by']}: {signature['reason']}"
+        f"  {signature['meaning']} by {signature['printed_name']}: {signature['reason']}"
+        + (f" (does not count: {signature['void']})" if signature["void"] else "")
         for signature in document["signatures"]
     ]
+    if document["state"] == "awaiting approval":
+        lines.append(f"to sign    {document['seen']}")
     show(document, as_json=as_json, lines=lines)
 
 
@@ -169,6 +177,12 @@ def cancel(
     show({"run": run, "state": "superseded"}, as_json=as_json, lines=[f"run {run} is ended"])
 
 
+SeenOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--seen", help="Digest that `run show` printed: sign that and nothing else."),
+]
+
+
 def approve(
     run: NumberArgument,
     reason: ReasonOption,
@@ -179,58 +193,92 @@ def approve(
             help="A gate that is not evaluable, and that the plan leaves to you; once each.",
         ),
     ] = None,
+    seen: SeenOption = None,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Sign RUN: you have seen its candidate, its gates and its plan, and approve."""
-    from retrain import approvals, runs
     from retrain.approvals import Meaning
 
-    driftward = opened(home)
-    by = driftward.whoever_runs_this()
-    with driftward.database.transaction() as session:
-        row = runs.require_run(session, run)
-        signature = approvals.sign(
-            session,
-            row,
-            Meaning.APPROVED,
-            by=by,
-            reason=reason,
-            at=driftward.clock.now(),
-            decided=decide or (),
-        )
-        missing = approvals.missing(session, row)
-        seen = signature.seen
-    left = f"{missing} more must sign" if missing else "it can be promoted"
+    signed = _sign(run, Meaning.APPROVED, reason, home, seen=seen, decided=decide or [])
+    signature = signed.signature
+    left = f"{signed.missing} more must sign" if signed.missing else "it can be promoted"
     show(
-        {"run": run, "by": by.name, "seen": seen, "missing": missing},
+        {**_describe_signature(signature), "run": run, "missing": signed.missing},
         as_json=as_json,
-        lines=[f"run {run} is approved by {by.name}; {left}"],
+        lines=[f"run {run} is approved by {signature.printed_name}; {left}"],
     )
 
 
 def reject(
     run: NumberArgument,
     reason: ReasonOption,
+    seen: SeenOption = None,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Reject RUN: its candidate will not be promoted."""
-    from retrain import approvals, runs
+    """Reject RUN under your signature: its candidate will not be promoted."""
     from retrain.approvals import Meaning
-    from retrain.states import RunState
+
+    signed = _sign(run, Meaning.REJECTED, reason, home, seen=seen, decided=[])
+    show(
+        {**_describe_signature(signed.signature), "run": run, "state": "rejected"},
+        as_json=as_json,
+        lines=[f"run {run} is rejected by {signed.signature.printed_name}"],
+    )
+
+
+def _sign(
+    run: int,
+    meaning: Meaning,
+    reason: str,
+    home: Path | None,
+    *,
+    seen: str | None,
+    decided: list[str],
+) -> Signed:
+    from api.cli.secrets import shown_secret
+    from registry.identities import require_row
+    from retrain import runs
+    from retrain.signing import Signer, sign_run
 
     driftward = opened(home)
     by = driftward.whoever_runs_this()
-    now = driftward.clock.now()
-    with driftward.database.transaction() as session:
-        row = runs.require_run(session, run)
-        approvals.sign(session, row, Meaning.REJECTED, by=by, reason=reason, at=now)
-        runs.advance(session, row, RunState.REJECTED, note=reason, actor=by.name, at=now)
-    show({"run": run, "state": "rejected"}, as_json=as_json, lines=[f"run {run} is rejected"])
+    local = driftward.settings.shown_token() is None
+    with driftward.database.reading() as session:
+        runs.require_run(session, run)
+        asked = not local or require_row(session, by.name).password is not None
+    credential = (
+        shown_secret(driftward.settings, f"password of {by.name}, or a token")
+        if asked
+        else None
+    )
+    return sign_run(
+        driftward.database,
+        run,
+        meaning,
+        by=Signer(identity=by, credential=credential, local=local),
+        reason=reason,
+        at=driftward.clock.now(),
+        seen=seen,
+        decided=decided,
+    )
 
 
-def _describe(session: Session, row: RunRow) -> dict[str, Any]:
+def _describe_signature(signature: ApprovalRow) -> dict[str, Any]:
+    return {
+        "by": signature.by,
+        "printed_name": signature.printed_name or signature.by,
+        "meaning": signature.meaning,
+        "reason": signature.reason,
+        "at": signature.signed_at,
+        "expires_at": signature.expires_at,
+        "proof": signature.proof,
+        "seen": signature.seen,
+    }
+
+
+def _describe(session: Session, row: RunRow, *, at: datetime) -> dict[str, Any]:
     from registry.versions import VersionRow, ref
     from retrain import approvals, runs
 
@@ -251,13 +299,10 @@ def _describe(session: Session, row: RunRow) -> dict[str, Any]:
             for gate in runs.gate_outcomes(session, row.id)
         ],
         "left_to_people": approvals.left_to_people(session, row),
+        "seen": approvals.seen_digest(session, row),
+        "missing_approvals": approvals.missing(session, row, at=at),
         "signatures": [
-            {
-                "by": signature.by,
-                "meaning": signature.meaning,
-                "reason": signature.reason,
-                "at": signature.signed_at,
-            }
-            for signature in approvals.signatures(session, row.id)
+            {**_describe_signature(one.signature), "void": one.why_not}
+            for one in approvals.standings(session, row, at=at)
         ],
     }

@@ -27,11 +27,18 @@ def promote(
     """Make a version the champion, if its run passed its gates and was approved."""
     from registry.versions import VersionRef
     from retrain.promotion import promote_version
+    from retrain.signing import refusals_recorded
 
     driftward = opened(home)
-    by = driftward.whoever_runs_this()
-    with driftward.database.transaction() as session:
-        promote_version(session, VersionRef.parse(version), by=by, at=driftward.clock.now())
+    by, now = driftward.whoever_runs_this(), driftward.clock.now()
+    wanted = VersionRef.parse(version)
+    with (
+        refusals_recorded(
+            driftward.database, "promotion.refused", subject=str(wanted), by=by, at=now
+        ),
+        driftward.database.transaction() as session,
+    ):
+        promote_version(session, wanted, by=by, at=now)
     show({"champion": version}, as_json=as_json, lines=[f"{version} is the champion"])
 
 

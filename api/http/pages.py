@@ -8,20 +8,38 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from starlette.concurrency import run_in_threadpool
 
-from api.http.access import READ, READ_OWN_SITES, READ_RECORD, VERIFY, KnownCaller
+from api.assembly import Driftward
+from api.http import problems
+from api.http.access import (
+    READ,
+    READ_OWN_SITES,
+    READ_RECORD,
+    SIGN,
+    VERIFY,
+    Caller,
+    KnownCaller,
+    Road,
+)
+from api.http.forms import read_own_form
 from api.http.installation import Desk, Installation, Renderer
 from api.http.numbers import LARGEST_NUMBER, Number
+from api.http.runs import meaning_of, signer
 from api.pages.fleet import fleet
 from api.pages.ledger_page import entry_count, ledger_page
 from api.pages.lineage_graph import lineage_graph
 from api.pages.model_page import model_page
 from api.pages.monitor_page import monitor_page
 from api.pages.quarantine_page import quarantine_counts, quarantine_mark, quarantine_page
+from api.pages.rendering import Pages
 from api.pages.run_page import run_lines, run_page
 from api.pages.scan_pages import scan_page, scans_page
 from monitor import episodes
 from monitor.intake.reasons import Reason
+from registry.errors import BadInputError, RefusedError
+from registry.identities import IdentityRow
+from retrain import signing
 
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 
@@ -89,12 +107,79 @@ def show_runs(request: Request, driftward: Installation, pages: Renderer) -> Res
 
 @router.get("/runs/{number}", dependencies=[READ])
 def show_run(
-    request: Request, number: Number, driftward: Installation, pages: Renderer
+    request: Request,
+    number: Number,
+    driftward: Installation,
+    pages: Renderer,
+    caller: KnownCaller,
 ) -> Response:
+    return _run(request, number, driftward, pages, caller)
+
+
+@router.post("/runs/{number}/signatures", dependencies=[SIGN])
+async def sign_run_on_its_page(
+    request: Request,
+    number: Number,
+    driftward: Installation,
+    pages: Renderer,
+    caller: KnownCaller,
+) -> Response:
+    """Sign what the page showed; say on the page why not, where it is refused."""
+    fields = await read_own_form(request)
+    decided = [name.removeprefix("decide.") for name in fields if name.startswith("decide.")]
+    try:
+        await run_in_threadpool(
+            signing.sign_run,
+            driftward.database,
+            number,
+            meaning_of(fields.get("meaning", "")),
+            by=signer(request, caller, fields.get("credential") or None),
+            reason=fields.get("reason", ""),
+            at=driftward.clock.now(),
+            seen=fields.get("seen", ""),
+            decided=decided,
+        )
+    except (RefusedError, BadInputError) as error:
+        return await run_in_threadpool(
+            _run,
+            request,
+            number,
+            driftward,
+            pages,
+            caller,
+            problem=str(error),
+            reason=fields.get("reason"),
+            status=problems.status_of(error),
+        )
+    return RedirectResponse(f"/runs/{number}#sign", HTTPStatus.SEE_OTHER)
+
+
+def _run(
+    request: Request,
+    number: int,
+    driftward: Driftward,
+    pages: Pages,
+    caller: Caller,
+    *,
+    problem: str | None = None,
+    reason: str | None = None,
+    status: int = HTTPStatus.OK,
+) -> Response:
+    now = driftward.clock.now()
     with driftward.database.reading() as session:
-        view = run_page(session, driftward.home.work, number)
+        view = run_page(session, driftward.home.work, number, now=now)
+        signs_by = session.get(IdentityRow, caller.name)
+    asks = caller.road is not Road.LOCAL or bool(signs_by and signs_by.password)
     return pages.render(
-        request, "run.html", now=driftward.clock.now(), section="runs", page=view
+        request,
+        "run.html",
+        now=now,
+        status=status,
+        section="runs",
+        page=view,
+        problem=problem,
+        reason=reason,
+        asks_credential=asks,
     )
 
 
@@ -104,7 +189,7 @@ def show_progress(
 ) -> Response:
     """Return the part of a run's page that moves; ask for the whole page once it stopped."""
     with driftward.database.reading() as session:
-        view = run_page(session, driftward.home.work, number)
+        view = run_page(session, driftward.home.work, number, now=driftward.clock.now())
     response = pages.render(
         request, "partials/progress.html", now=driftward.clock.now(), page=view
     )

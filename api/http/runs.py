@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
-from pydantic import AwareDatetime, BaseModel
+from fastapi import APIRouter, Query, Request
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+)
 from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
 
-from api.http.access import READ
+from api.http.access import READ, SIGN, Caller, KnownCaller, Road
+from api.http.forms import read_body
 from api.http.installation import Installation
 from api.http.numbers import Number
 from monitor.tables import DatasetRow
+from registry.errors import BadInputError
 from registry.versions import VersionRow, ref
-from retrain import approvals, plans, runs
-from retrain.tables import RunRow
+from retrain import approvals, plans, runs, signing
+from retrain.approvals import Meaning
+from retrain.signing import Signer
+from retrain.tables import ApprovalRow, RunRow
 from retrain.training import progress_of
 
 router = APIRouter(prefix="/api/v1/runs", tags=["runs"])
@@ -54,10 +67,42 @@ class Signature(BaseModel):
     """One signature, bound to the digest of what was seen."""
 
     by: str
+    #: as it stands under the signature
+    printed_name: str
+    #: approved or rejected
     meaning: str
     reason: str
+    #: digest of what was seen
     seen: str
     signed_at: AwareDatetime
+    #: null for signatures from before they were kept
+    expires_at: AwareDatetime | None
+    #: what the signer showed: password, token, operating system
+    proof: str | None
+    #: why it does not count; null where it does
+    void: str | None
+
+
+class SignatureRequest(BaseModel):
+    """What somebody signs, and what they show for it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    meaning: Meaning
+    reason: str = Field(min_length=1, max_length=2000)
+    #: `seen` of the run as it was looked at
+    seen: str = Field(pattern="^[0-9a-f]{64}$")
+    #: the caller's password, or a token of their own
+    credential: SecretStr | None = None
+    #: gates that are not evaluable, for which the signer answers
+    decided: list[str] = []
+
+
+class Signed(BaseModel):
+    """A signature, and how many more are needed."""
+
+    signature: Signature
+    missing: int
 
 
 class Dataset(BaseModel):
@@ -84,6 +129,8 @@ class Progress(BaseModel):
 class RunInFull(Run):
     """A run with everything that an approver sees."""
 
+    #: digest that a signature now is bound to
+    seen: str
     progress: Progress | None
     gates: list[Gate]
     signatures: list[Signature]
@@ -110,7 +157,7 @@ def list_runs(
 @router.get("/{number}", summary="Show a run", dependencies=[READ])
 def show_run(number: Number, driftward: Installation) -> RunInFull:
     """Return one run: state, progress, gates, signatures and data."""
-    progress = progress_of(driftward.home.work, number)
+    progress, now = progress_of(driftward.home.work, number), driftward.clock.now()
     with driftward.database.reading() as session:
         row = runs.require_run(session, number)
         return RunInFull(
@@ -128,19 +175,107 @@ def show_run(number: Number, driftward: Installation) -> RunInFull:
                 )
                 for gate in runs.gate_outcomes(session, number)
             ],
+            seen=approvals.seen_digest(session, row),
             signatures=[
-                Signature(
-                    by=item.by,
-                    meaning=item.meaning,
-                    reason=item.reason,
-                    seen=item.seen,
-                    signed_at=item.signed_at,
-                )
-                for item in approvals.signatures(session, number)
+                _signature(one.signature, void=one.why_not)
+                for one in approvals.standings(session, row, at=now)
             ],
-            missing_approvals=approvals.missing(session, row),
+            missing_approvals=approvals.missing(session, row, at=now),
             datasets=[_dataset(session, *item) for item in row.datasets.items()],
         )
+
+
+@router.post(
+    "/{number}/signatures",
+    summary="Sign a run",
+    dependencies=[SIGN],
+    response_model=Signed,
+    status_code=HTTPStatus.CREATED,
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": SignatureRequest.model_json_schema()}},
+        }
+    },
+    responses={
+        403: {"description": "Not by this person, or not so; the ledger has why."},
+        422: {"description": "The request cannot be used."},
+        429: {"description": "Too many credentials were wrong."},
+    },
+)
+async def sign_run(
+    number: Number, request: Request, driftward: Installation, caller: KnownCaller
+) -> Signed:
+    """Approve or reject what `seen` names, by showing the credential once more."""
+    asked = _request_of(
+        request.headers.get("content-type", ""), await read_body(request, largest=16 << 10)
+    )
+    signed = await run_in_threadpool(
+        signing.sign_run,
+        driftward.database,
+        number,
+        asked.meaning,
+        by=signer(
+            request, caller, asked.credential.get_secret_value() if asked.credential else None
+        ),
+        reason=asked.reason,
+        at=driftward.clock.now(),
+        seen=asked.seen,
+        decided=asked.decided,
+    )
+    return Signed(signature=_signature(signed.signature, void=None), missing=signed.missing)
+
+
+def signer(request: Request, caller: Caller, credential: str | None) -> Signer:
+    """Return who asks to sign, and what they show for it."""
+    return Signer(
+        identity=caller.identity,
+        credential=credential,
+        local=caller.road is Road.LOCAL,
+        address=request.client.host if request.client else None,
+    )
+
+
+def meaning_of(word: str) -> Meaning:
+    """Return what a signature is to say.
+
+    Raises
+    ------
+    BadInputError
+    """
+    try:
+        return Meaning(word)
+    except ValueError as error:
+        raise BadInputError("say whether you approve or reject") from error
+
+
+def _request_of(content_type: str, body: bytes) -> SignatureRequest:
+    # No page of another site can send this type by itself.
+    if content_type.partition(";")[0].strip().lower() != "application/json":
+        raise BadInputError("a signature is sent as application/json")
+    try:
+        return SignatureRequest.model_validate_json(body)
+    except ValidationError as error:
+        # What was sent may be a password, and is not said.
+        problems = "; ".join(
+            f"{'.'.join(map(str, one['loc'])) or 'body'}: {one['msg']}"
+            for one in error.errors(include_input=False, include_url=False)
+        )
+    raise BadInputError(f"the signature cannot be read: {problems}")
+
+
+def _signature(row: ApprovalRow, *, void: str | None) -> Signature:
+    return Signature(
+        by=row.by,
+        printed_name=row.printed_name or row.by,
+        meaning=row.meaning,
+        reason=row.reason,
+        seen=row.seen,
+        signed_at=row.signed_at,
+        expires_at=row.expires_at,
+        proof=row.proof,
+        void=void,
+    )
 
 
 def _facts(session: Session, row: RunRow) -> dict[str, Any]:

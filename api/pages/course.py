@@ -61,7 +61,7 @@ class Course:
     steps: tuple[CourseStep, ...]
 
 
-def course(session: Session, episode: EpisodeRow, model: str) -> Course:
+def course(session: Session, episode: EpisodeRow, model: str, *, now: datetime) -> Course:
     """Return what happened in an episode, and what is waited for."""
     runs = session.scalars(
         select(RunRow).where(RunRow.episode == episode.id).order_by(RunRow.id)
@@ -79,7 +79,7 @@ def course(session: Session, episode: EpisodeRow, model: str) -> Course:
     plan = plans.in_force(session, model)
     return Course(
         plan=plan.number if plan else None,
-        steps=(*(step for *_, step in told), *_waiting(session, list(runs))),
+        steps=(*(step for *_, step in told), *_waiting(session, list(runs), now)),
     )
 
 
@@ -155,12 +155,12 @@ def _of_run(entry: Entry, run: RunRow) -> CourseStep | None:
     return _step(look, text, entry, why=entry.facts["note"] if ended else "", link=link)
 
 
-def _waiting(session: Session, runs: list[RunRow]) -> list[CourseStep]:
+def _waiting(session: Session, runs: list[RunRow], now: datetime) -> list[CourseStep]:
     steps: list[CourseStep] = []
     for run in runs:
         state = RunState(run.state)
         if state is RunState.AWAITING_APPROVAL:
-            lacking = wording.counted(approvals.missing(session, run), "approval")
+            lacking = wording.counted(approvals.missing(session, run, at=now), "approval")
             text, look, waits = f"{lacking} needed", _PERSON, True
         elif state is RunState.AWAITING_LABELS:
             text, look, waits = f"Run {run.id} {run.note}", _PERSON, True

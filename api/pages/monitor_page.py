@@ -120,7 +120,7 @@ def monitor_page(
         evidence_window=wording.span(window.window.start, window.window.end)
         if window
         else None,
-        course=course(session, shown, model.name) if shown else None,
+        course=course(session, shown, model.name, now=now) if shown else None,
         episodes=tuple(_line(row) for row in rows),
         has_reference=has_reference,
     )

@@ -14,6 +14,8 @@ from api.pages import states, wording
 from api.pages.states import State
 from monitor.tables import DatasetRow
 from registry import ledger
+from registry.access.signing_in import Proof
+from registry.identities import Role
 from registry.versions import VersionRow, ref
 from retrain import approvals, plans, runs
 from retrain.gates.outcome import Gate, Outcome
@@ -34,6 +36,12 @@ ROAD = (
 )
 #: States in which a page looks again by itself.
 MOVING = frozenset({RunState.QUEUED, RunState.TRAINING, RunState.VALIDATING})
+
+_PROOFS = {
+    Proof.PASSWORD.value: "with a password",
+    Proof.TOKEN.value: "with a token",
+    Proof.OPERATING_SYSTEM.value: "as the user of the machine",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,9 +77,11 @@ class SignatureLine:
     meaning: str
     reason: str
     at: str
+    #: what the signer showed, in words; empty where that was not kept
+    proof: str
     seen: str
-    #: what was signed is what stands now
-    current: bool
+    #: why it does not count, where it does not
+    why_not: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +112,11 @@ class RunPage:
     plan: int
     authority: str
     people: int
+    #: that may sign
+    role: Role
     missing: int
+    #: digest of all that a signature now would be bound to
+    seen: str
     #: gates that are not evaluable, and that who signs must decide
     left_to_people: tuple[str, ...]
     awaiting_approval: bool
@@ -150,7 +164,7 @@ def run_lines(session: Session) -> list[RunLine]:
     ]
 
 
-def run_page(session: Session, work: Path, run: int) -> RunPage:
+def run_page(session: Session, work: Path, run: int, *, now: datetime) -> RunPage:
     """Return a run's page.
 
     Raises
@@ -162,8 +176,7 @@ def run_page(session: Session, work: Path, run: int) -> RunPage:
     gates = runs.gate_outcomes(session, run)
     state = RunState(row.state)
     progress = progress_of(work, run) if state is RunState.TRAINING else None
-    missing = approvals.missing(session, row)
-    seen = approvals.seen_digest(session, row)
+    missing = approvals.missing(session, row, at=now)
     return RunPage(
         id=row.id,
         model=row.model,
@@ -178,7 +191,9 @@ def run_page(session: Session, work: Path, run: int) -> RunPage:
         plan=plan.number,
         authority=plan.plan.authority.value,
         people=plan.plan.approval.people,
+        role=plan.plan.approval.role,
         missing=missing,
+        seen=approvals.seen_digest(session, row),
         left_to_people=tuple(approvals.left_to_people(session, row)),
         awaiting_approval=state is RunState.AWAITING_APPROVAL,
         ended=has_ended(state),
@@ -189,14 +204,15 @@ def run_page(session: Session, work: Path, run: int) -> RunPage:
         gates=tuple(_gate(gate.detail) for gate in gates),
         signatures=tuple(
             SignatureLine(
-                by=signature.by,
-                meaning=signature.meaning,
-                reason=signature.reason,
-                at=wording.moment(signature.signed_at),
-                seen=signature.seen,
-                current=signature.seen == seen,
+                by=one.signature.printed_name or one.signature.by,
+                meaning=one.signature.meaning,
+                reason=one.signature.reason,
+                at=wording.moment(one.signature.signed_at),
+                proof=_PROOFS.get(one.signature.proof or "", ""),
+                seen=one.signature.seen,
+                why_not=one.why_not,
             )
-            for signature in approvals.signatures(session, run)
+            for one in approvals.standings(session, row, at=now)
         ),
         datasets=_datasets(session, row),
     )

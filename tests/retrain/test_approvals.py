@@ -6,7 +6,8 @@ import pytest
 from retraining_rows import MODEL, PLAN, Retraining, advance, ledger_is_valid, person, seal
 from sqlalchemy.orm import Session
 
-from registry.errors import ConflictError, NotPermittedError
+from registry.access.signing_in import Proof
+from registry.errors import SignatureRefusedError
 from registry.identities import Identity, Role
 from registry.versions import VersionRow
 from retrain import approvals, runs
@@ -28,12 +29,13 @@ def sign(
             by=by,
             reason="seen",
             at=retraining.now,
+            proof=Proof.PASSWORD,
         )
 
 
 def missing(retraining: Retraining, run: int) -> int:
     with retraining.database.reading() as session:
-        return approvals.missing(session, runs.require_run(session, run))
+        return approvals.missing(session, runs.require_run(session, run), at=retraining.now)
 
 
 def test_a_signature_counts_and_is_sealed(retraining: Retraining) -> None:
@@ -51,7 +53,7 @@ def test_two_people_means_two_and_not_the_same_person_twice(retraining: Retraini
     retraining.apply_plan(PLAN.replace("people: 1", "people: 2"))
     run = retraining.run_awaiting_approval()
     sign(retraining, run, MEI)
-    with pytest.raises(ConflictError, match="Mei has signed run"):
+    with pytest.raises(SignatureRefusedError, match="Mei has signed run"):
         sign(retraining, run, MEI)
     assert missing(retraining, run) == 1
     sign(retraining, run, ANA)
@@ -60,7 +62,7 @@ def test_two_people_means_two_and_not_the_same_person_twice(retraining: Retraini
 
 def test_a_signature_takes_the_role_that_the_plan_names(retraining: Retraining) -> None:
     run = retraining.run_awaiting_approval()
-    with pytest.raises(NotPermittedError, match="takes the role approver"):
+    with pytest.raises(SignatureRefusedError, match="takes the role approver"):
         sign(retraining, run, person("Vi", Role.OPERATOR, Role.ADMIN))
     assert missing(retraining, run) == 1
 
@@ -78,7 +80,7 @@ def test_only_a_run_that_awaits_approval_is_signed(
     run = retraining.run_awaiting_approval()
     with retraining.database.transaction() as session:
         advance(session, runs.require_run(session, run), state, retraining.now)
-    with pytest.raises(ConflictError, match="only one awaiting approval is signed"):
+    with pytest.raises(SignatureRefusedError, match="only one awaiting approval is signed"):
         sign(retraining, run, MEI)
 
 

@@ -19,6 +19,7 @@ from sqlalchemy import select
 from monitor.episodes import EpisodeState, Impact
 from monitor.tables import EpisodeRow
 from registry import ledger, outbox, serving
+from registry.access.signing_in import Proof
 from registry.errors import (
     BadInputError,
     DriftwardError,
@@ -80,6 +81,7 @@ def sign(
             by=by,
             reason="seen",
             at=retraining.now,
+            proof=Proof.PASSWORD,
             decided=decided,
         )
 

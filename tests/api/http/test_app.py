@@ -89,10 +89,11 @@ def test_nothing_can_be_changed_over_http(serve: Serve) -> None:
         for method in operations
         if method != "get"
     }
-    # Instances and labels come in, and change nothing that is there.
+    # Instances, labels and signatures come in, and change nothing that is there.
     assert changing == {
         ("post", "/api/v1/labels"),
         ("post", "/api/v1/labels/reports"),
+        ("post", "/api/v1/runs/{number}/signatures"),
         ("post", "/dicomweb/{site}/studies"),
         ("post", "/dicomweb/{site}/studies/{study}"),
     }

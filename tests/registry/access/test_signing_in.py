@@ -13,6 +13,8 @@ from registry.database import Database
 from registry.errors import BadInputError, ConflictError, NotSignedInError, TooManyAttemptsError
 from registry.identities import IdentityRow, Role, identity_of, require_row
 
+pytestmark = pytest.mark.usefixtures("cheap_passwords")
+
 WRONG = "seven red kettles sing"
 
 
