@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from pydantic import AwareDatetime, BaseModel, Field
 
+from api.http.access import READ_RECORD, KnownCaller
 from api.http.installation import Installation
 from api.http.numbers import Number
 from monitor.assembling.stating import person_of
@@ -45,9 +46,14 @@ class PatientQuestion(BaseModel):
     issuer: Annotated[str, Field(max_length=64)] = ""
 
 
-@router.post("/studies", summary="What read a study, as of a moment")
-def show_study(question: StudyQuestion, driftward: Installation) -> dict[str, Any]:
+@router.post(
+    "/studies", summary="What read a study, as of a moment", dependencies=[READ_RECORD]
+)
+def show_study(
+    question: StudyQuestion, driftward: Installation, caller: KnownCaller
+) -> dict[str, Any]:
     """Return every reading of a study as delivered, and how its model stood then."""
+    caller.require_site(question.site)
     keys = driftward.pseudonym_keys.current()
     pseudonym = study_pseudonym(question.study, site=question.site, key=keys)
     with driftward.database.reading() as session:
@@ -55,17 +61,26 @@ def show_study(question: StudyQuestion, driftward: Installation) -> dict[str, An
         return studies.as_of(session, scans, _moment(driftward, question.at))
 
 
-@router.get("/scans/{scan}", summary="What read a scan, as of a moment")
-def show_scan(scan: Number, driftward: Installation, at: At = None) -> dict[str, Any]:
+@router.get(
+    "/scans/{scan}", summary="What read a scan, as of a moment", dependencies=[READ_RECORD]
+)
+def show_scan(
+    scan: Number, driftward: Installation, caller: KnownCaller, at: At = None
+) -> dict[str, Any]:
     """Return every reading of a scan as delivered, and how its model stood then."""
     with driftward.database.reading() as session:
         row = session.get(ScanRow, scan)
         if row is None:
             raise NotFoundError(f"there is no scan {scan}")
+        caller.require_site(row.site)
         return studies.as_of(session, [row], _moment(driftward, at))
 
 
-@router.get("/models/{name}/standing", summary="How a model stood at a moment")
+@router.get(
+    "/models/{name}/standing",
+    summary="How a model stood at a moment",
+    dependencies=[READ_RECORD],
+)
 def show_standing(name: str, driftward: Installation, at: At = None) -> dict[str, Any]:
     """Return a model's champion, plan, restrictions and open episodes as of a moment."""
     with driftward.database.reading() as session:
@@ -73,7 +88,11 @@ def show_standing(name: str, driftward: Installation, at: At = None) -> dict[str
         return standing_at(session, name, _moment(driftward, at))
 
 
-@router.get("/models/{name}/champions", summary="Every champion that a model has had")
+@router.get(
+    "/models/{name}/champions",
+    summary="Every champion that a model has had",
+    dependencies=[READ_RECORD],
+)
 def list_champions(name: str, driftward: Installation) -> list[dict[str, Any]]:
     """Return a model's champions, oldest first."""
     with driftward.database.reading() as session:
@@ -82,7 +101,9 @@ def list_champions(name: str, driftward: Installation) -> list[dict[str, Any]]:
 
 
 @router.get(
-    "/models/{name}/versions/{number}/training", summary="What a version was trained on"
+    "/models/{name}/versions/{number}/training",
+    summary="What a version was trained on",
+    dependencies=[READ_RECORD],
 )
 def show_training(name: str, number: Number, driftward: Installation) -> list[dict[str, Any]]:
     """Return the data behind a version, and behind each one that it was derived from."""
@@ -91,9 +112,12 @@ def show_training(name: str, number: Number, driftward: Installation) -> list[di
         return trained_on(session, found)
 
 
-@router.post("/patients", summary="Which versions saw a patient")
-def show_patient(question: PatientQuestion, driftward: Installation) -> dict[str, Any]:
+@router.post("/patients", summary="Which versions saw a patient", dependencies=[READ_RECORD])
+def show_patient(
+    question: PatientQuestion, driftward: Installation, caller: KnownCaller
+) -> dict[str, Any]:
     """Return every version that saw a patient, how, and what erasure would do to each."""
+    caller.require_site(question.site)
     keys = driftward.pseudonym_keys.current()
     with driftward.database.reading() as session:
         person = person_of(

@@ -16,6 +16,7 @@ from monitor.monitors import Monitor, require_monitor
 from monitor.profiles import ReferenceProfile
 from monitor.streams import StreamDetector
 from monitor.tables import StreamRow
+from registry.access.signing_in import Proof
 from registry.errors import PlanRefusedError
 from registry.identities import Identity, Role
 from registry.jobs import Claim, JobQueue
@@ -113,7 +114,7 @@ class Replay:
         if left:
             self.held_back[run.id] = f"whoever signs would have to decide: {', '.join(left)}"
             return
-        lacking = approvals.missing(session, run)
+        lacking = approvals.missing(session, run, at=moment)
         for number in range(rules.approval.people - lacking, rules.approval.people):
             approvals.sign(
                 session,
@@ -124,6 +125,7 @@ class Replay:
                 ),
                 reason="taken to be given at once",
                 at=moment,
+                proof=Proof.PASSWORD,
             )
         try:
             promote(session, run, by=_OPERATOR, at=moment)

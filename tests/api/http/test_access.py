@@ -36,6 +36,12 @@ RECORD = EVERYONE - {Role.VIEWER}
 NARROWER = {
     "/ledger": RECORD,
     "/api/v1/ledger/entries": RECORD,
+    "POST /api/v1/audit/studies": RECORD,
+    "POST /api/v1/audit/patients": RECORD,
+    "/api/v1/audit/scans/{scan}": RECORD,
+    "/api/v1/audit/models/{name}/standing": RECORD,
+    "/api/v1/audit/models/{name}/champions": RECORD,
+    "/api/v1/audit/models/{name}/versions/{number}/training": RECORD,
     "/ledger/verification": {Role.OPERATOR, Role.AUDITOR, Role.ADMIN},
     "/api/v1/ledger/verification": {Role.OPERATOR, Role.AUDITOR, Role.ADMIN},
     "/api/v1/users": {Role.AUDITOR, Role.ADMIN},
@@ -120,7 +126,7 @@ def named(method: str, path: str) -> str:
 
 def filled(path: str, site: str = "north") -> str:
     path = path.replace("{site}", site)
-    return re.sub(r"\{number\}", "1", re.sub(r"\{(name|study|item)\}", "1.2", path))
+    return re.sub(r"\{(number|scan)\}", "1", re.sub(r"\{(name|study|item)\}", "1.2", path))
 
 
 def status(client: TestClient, method: str, path: str, header: str | None) -> int:
@@ -215,13 +221,39 @@ def test_a_role_for_a_site_opens_that_site_and_no_other(
 
 
 @pytest.mark.parametrize(
-    "path", ["/api/v1/scans/1", "/api/v1/scans/1/thumbnail.png", "/scans/1"]
+    "path",
+    [
+        "/api/v1/scans/1",
+        "/api/v1/scans/1/thumbnail.png",
+        "/scans/1",
+        "/api/v1/audit/scans/1",
+    ],
 )
 def test_a_scan_is_shown_to_those_of_its_site(
     client: TestClient, shown: dict[str, str], path: str
 ) -> None:
-    for user, expected in (("north-viewer", 200), ("every-viewer", 200), ("south-viewer", 403)):
+    for where, expected in (("north", 200), ("every", 200), ("south", 403)):
+        user = f"{where}-auditor"
         assert status(client, "GET", path, shown[user]) == expected, user
+
+
+@pytest.mark.parametrize(
+    ("path", "question"),
+    [
+        ("/api/v1/audit/studies", {"study": "1.2"}),
+        ("/api/v1/audit/patients", {"patient": "7"}),
+    ],
+)
+def test_a_question_about_a_site_is_answered_to_those_of_the_site(
+    client: TestClient, shown: dict[str, str], path: str, question: dict[str, str]
+) -> None:
+    for site, refused in (("north", False), ("south", True)):
+        answer = client.post(
+            path,
+            json={"site": site, **question},
+            headers={"authorization": shown["north-auditor"]},
+        )
+        assert (answer.status_code in REFUSED) == refused, (site, answer.text)
 
 
 @pytest.mark.parametrize("path", ["/scans", "/quarantine"])
