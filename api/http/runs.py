@@ -98,6 +98,15 @@ class SignatureRequest(BaseModel):
     decided: list[str] = []
 
 
+#: Its description stands alone, since the body is read by hand, in bounded memory.
+_SIGNATURE_REQUEST = {
+    name: value
+    for name, value in SignatureRequest.model_json_schema().items()
+    if name != "$defs"
+}
+_SIGNATURE_REQUEST["properties"]["meaning"] = {"enum": [*Meaning]}
+
+
 class Signed(BaseModel):
     """A signature, and how many more are needed."""
 
@@ -194,7 +203,7 @@ def show_run(number: Number, driftward: Installation) -> RunInFull:
     openapi_extra={
         "requestBody": {
             "required": True,
-            "content": {"application/json": {"schema": SignatureRequest.model_json_schema()}},
+            "content": {"application/json": {"schema": _SIGNATURE_REQUEST}},
         }
     },
     responses={
