@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 from collections import Counter
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from mlflow import MlflowClient
+from preloaded_workers import expire_leases, start_worker
 from small_installation import MODEL, SmallInstallation, plan_text, recipe
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select
 
 from api.assembly import Driftward
 from api.settings import Settings
 from registry import ledger
-from registry.jobs import Job
 from registry.versions import VersionRow
 from retrain import runs
 from retrain.starting import start_first_run
 from retrain.tables import GateOutcomeRow, RunRow
 
 SCANS = 200
-REPOSITORY = Path(__file__).parents[2]
 #: In the order in which a run passes them.
 TRAINING_POINTS = (
     "train: begun",
@@ -41,7 +36,6 @@ TRAINING_POINTS = (
     "validate: committed",
 )
 _KILLED = -9
-_LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +53,34 @@ class Ended:
     ledger_is_valid: bool
 
 
-def home_with_a_queued_run(root: Path, *, empty_mlflow: Path) -> Path:
-    """Make a home in which a first version waits to be trained, and return it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Homes:
+    """Homes of one run at three moments, from which crashes at later points begin."""
+
+    #: a first version waits to be trained
+    queued: Path
+    #: its worker was killed when the training had ended
+    trained: Path
+    #: its worker was killed when the candidate was registered
+    registered: Path
+
+    def before(self, point: str) -> Path:
+        """Return the latest of them that has not passed a point."""
+        if point.startswith("validate:"):
+            return self.registered
+        reached = TRAINING_POINTS.index(point) > TRAINING_POINTS.index("train: trained")
+        return self.trained if reached else self.queued
+
+
+def homes_of_a_run(root: Path, *, empty_mlflow: Path) -> Homes:
+    """Make a home in which a first version waits to be trained, and crash copies of it."""
+    queued = _home_with_a_queued_run(root, empty_mlflow=empty_mlflow)
+    trained = _crashed(queued, root / "trained", point="train: trained")
+    registered = _crashed(trained, root / "registered", point="train: committed")
+    return Homes(queued=queued, trained=trained, registered=registered)
+
+
+def _home_with_a_queued_run(root: Path, *, empty_mlflow: Path) -> Path:
     made = SmallInstallation(root, empty_mlflow=empty_mlflow)
     made.found(plan_text(at_least="100", locked_share="0.3", selection_share="0.2"))
     made.receive(SCANS)
@@ -78,35 +98,37 @@ def home_with_a_queued_run(root: Path, *, empty_mlflow: Path) -> Path:
     return made.driftward.settings.home
 
 
-def work(home: Path, *, crash_at: str | None = None) -> int:
+def undisturbed(homes: Homes, folder: Path) -> Ended:
+    """Return how the run ends where nobody kills anything."""
+    home = Path(shutil.copytree(homes.queued, folder / "home"))
+    assert work(home) == 0
+    return ended_as(home)
+
+
+def work(home: Path, *, crash_at: str | None = None) -> int | None:
     """Let a worker do what is queued, and return how its process ended."""
-    environment = {**os.environ, "DRIFTWARD_HOME": str(home), "DRIFTWARD_THREADS": "1"}
-    if crash_at is not None:
-        environment["DRIFTWARD_CRASH_AT"] = crash_at
-    return subprocess.run(
-        [sys.executable, "-c", "from api.cli import main; main()", "work", "--drain"],
-        cwd=REPOSITORY,
-        env=environment,
-        capture_output=True,
-        check=False,
-        timeout=300,
-    ).returncode
+    armed = {} if crash_at is None else {"DRIFTWARD_CRASH_AT": crash_at}
+    process = start_worker(home, environment=armed)
+    process.join(timeout=300)
+    return process.exitcode
 
 
-def crashed_and_resumed(template: Path, folder: Path, *, point: str) -> Ended:
+def crashed_and_resumed(homes: Homes, folder: Path, *, point: str) -> Ended:
     """Kill a worker at a point, let another go on when the lease has run out, and look."""
-    home = Path(shutil.copytree(template, folder / "home"))
+    home = _crashed(homes.before(point), folder / "home", point=point)
+    assert work(home) == 0
+    return ended_as(home)
+
+
+def _crashed(template: Path, home: Path, *, point: str) -> Path:
+    """Copy a home, kill a worker of it at a point, and let its lease run out."""
+    shutil.copytree(template, home)
     ended = work(home, crash_at=point)
     assert ended == _KILLED, f"the worker was not killed at {point!r}: it returned {ended}"
     driftward = Driftward.open(Settings(home=home))
-    with driftward.database.transaction() as session:
-        # The lease is a minute of real time.
-        session.execute(
-            update(Job).where(Job.state == "running").values(leased_until=_LONG_AGO)
-        )
+    expire_leases(driftward.database)
     driftward.database.dispose()
-    assert work(home) == 0
-    return ended_as(home)
+    return home
 
 
 def ended_as(home: Path) -> Ended:

@@ -4,7 +4,8 @@
 
 Each time a worker is killed at its point, another goes on once the lease has run out, and the run
 must end as an undisturbed one does: the same candidate to the byte, one version, one run in MLflow,
-the same gates, a ledger that verifies. What was found is kept line by line in
+the same gates, a ledger that verifies. A crash at a later point begins where an earlier one had
+left the run, which spares its training. What was found is kept line by line in
 `results/training.jsonl`, so that a run can stop and go on; the table goes into `README.md`.
 """
 
@@ -26,16 +27,13 @@ sys.path[:0] = [
 from crashed_training import (  # noqa: E402
     TRAINING_POINTS,
     crashed_and_resumed,
-    ended_as,
-    home_with_a_queued_run,
-    work,
+    homes_of_a_run,
+    undisturbed,
 )
+from page import put_table  # noqa: E402
 from results import Results  # noqa: E402
 
 from registry.tracking import Tracking  # noqa: E402
-
-README = HERE / "README.md"
-_BEGIN, _END = "<!-- training: begin -->", "<!-- training: end -->"
 
 
 def main() -> int:
@@ -50,35 +48,27 @@ def main() -> int:
     if wanted:
         with tempfile.TemporaryDirectory(prefix="crashed-") as place:
             _crash(wanted, Path(place), results)
-    table, failed = _table(results)
-    sys.stdout.write(table)
-    page = README.read_text(encoding="utf-8")
-    before, _, rest = page.partition(_BEGIN)
-    README.write_text(f"{before}{_BEGIN}\n{table}{_END}{rest.partition(_END)[2]}")
-    return int(failed)
+    return int(_shown(results))
 
 
 def _crash(keys: list[str], place: Path, results: Results) -> None:
     store = place / "mlflow" / "mlflow.db"
     store.parent.mkdir()
     Tracking(f"sqlite:///{store}", store.parent / "artifacts").ping()
-    (place / "template").mkdir()
-    template = home_with_a_queued_run(place / "template", empty_mlflow=store)
-    whole = Path(shutil.copytree(template, place / "undisturbed"))
-    if work(whole) != 0:
-        raise RuntimeError("an undisturbed worker did not end by itself")
-    undisturbed = ended_as(whole)
+    (place / "homes").mkdir()
+    homes = homes_of_a_run(place / "homes", empty_mlflow=store)
+    expected = undisturbed(homes, place / "undisturbed")
     for number, key in enumerate(keys):
         point = key.rpartition(", ")[0]
         folder = place / f"crash-{number}"
         folder.mkdir()
-        ended = crashed_and_resumed(template, folder, point=point)
+        ended = crashed_and_resumed(homes, folder, point=point)
         shutil.rmtree(folder)
         results.add(
             key,
             point=point,
             state=ended.state,
-            alike=ended == undisturbed,
+            alike=ended == expected,
             versions=ended.versions,
             tracked=ended.tracked,
             ledger_is_valid=ended.ledger_is_valid,
@@ -86,13 +76,9 @@ def _crash(keys: list[str], place: Path, results: Results) -> None:
         sys.stderr.write(f"{key}\n")
 
 
-def _table(results: Results) -> tuple[str, bool]:
-    lines = [
-        "| killed at | times | ended as if undisturbed | versions of the model | runs in MLflow "
-        "| ledger verifies |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    failed = False
+def _shown(results: Results) -> bool:
+    """Show the table, and return whether anything in it is wrong."""
+    table, failed = [], False
     for point in TRAINING_POINTS:
         rows = [row for row in results.rows() if row["point"] == point]
         alike = sum(row["alike"] for row in rows)
@@ -100,11 +86,15 @@ def _table(results: Results) -> tuple[str, bool]:
         failed |= alike != len(rows)
         versions = max((row["versions"] for row in rows), default=0)
         tracked = max((sum(row["tracked"].values()) for row in rows), default=0)
-        lines.append(
-            f"| {point} | {len(rows)} | {alike} of {len(rows)} | {versions} | {tracked} | "
-            f"{valid} of {len(rows)} |"
-        )
-    return "\n".join(lines) + "\n", failed
+        there = (versions, tracked, f"{valid} of {len(rows)}")
+        table.append((point, len(rows), f"{alike} of {len(rows)}", *there))
+    put_table(
+        "training",
+        "killed at | times | ended as if undisturbed | versions of the model | runs in MLflow | "
+        "ledger verifies",
+        table,
+    )
+    return failed
 
 
 if __name__ == "__main__":

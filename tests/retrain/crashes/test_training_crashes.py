@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from crashed_training import TRAINING_POINTS, Ended, crashed_and_resumed
+from crashed_training import TRAINING_POINTS, Ended, Homes, crashed_and_resumed
 
 from registry.crash_points import POINTS
 
@@ -34,6 +34,6 @@ def test_an_undisturbed_run_ends_once_everywhere(undisturbed: Ended) -> None:
 @pytest.mark.parametrize("time", ["once", "twice"])
 @pytest.mark.parametrize("point", OF_TRAINING)
 def test_a_run_whose_worker_was_killed_ends_as_if_undisturbed(
-    template: Path, undisturbed: Ended, tmp_path: Path, point: str, time: str
+    homes: Homes, undisturbed: Ended, tmp_path: Path, point: str, time: str
 ) -> None:
-    assert crashed_and_resumed(template, tmp_path, point=point) == undisturbed
+    assert crashed_and_resumed(homes, tmp_path, point=point) == undisturbed

@@ -1,6 +1,6 @@
-"""`kill -9` at every named crash point, twenty times each, and what was then left.
+"""`kill -9` at every crash point of receiving, twenty times each, and what was then left.
 
-    python tests/faults/run.py [--times 20]
+    python tests/faults/receiving.py [--times 20]
 
 Each run kills a receiver at its point while `storescu` sends under several associations, starts it
 again, and sends everything once more. The number of the run is also how often the point is passed
@@ -29,11 +29,10 @@ from crash_scenario import (  # noqa: E402
     SENDERS,
     crash_while_sending,
 )
+from page import put_table  # noqa: E402
 from results import Results  # noqa: E402
 from running_receiver import new_home  # noqa: E402
 
-README = HERE / "README.md"
-_BEGIN, _END = "<!-- receive: begin -->", "<!-- receive: end -->"
 _SENT = SENDERS * FILES_EACH
 
 
@@ -49,12 +48,7 @@ def main() -> int:
             if key in results.missing([key]):
                 results.add(key, point=point, **_crash(point, after=number % 5))
                 sys.stderr.write(f"{key}\n")
-    table, failed = _table(results)
-    sys.stdout.write(table)
-    page = README.read_text(encoding="utf-8")
-    before, _, rest = page.partition(_BEGIN)
-    README.write_text(f"{before}{_BEGIN}\n{table}{_END}{rest.partition(_END)[2]}")
-    return int(failed)
+    return int(_shown(results))
 
 
 def _crash(point: str, *, after: int) -> dict[str, int | bool]:
@@ -70,27 +64,29 @@ def _crash(point: str, *, after: int) -> dict[str, int | bool]:
     }
 
 
-def _table(results: Results) -> tuple[str, bool]:
+def _shown(results: Results) -> bool:
+    """Show the table, and return whether anything in it is wrong."""
     by_point: dict[str, list[dict[str, int]]] = defaultdict(list)
     for row in results.rows():
         by_point[row["point"]].append(row)
-    lines = [
-        "| killed at | times | acknowledged before | of these lost | stored after a resend, "
-        "of what was sent | rows, files and ledger agree |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    failed = False
+    table, failed = [], False
     for point in RECEIVE_POINTS:
         rows = by_point[point]
-        lost = sum(row["lost"] for row in rows)
-        stored = sum(row["after_resend"] for row in rows)
-        whole = sum(row["whole"] for row in rows)
-        failed |= bool(lost) or stored != _SENT * len(rows) or whole != len(rows)
-        lines.append(
-            f"| {point} | {len(rows)} | {sum(row['acknowledged'] for row in rows)} | {lost} | "
-            f"{stored} of {_SENT * len(rows)} | {whole} of {len(rows)} |"
+        sent = _SENT * len(rows)
+        acknowledged, lost, stored, whole = (
+            sum(row[name] for row in rows)
+            for name in ("acknowledged", "lost", "after_resend", "whole")
         )
-    return "\n".join(lines) + "\n", failed
+        failed |= bool(lost) or stored != sent or whole != len(rows)
+        counts = (len(rows), acknowledged, lost, f"{stored} of {sent}")
+        table.append((point, *counts, f"{whole} of {len(rows)}"))
+    put_table(
+        "receive",
+        "killed at | times | acknowledged before | of these lost | stored after a resend, "
+        "of what was sent | rows, files and ledger agree",
+        table,
+    )
+    return failed
 
 
 if __name__ == "__main__":
