@@ -68,10 +68,10 @@ class OutboxDeliverer:
     database: Database
     tracking: Tracking
 
-    def handle(self, _claim: Claim) -> None:
+    def handle(self, claim: Claim) -> None:
         from registry import outbox
 
-        outbox.deliver(self.database, self.tracking)
+        outbox.deliver(self.database, self.tracking, claim=claim)
 
 
 class Driftward:

@@ -1,7 +1,9 @@
 """The outbox: what MLflow has yet to be told. Written with the change, delivered after it.
 
 Delivery is idempotent, in order, and stops at the first failure, so that a
-later alias never overtakes an earlier one.
+later alias never overtakes an earlier one. MLflow knows no fencing tokens: a
+worker that was stopped for long may point an alias back after another has
+moved it on. It finds that out at once, and has the newest told once more.
 """
 
 from __future__ import annotations
@@ -12,6 +14,8 @@ from sqlalchemy import ForeignKey, func, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from registry.database import Base, Database
+from registry.errors import LeaseLostError
+from registry.jobs import Claim, fence
 from registry.tracking import Tracking
 from registry.versions import VersionRow, ref
 
@@ -49,10 +53,20 @@ def waiting(database: Database) -> int:
         return session.scalar(query) or 0
 
 
-def deliver(database: Database, tracking: Tracking) -> int:
-    """Tell MLflow what it has yet to be told, and return how many items that were."""
+def deliver(database: Database, tracking: Tracking, *, claim: Claim | None = None) -> int:
+    """Tell MLflow what it has yet to be told, and return how many items that were.
+
+    Parameters
+    ----------
+    claim : the job for which this is done
+
+    Raises
+    ------
+    LeaseLostError
+        If another worker holds the job now.
+    """
     count = 0
-    while (item := _next(database)) is not None:
+    while (item := _next(database, claim)) is not None:
         row, version = item
         number = version.mlflow_version or tracking.create_version(
             version.model,
@@ -62,15 +76,24 @@ def deliver(database: Database, tracking: Tracking) -> int:
         )
         if row.alias is not None:
             tracking.set_alias(version.model, row.alias, number)
-        with database.transaction() as session:
-            session.get_one(OutboxItem, row.id).delivered_at = datetime.now(UTC)
-            session.get_one(VersionRow, version.id).mlflow_version = number
+        try:
+            with database.transaction() as session:
+                if claim is not None:
+                    fence(session, claim)
+                session.get_one(OutboxItem, row.id).delivered_at = datetime.now(UTC)
+                session.get_one(VersionRow, version.id).mlflow_version = number
+        except LeaseLostError:
+            if row.alias is not None:
+                _tell_newest_again(database, version.model, row.alias)
+            raise
         count += 1
     return count
 
 
-def _next(database: Database) -> tuple[OutboxItem, VersionRow] | None:
+def _next(database: Database, claim: Claim | None) -> tuple[OutboxItem, VersionRow] | None:
     with database.reading() as session:
+        if claim is not None:
+            fence(session, claim)
         row = session.scalars(
             select(OutboxItem)
             .where(OutboxItem.delivered_at.is_(None))
@@ -78,3 +101,16 @@ def _next(database: Database) -> tuple[OutboxItem, VersionRow] | None:
             .limit(1)
         ).first()
         return (row, session.get_one(VersionRow, row.version)) if row else None
+
+
+def _tell_newest_again(database: Database, model: str, alias: str) -> None:
+    with database.transaction() as session:
+        newest = session.scalars(
+            select(OutboxItem)
+            .join(VersionRow, VersionRow.id == OutboxItem.version)
+            .where(VersionRow.model == model, OutboxItem.alias == alias)
+            .order_by(OutboxItem.id.desc())
+            .limit(1)
+        ).one()
+        version = session.get_one(VersionRow, newest.version)
+        put_alias(session, version, alias=alias, at=datetime.now(UTC))

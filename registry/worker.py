@@ -70,9 +70,18 @@ class Worker:
         return count
 
     def run_until(self, stop: threading.Event, *, idle_seconds: float = 1.0) -> None:
-        """Run jobs until `stop` is set, looking for new ones every `idle_seconds`."""
+        """Run jobs until `stop` is set, looking for new ones every `idle_seconds`.
+
+        A database that is away or busy for long ends no worker: a job that could not be
+        closed is left to its lease.
+        """
         while not stop.is_set():
-            if not self.run_one():
+            try:
+                found = self.run_one()
+            except Exception as error:
+                log.error("no job taken or closed", error=type(error).__name__, exc_info=True)
+                found = False
+            if not found:
                 stop.wait(idle_seconds)
 
     @contextmanager

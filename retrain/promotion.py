@@ -74,7 +74,7 @@ def promote(session: Session, run: RunRow, *, by: Identity, at: datetime) -> Ver
     )
     if run.episode is not None:
         _accept_episode(session, run, candidate, by=by, at=at)
-    enqueue(session, kind=DELIVER_OUTBOX, key=f"{DELIVER_OUTBOX}/run {run.id}", payload={})
+    ask_for_delivery(session)
     enqueue(
         session,
         kind=RENEW_REFERENCE,
@@ -132,13 +132,16 @@ def roll_back(
         at=at,
     )
     _restrict_again(session, current, by=by, at=at)
-    enqueue(
-        session,
-        kind=DELIVER_OUTBOX,
-        key=f"{DELIVER_OUTBOX}/rollback {model} {len(history)}",
-        payload={},
-    )
+    ask_for_delivery(session)
     return current, restored
+
+
+def ask_for_delivery(session: Session) -> None:
+    """Queue the job that tells MLflow what it has yet to be told.
+
+    It is one job, whoever asks: two at once could move an alias back and forth.
+    """
+    enqueue(session, kind=DELIVER_OUTBOX, key=DELIVER_OUTBOX, payload={}, again=True)
 
 
 def _restrict_again(

@@ -240,9 +240,13 @@ def all_runs(session: Session, model: str | None = None) -> list[RunRow]:
     return list(session.scalars(query))
 
 
-def under_way(session: Session) -> list[RunRow]:
-    """Return the runs that have not ended."""
-    return [row for row in all_runs(session) if not has_ended(RunState(row.state))]
+def under_way(session: Session, *, episode: int | None = None) -> list[RunRow]:
+    """Return the runs that have not ended, or those of them that are of an episode."""
+    ended = [state.value for state in RunState if has_ended(state)]
+    query = select(RunRow).where(RunRow.state.not_in(ended)).order_by(RunRow.id.desc())
+    if episode is not None:
+        query = query.where(RunRow.episode == episode)
+    return list(session.scalars(query))
 
 
 def gate_outcomes(session: Session, run: int) -> list[GateOutcomeRow]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from sqlalchemy.orm import Session
@@ -25,7 +24,7 @@ from registry.database import Database
 from registry.identities import SYSTEM
 from registry.jobs import enqueue
 from retrain import runs
-from retrain.promotion import DELIVER_OUTBOX
+from retrain.promotion import ask_for_delivery
 
 if TYPE_CHECKING:
     from apscheduler.schedulers.background import BackgroundScheduler
@@ -76,12 +75,7 @@ def tick(database: Database, clock: Clock) -> int:
         enqueue(session, kind=PURGE, key=f"{PURGE}/{now:%Y-%m-%d}", payload={})
         runs.end_abandoned(session, actor=SYSTEM.name, at=now)
         if undelivered:
-            enqueue(
-                session,
-                kind=DELIVER_OUTBOX,
-                key=f"{DELIVER_OUTBOX}/{_minute(now)}",
-                payload={},
-            )
+            ask_for_delivery(session)
             due += 1
     return due
 
@@ -139,7 +133,3 @@ def start_scheduler(database: Database, clock: Clock) -> BackgroundScheduler:
     )
     scheduler.start()
     return scheduler
-
-
-def _minute(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M")

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from registry.database import Database
 from registry.errors import BadInputError, LeaseLostError
@@ -121,3 +122,24 @@ def test_an_ended_job_can_be_queued_anew(database: Database) -> None:
         enqueue(session, kind="embed", key="a", payload={}, again=True)
     worker.drain()
     assert ran == [job, job]
+
+
+class Away(JobQueue):
+    """A queue whose database is away for the first few times it is asked."""
+
+    times = 2
+
+    def claim(self, worker: str, kinds: list[str]) -> Claim | None:
+        self.times -= 1
+        if self.times >= 0:
+            raise OperationalError("BEGIN IMMEDIATE", {}, Exception("database is locked"))
+        return super().claim(worker, kinds)
+
+
+def test_a_database_that_is_away_for_a_while_ends_no_worker(database: Database) -> None:
+    job = put(database, "a")
+    queue, stop = Away(database), threading.Event()
+    worker = Worker(queue, {"embed": lambda _: stop.set()})
+    worker.run_until(stop, idle_seconds=0.01)
+    assert queue.times == -1
+    assert state(database, job).state == JobState.DONE

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import shutil
 import socket
-from collections.abc import Iterator
-from datetime import datetime
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,8 @@ from registry import outbox, serving
 from registry.bundle_store import BundleStore
 from registry.bundles.bundle import Bundle, read_bundle
 from registry.database import Database
-from registry.errors import IntegrityError, NotFoundError
+from registry.errors import IntegrityError, LeaseLostError, NotFoundError
+from registry.jobs import JobQueue, enqueue
 from registry.outbox import OutboxItem
 from registry.tracking import DatasetInput, Tracking
 from registry.versions import Origin, VersionRow, find, register
@@ -22,6 +23,17 @@ from registry.versions import Origin, VersionRow, find, register
 pytestmark = pytest.mark.filterwarnings(
     "ignore:The ``noload`` loader:sqlalchemy.exc.SADeprecationWarning"
 )
+
+
+class Stopped(Tracking):
+    """A client whose process is stopped for long before it moves an alias."""
+
+    meanwhile: Callable[[], object] = staticmethod(lambda: None)
+
+    def set_alias(self, model: str, alias: str, version: str) -> None:
+        meanwhile, self.meanwhile = self.meanwhile, lambda: None
+        meanwhile()
+        super().set_alias(model, alias, version)
 
 
 @pytest.fixture
@@ -210,6 +222,34 @@ def test_delivering_again_tells_nothing(
     assert outbox.deliver(database, tracking) == 0
     assert outbox.waiting(database) == 0
     assert len(client.search_model_versions("name = 'chest'")) == 2
+
+
+def test_an_alias_that_a_stopped_worker_moved_back_is_put_right(
+    database: Database,
+    tracking: Tracking,
+    tmp_path: Path,
+    two_versions: tuple[VersionRow, VersionRow],
+    now: datetime,
+) -> None:
+    first, second = two_versions
+    promote(database, first, now, expected=None)
+    with database.transaction() as session:
+        enqueue(session, kind="deliver", key="deliver", payload={})
+    stale = JobQueue(database, lease=timedelta(seconds=-1)).claim("first", ["deliver"])
+    stopped = Stopped(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "artifacts")
+
+    def another_goes_on() -> None:
+        promote(database, second, now, expected=first.id)
+        claim = JobQueue(database).claim("second", ["deliver"])
+        assert outbox.deliver(database, tracking, claim=claim) == 2
+        assert tracking.alias("chest", "champion") == "2"
+
+    stopped.meanwhile = another_goes_on
+    with pytest.raises(LeaseLostError, match="second"):
+        outbox.deliver(database, stopped, claim=stale)
+    assert tracking.alias("chest", "champion") == "1"  # nobody could keep it from this
+    assert outbox.deliver(database, tracking) == 1
+    assert tracking.alias("chest", "champion") == "2"
 
 
 def test_what_was_told_but_not_noted_as_told_is_told_again_to_the_same_end(
