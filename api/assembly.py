@@ -6,6 +6,7 @@ What an object is made of is imported where it is built: a command loads what it
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -95,7 +96,11 @@ class Driftward:
         """
         driftward = cls(settings, clock=clock)
         if settings.crash_at is not None:
-            crash_points.arm(settings.crash_at, after=settings.crash_after)
+            crash_points.arm(
+                settings.crash_at,
+                after=settings.crash_after,
+                by=signal.SIGKILL if settings.crash_by == "kill" else signal.SIGSTOP,
+            )
         if settings.database_url is None and not driftward.home.database.exists():
             raise HomeError(
                 f"{settings.home} is not a Driftward home: `driftward init --home {settings.home}` "

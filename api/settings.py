@@ -84,6 +84,8 @@ class Settings(BaseSettings):
     crash_at: str | None = None
     #: how often that point is passed unharmed before
     crash_after: int = Field(default=0, ge=0)
+    #: whether it is killed there, or stopped until somebody continues it
+    crash_by: Literal["kill", "stop"] = "kill"
 
     def shown_token(self) -> str | None:
         """Return the token that the environment holds, if it holds one.

@@ -62,6 +62,17 @@ def open_episodes(session: Session, monitor: str) -> list[EpisodeRow]:
     )
 
 
+def open_episode_ids(session: Session, monitor: str) -> list[int]:
+    """Return which episodes of a monitor are open, without what is known of them."""
+    return list(
+        session.scalars(
+            select(EpisodeRow.id).where(
+                EpisodeRow.monitor == monitor, EpisodeRow.state == EpisodeState.OPEN
+            )
+        )
+    )
+
+
 def all_episodes(session: Session, monitor: str | None = None) -> list[EpisodeRow]:
     """Return episodes, newest first."""
     query = select(EpisodeRow).order_by(EpisodeRow.id.desc())

@@ -2,7 +2,9 @@
 
 Nothing is armed unless an installation is told to be (`DRIFTWARD_CRASH_AT`);
 then the process ends with SIGKILL at that place: no handler runs, no buffer
-is flushed, no lock is given back.
+is flushed, no lock is given back. Or it is stopped there with SIGSTOP
+(`DRIFTWARD_CRASH_BY=stop`), as a machine that is suspended is, until
+somebody continues it.
 """
 
 from __future__ import annotations
@@ -46,14 +48,16 @@ POINTS = (
 class _Armed:
     point: str | None = None
     passes_left = 0
+    signal = signal.SIGKILL
 
 
-def arm(point: str, *, after: int = 0) -> None:
-    """Have this process killed when it reaches a point.
+def arm(point: str, *, after: int = 0, by: signal.Signals = signal.SIGKILL) -> None:
+    """Have this process killed, or stopped, when it reaches a point.
 
     Parameters
     ----------
     after : how often the point is passed unharmed before
+    by : SIGKILL or SIGSTOP
 
     Raises
     ------
@@ -62,12 +66,13 @@ def arm(point: str, *, after: int = 0) -> None:
     """
     if point not in POINTS:
         raise ValueError(f"there is no crash point {point!r}: {', '.join(POINTS)}")
-    _Armed.point, _Armed.passes_left = point, after
+    _Armed.point, _Armed.passes_left, _Armed.signal = point, after, by
 
 
 def reach(point: str) -> None:
     """Pass a point, or end there where it is armed."""
     if _Armed.point == point:
         if _Armed.passes_left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+            _Armed.point = None  # who is continued passes it from now on
+            os.kill(os.getpid(), _Armed.signal)
         _Armed.passes_left -= 1

@@ -139,7 +139,7 @@ class Database:
             yield session
 
     def migrate(self) -> None:
-        """Bring the schema to this version's newest revision.
+        """Bring the schema to this version's newest revision; nobody is held up if it is there.
 
         Raises
         ------
@@ -147,8 +147,11 @@ class Database:
             If a newer Driftward wrote it; nothing is changed.
         """
         from alembic import command
+        from alembic.script import ScriptDirectory
 
-        self.require_known_schema()
+        stored = self.require_known_schema()
+        if stored == ScriptDirectory.from_config(_alembic_config()).get_current_head():
+            return
         with self.engine.begin() as connection:
             config = _alembic_config()
             config.attributes["connection"] = connection
@@ -158,8 +161,9 @@ class Database:
         """Return the schema revision that is stored, or None for an empty database."""
         from alembic.runtime.migration import MigrationContext
 
+        engine = self.engine.execution_options(read_only=True)
         try:
-            with self.engine.connect() as connection:
+            with engine.connect() as connection:
                 return MigrationContext.configure(connection).get_current_revision()
         except DatabaseError as error:
             raise HomeError(
@@ -167,8 +171,8 @@ class Database:
                 f"({error.orig}): restore it from a backup, or name another home with --home"
             ) from error
 
-    def require_known_schema(self) -> None:
-        """Refuse a schema that this version does not know.
+    def require_known_schema(self) -> str | None:
+        """Return the stored revision; refuse a schema that this version does not know.
 
         Raises
         ------
@@ -186,6 +190,7 @@ class Database:
                 f"(newest: {script.get_current_head()}): upgrade driftward, or choose another "
                 "home with --home"
             )
+        return stored
 
     def dispose(self) -> None:
         """Close every pooled connection."""

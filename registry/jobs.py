@@ -9,6 +9,7 @@ transaction (`fence`).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -130,6 +131,14 @@ class JobQueue:
         else:
             self._close(claim, JobState.FAILED, error)
 
+    def give_back(self, claim: Claim) -> None:
+        """Queue the job anew as if this attempt had not been made."""
+        with self._database.transaction() as session:
+            fence(session, claim)
+            job = session.get_one(Job, claim.job)
+            job.state, job.leased_until = JobState.QUEUED, None
+            job.attempts -= 1
+
     def waiting(self, kinds: list[str] | None = None) -> int:
         """Count jobs that are queued or running."""
         query = select(func.count(Job.id)).where(
@@ -177,15 +186,7 @@ def enqueue(
     """
     job = session.scalars(select(Job).where(Job.key == key)).first()
     if job is None:
-        job = Job(
-            kind=kind,
-            key=key,
-            payload=payload,
-            state=JobState.QUEUED,
-            attempts=0,
-            token=0,
-            created_at=datetime.now(UTC),
-        )
+        job = _new(kind, key, payload)
         session.add(job)
         session.flush()
     elif again and job.state in {JobState.DONE, JobState.FAILED}:
@@ -194,6 +195,32 @@ def enqueue(
     elif again and job.state == JobState.RUNNING:
         job.asked_again, job.payload = True, payload
     return job
+
+
+def enqueue_missing(
+    session: Session, *, kind: str, payloads: Mapping[str, dict[str, Json]]
+) -> None:
+    """Put jobs into the table by their keys; those that exist stay as they are.
+
+    However many there are, the caller holds the others up for one question only.
+    """
+    known = set(session.scalars(select(Job.key).where(Job.key.in_(payloads))))
+    session.add_all(
+        _new(kind, key, payload) for key, payload in payloads.items() if key not in known
+    )
+    session.flush()
+
+
+def _new(kind: str, key: str, payload: dict[str, Json]) -> Job:
+    return Job(
+        kind=kind,
+        key=key,
+        payload=payload,
+        state=JobState.QUEUED,
+        attempts=0,
+        token=0,
+        created_at=datetime.now(UTC),
+    )
 
 
 def fence(session: Session, claim: Claim) -> None:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TypeAlias
 
 import structlog
+from sqlalchemy.exc import OperationalError
 
 from registry.errors import DriftwardError, LeaseLostError
 from registry.jobs import Claim, JobQueue
@@ -57,6 +58,10 @@ class Worker:
         except DriftwardError as error:
             context.error("job failed", error=str(error))
             self._queue.fail(claim, str(error), retry=False)
+        except OperationalError as error:
+            # The database was away or busy for long, which tells nothing about the job.
+            context.error("job given back", error=type(error).__name__, exc_info=True)
+            self._queue.give_back(claim)
         except Exception as error:  # noqa: BLE001 - one bad job must not stop the worker
             # The text of a foreign error may quote its input, so only its type is kept.
             context.error("job failed", error=type(error).__name__, exc_info=True)

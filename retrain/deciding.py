@@ -11,7 +11,7 @@ from monitor.episodes import EpisodeState, Impact
 from monitor.monitors import require_monitor
 from monitor.requests.tables import Part
 from monitor.tables import EpisodeRow
-from registry import serving
+from registry import ledger, serving
 from registry.clock import Clock
 from registry.database import Database
 from registry.errors import InsufficientDataError
@@ -41,6 +41,8 @@ class Decider:
         """Decide, restrict, ask for labels, plan the run and queue it once labels suffice."""
         with self._database.transaction() as session:
             fence(session, claim)
+            # What limits still allow is counted over all runs: one decision at a time.
+            ledger.wait_turn(session)
             episode = episodes.require_episode(session, int(claim.payload["episode"]))
             monitor = require_monitor(session, episode.monitor)
             model = monitor.specification.model
@@ -80,8 +82,8 @@ class Decider:
     ) -> None:
         """End the wait for labels of a shift that is gone, and say what is still in force."""
         now = self._clock.now()
-        for run in runs.under_way(session):
-            if run.episode == episode.id and run.state == RunState.AWAITING_LABELS:
+        for run in runs.under_way(session, episode=episode.id):
+            if run.state == RunState.AWAITING_LABELS:
                 note = f"episode {episode.id} is closed: {episode.closed_reason}"
                 runs.advance(
                     session, run, RunState.SUPERSEDED, note=note, actor=SYSTEM.name, at=now
@@ -92,22 +94,21 @@ class Decider:
                 episode.subgroup,
             ):
                 step = Step(
-                    action=Action.TICKET,
+                    action=Action.LIFT,
                     reason=f"the episode is closed, and {model} is still out of use for "
                     f"{episode.subgroup}: a person lifts it (`driftward lift {model} "
                     f"--subgroup '{episode.subgroup}' --reason …`)",
                 )
                 known = decisions.of_episode(session, episode.id)
-                if step.reason not in {row.reason for row in known}:
+                if Action.LIFT not in {row.action for row in known}:
                     decisions.record(session, episode, plan, step, actor=SYSTEM.name, at=now)
 
     def _supersede_other_plans(
         self, session: Session, episode: EpisodeRow, plan: AppliedPlan | None
     ) -> None:
         """End what was begun for this episode under a plan that is no longer in force."""
-        for run in runs.under_way(session):
-            stale = plan is None or run.plan != plan.id
-            if run.episode == episode.id and stale:
+        for run in runs.under_way(session, episode=episode.id):
+            if plan is None or run.plan != plan.id:
                 runs.advance(
                     session,
                     run,
@@ -139,7 +140,7 @@ class Decider:
             case Action.LABEL_REQUEST | Action.RUN:
                 if plan is not None and step.strategies:
                     self._plan_run(session, step, episode, model, plan)
-            case Action.LOG | Action.TICKET:
+            case Action.LOG | Action.TICKET | Action.LIFT:
                 pass  # the decision itself is what people are shown
 
     def _plan_run(

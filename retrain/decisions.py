@@ -29,6 +29,8 @@ class Action(StrEnum):
     RESTRICT = "restrict"
     LABEL_REQUEST = "label request"
     RUN = "run"
+    #: take a restriction back; always a person's to do
+    LIFT = "lift"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,6 +206,8 @@ def _by_itself(action: Action, plan: AppliedPlan | None) -> bool:
     """Return whether a step happens without a person; telling people always does."""
     if action in {Action.LOG, Action.TICKET}:
         return True
+    if action is Action.LIFT:
+        return False
     return plan is not None and plan.plan.autonomy is Autonomy.ACT
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from sqlalchemy.orm import Session
 
 from monitor.assembling.assembler import ASSEMBLE, assembly_is_due
 from monitor.assembling.counting import unit_watched
-from monitor.episodes import open_episodes
+from monitor.episodes import open_episode_ids
 from monitor.evaluating import DECIDE, EVALUATE, window_payload
 from monitor.following.arranging import following_is_due
 from monitor.following.follower import FOLLOW
@@ -22,7 +23,7 @@ from registry.bundles.preprocessing import Unit
 from registry.clock import Clock
 from registry.database import Database
 from registry.identities import SYSTEM
-from registry.jobs import enqueue
+from registry.jobs import enqueue, enqueue_missing
 from retrain import runs
 from retrain.promotion import ask_for_delivery
 
@@ -109,13 +110,14 @@ def ask_to_follow(session: Session, monitor: Monitor, *, now: datetime) -> int:
 
 def ask_for_todays_decisions(session: Session, monitor: Monitor, *, now: datetime) -> None:
     """Queue a decision about each open episode: limits may allow what they forbade yesterday."""
-    for episode in open_episodes(session, monitor.name):
-        enqueue(
-            session,
-            kind=DECIDE,
-            key=f"{DECIDE}/episode {episode.id}/{now:%Y-%m-%d}",
-            payload={"episode": episode.id},
-        )
+    enqueue_missing(
+        session,
+        kind=DECIDE,
+        payloads={
+            f"{DECIDE}/episode {episode}/{now:%Y-%m-%d}": {"episode": episode}
+            for episode in open_episode_ids(session, monitor.name)
+        },
+    )
 
 
 def start_scheduler(database: Database, clock: Clock) -> BackgroundScheduler:

@@ -127,6 +127,7 @@ def _decision(entry: Entry) -> CourseStep:
         Action.LABEL_REQUEST: ("Labels asked for", "Labels needed"),
         Action.RUN: ("Run permitted by the plan", "Run proposed"),
         Action.TICKET: ("Handed to a person", "Handed to a person"),
+        Action.LIFT: ("Restriction to be lifted", "Restriction to be lifted by a person"),
         Action.LOG: ("Noted", "Noted"),
     }
     action = Action(facts["action"])

@@ -119,14 +119,9 @@ class EmbeddingHome:
             return session.scalar(select(func.count()).select_from(table)) or 0
 
     def _send(self, count: int) -> subprocess.Popen[str]:
-        files = []
-        for _ in range(count):
-            self._sent += 1
-            path = self._root / "sent" / f"{self._sent}.dcm"
-            path.parent.mkdir(exist_ok=True)
-            ds = radiograph(SOPInstanceUID=f"{_ROOT}.{self._sent}", PatientID=f"{self._sent}")
-            path.write_bytes(as_file(ds))
-            files.append(path)
+        numbers = range(self._sent, self._sent + count)
+        files = write_files(self._root / "sent", numbers)
+        self._sent += count
         port = str(self._receiver.port)
         return subprocess.Popen(
             [program("storescu"), "-v", "-aec", "DRIFTWARD", "127.0.0.1", port, *files],
@@ -136,9 +131,26 @@ class EmbeddingHome:
         )
 
 
+def write_files(folder: Path, numbers: range) -> list[Path]:
+    """Write radiographs of as many patients, and return their files."""
+    folder.mkdir(exist_ok=True)
+    files = []
+    for number in numbers:
+        ds = radiograph(SOPInstanceUID=f"{_ROOT}.{number + 1}", PatientID=f"{number}")
+        files.append(folder / f"{number}.dcm")
+        files[-1].write_bytes(as_file(ds))
+    return files
+
+
 @contextmanager
 def embedding_home(root: Path) -> Iterator[EmbeddingHome]:
-    """Found a home with an encoder, a champion and a monitor, and receive into it."""
+    """Receive into a home with a monitor."""
+    with receiving(home_with_a_monitor(root), "--site", SITE) as receiver:
+        yield EmbeddingHome(root, receiver)
+
+
+def home_with_a_monitor(root: Path) -> Path:
+    """Found a home with an encoder, a champion and a monitor of it."""
     home = new_home(root / "home")
     driftward = Driftward.open(Settings(home=home))
     with driftward.database.transaction() as session:
@@ -187,5 +199,4 @@ def embedding_home(root: Path) -> Iterator[EmbeddingHome]:
             at=_ANCHOR,
         )
     driftward.database.dispose()
-    with receiving(home, "--site", SITE) as receiver:
-        yield EmbeddingHome(root, receiver)
+    return home

@@ -6,11 +6,21 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
 from registry.database import Database
 from registry.errors import BadInputError, LeaseLostError
-from registry.jobs import MAX_ATTEMPTS, Claim, Job, JobQueue, JobState, enqueue, fence
+from registry.jobs import (
+    MAX_ATTEMPTS,
+    Claim,
+    Job,
+    JobQueue,
+    JobState,
+    enqueue,
+    enqueue_missing,
+    fence,
+)
 from registry.worker import Worker
 
 EXPIRED = timedelta(seconds=-1)
@@ -28,6 +38,22 @@ def state(database: Database, job: int) -> Job:
 
 def test_a_key_stands_for_one_job_however_often_it_is_asked_for(database: Database) -> None:
     assert put(database, "embed/1") == put(database, "embed/1")
+
+
+def test_of_many_keys_those_that_exist_stay_as_they_are(database: Database) -> None:
+    put(database, "b", kind="train")
+    for _ in range(2):
+        with database.transaction() as session:
+            enqueue_missing(
+                session, kind="embed", payloads={key: {"key": key} for key in "abc"}
+            )
+    with database.reading() as session:
+        jobs = {job.key: (job.kind, job.payload) for job in session.scalars(select(Job))}
+    assert jobs == {
+        "a": ("embed", {"key": "a"}),
+        "b": ("train", {"key": "b"}),
+        "c": ("embed", {"key": "c"}),
+    }
 
 
 def test_the_oldest_job_is_handed_out_first_and_once(database: Database) -> None:
@@ -122,6 +148,20 @@ def test_an_ended_job_can_be_queued_anew(database: Database) -> None:
         enqueue(session, kind="embed", key="a", payload={}, again=True)
     worker.drain()
     assert ran == [job, job]
+
+
+def test_a_database_that_is_busy_for_long_costs_a_job_no_attempt(database: Database) -> None:
+    job = put(database, "a")
+    left = [MAX_ATTEMPTS + 2]
+
+    def handler(claim: Claim) -> None:
+        left[0] -= 1
+        if left[0]:
+            raise OperationalError("BEGIN IMMEDIATE", {}, Exception("database is locked"))
+
+    Worker(JobQueue(database), {"embed": handler}).drain()
+    ended = state(database, job)
+    assert (ended.state, ended.attempts, left) == (JobState.DONE, 1, [0])
 
 
 class Away(JobQueue):

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from monitored_history import ANCHOR, HALF_WEEK
+from plan_texts import with_values
 from retraining_rows import AT_LEAST, MODEL, PLAN, SUBGROUP, Retraining, ledger_is_valid
 from sqlalchemy import select
 
@@ -236,12 +237,16 @@ def test_whatever_the_cause_a_run_is_queued_only_by_a_measured_impact_that_the_p
         )
 
 
+@pytest.mark.parametrize("runs_per_quarter", ["100", "0"])
 def test_a_shift_that_is_gone_ends_the_wait_for_labels_and_asks_a_person_to_lift(
-    retraining: Retraining,
+    retraining: Retraining, runs_per_quarter: str
 ) -> None:
+    # With no run allowed, a ticket stands there already.
+    retraining.apply_plan(with_values(PLAN, runs_per_quarter=runs_per_quarter))
     episode = retraining.open_episode()
     retraining.decide(episode)
-    assert state_of(retraining, episode) == RunState.AWAITING_LABELS
+    waits = runs_per_quarter != "0"
+    assert state_of(retraining, episode) == (RunState.AWAITING_LABELS if waits else None)
     with retraining.database.transaction() as session:
         episodes.end(
             session,
@@ -253,14 +258,14 @@ def test_a_shift_that_is_gone_ends_the_wait_for_labels_and_asks_a_person_to_lift
         )
     for _ in range(2):
         retraining.decide(episode)
-    assert state_of(retraining, episode) == RunState.SUPERSEDED
+    assert state_of(retraining, episode) == (RunState.SUPERSEDED if waits else None)
     # What took the model out of use is lifted by a person.
     assert restricted(retraining) == [SUBGROUP]
     with retraining.database.reading() as session:
         last = decisions.of_episode(session, episode)[-1]
-        tickets = [
-            row for row in decisions.of_episode(session, episode) if row.action == Action.TICKET
+        asked = [
+            row for row in decisions.of_episode(session, episode) if row.action == Action.LIFT
         ]
     assert f"driftward lift {MODEL} --subgroup '{SUBGROUP}'" in last.reason
-    assert len(tickets) == 1
+    assert [row.carried_out for row in asked] == [False]
     assert ledger_is_valid(retraining.database)

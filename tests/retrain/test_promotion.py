@@ -371,6 +371,7 @@ def test_a_rollback_brings_mlflow_in_line_by_the_one_job_that_does(
     assert again is not None
     assert again.job == told.job
 
+
 def test_rolling_back_takes_the_role_of_an_operator(retraining: Retraining) -> None:
     promoted(retraining, signed_run(retraining))
     with (
