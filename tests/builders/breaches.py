@@ -176,9 +176,8 @@ def _found(driftward: Driftward, *, ticks: int, workers: int, seconds: float) ->
         earlier = [run for run in runs if run.plan != plan]
         queued = {run.id for run in runs if run.plan == plan and run.state == RunState.QUEUED}
         steps = Counter(
-            session.execute(
-                select(DecisionRow.episode, DecisionRow.action).where(DecisionRow.plan == plan)
-            ).tuples()
+            (row.episode, row.action)
+            for row in session.scalars(select(DecisionRow).where(DecisionRow.plan == plan))
         )
         jobs = session.scalars(select(Job)).all()
         places = Counter(

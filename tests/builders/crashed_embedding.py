@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -92,13 +93,9 @@ class EmbeddingHome:
         return self._found(before)
 
     def _found(self, embedded_before: int) -> EmbeddingCrash:
-        embedded = select(EmbeddingRow.scan, func.count().label("times")).group_by(
-            EmbeddingRow.scan
-        )
-        results = select(ResultRow.scan, func.count().label("times")).group_by(ResultRow.scan)
         with self._driftward.database.reading() as session:
-            twice = dict(session.execute(embedded).tuples().all())
-            once = dict(session.execute(results).tuples().all())
+            twice = Counter(session.scalars(select(EmbeddingRow.scan)))
+            once = Counter(session.scalars(select(ResultRow.scan)))
         try:
             self._receiver.require_whole()
             whole = True
@@ -109,7 +106,7 @@ class EmbeddingHome:
             scans=self._count(ScanRow),
             embedded_before=embedded_before,
             # A constraint forbids two rows of one version.
-            read_once=sum(twice[scan] == 2 and once.get(scan) == 1 for scan in twice),
+            read_once=sum(twice[scan] == 2 and once[scan] == 1 for scan in twice),
             refused=self._count(RefusalRow),
             whole=whole,
         )
