@@ -169,12 +169,6 @@ def by_id(session: Session, plan: int) -> AppliedPlan:
     return _read(session.get_one(PlanRow, plan))
 
 
-@lru_cache(maxsize=64)
-def _parsed(text: str, source: str) -> Plan:
-    """Return an applied plan, which nobody can change; each decision reads it several times."""
-    return parse_plan(text, source=source)
-
-
 def _read(row: PlanRow) -> AppliedPlan:
     plan = _parsed(row.text, f"plan {row.number} of {row.model}")
     return AppliedPlan(
