@@ -33,6 +33,7 @@ from monitor.requests.resolving import (
 )
 from monitor.requests.tables import LabelRequestRow, Part, RequestState
 from monitor.tables import EpisodeRow
+from monitor.verification import VerifiedScans, verified_scans
 from registry.canonical import Json
 from registry.errors import (
     BadInputError,
@@ -336,6 +337,16 @@ def say_what_lacks(
         f"once more scans have come, `driftward label request make {run.id}` draws anew"
     )
     runs.annotate(session, run, note, actor=actor, at=at)
+
+
+def outside_labels(session: Session, run: RunRow, episode: EpisodeRow) -> VerifiedScans:
+    """Return what labels of the shift that nobody requested would say if all scans had one."""
+    return verified_scans(
+        session,
+        run_data.shifted_scans(session, episode, run.model),
+        version=run.base,
+        task=run.settings["task"],
+    )
 
 
 def achieved_power(progress: Progress, plan: Plan) -> float:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from api.cli import label_requests
 from api.cli.options import (
     HomeOption,
     JsonOption,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 app = typer.Typer(name="label", help="Bring ground truth in, and see what is true by it.")
 mapping_app = typer.Typer(name="mapping", help="What codes of reports mean.")
 app.add_typer(mapping_app)
+app.add_typer(label_requests.app)
 
 TaskOption = Annotated[
     str | None, typer.Option("--task", help="Of this task alone.", show_default=False)

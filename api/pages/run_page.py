@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from api.pages import states, wording
+from api.pages.requested import RequestPanel, request_panel
 from api.pages.states import State
 from monitor.tables import DatasetRow
 from registry import ledger
@@ -129,6 +130,8 @@ class RunPage:
     gates: tuple[GateLine, ...]
     signatures: tuple[SignatureLine, ...]
     datasets: tuple[DatasetLine, ...]
+    #: None where it asked for no labels
+    request: RequestPanel | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,6 +218,7 @@ def run_page(session: Session, work: Path, run: int, *, now: datetime) -> RunPag
             for one in approvals.standings(session, row, at=now)
         ),
         datasets=_datasets(session, row),
+        request=request_panel(session, row),
     )
 
 
@@ -242,7 +246,7 @@ def _headline(
         case RunState.REJECTED if refused:
             text = f"{candidate} did not pass its gates"
         case RunState.AWAITING_LABELS:
-            text = f"Run {row.id} {row.note}"
+            text = f"Run {row.id} {row.note.partition(':')[0]}"
         case RunState.TRAINING:
             text = f"Run {row.id} trains a candidate for {row.model}"
         case RunState.FAILED:

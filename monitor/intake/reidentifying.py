@@ -79,3 +79,55 @@ def reidentify(
             facts={"reason": reason},
         )
     return originals
+
+
+def originals_of_scans(
+    database: Database,
+    scans: Mapping[int, int],
+    *,
+    private_key: Path,
+    password: bytes | None = None,
+    subject: str,
+    reason: str,
+    by: Identity,
+    clock: Clock,
+) -> dict[int, Mapping[str, str]]:
+    """Return what the surrogates of many scans stand for, all of them or none.
+
+    The ledger has how many there were, who asked and why, before anything is handed out.
+
+    Parameters
+    ----------
+    scans : scan -> the instance that stands for it
+    subject : what they are opened for, in the ledger
+
+    Raises
+    ------
+    NotPermittedError
+    NotFoundError
+        If the originals of one were never sealed.
+    BadInputError, IntegrityError
+        As `unseal` does.
+    """
+    by.require(Role.ADMIN, "re-identify patients")
+    found: dict[int, Mapping[str, str]] = {}
+    with database.reading() as session:
+        for scan, instance in scans.items():
+            row = session.get(SealedOriginalsRow, instance)
+            if row is None:
+                raise NotFoundError(
+                    f"scan {scan} has no sealed originals: they are kept from the moment on at "
+                    "which DRIFTWARD_REIDENTIFICATION_KEY names a public key; without "
+                    "--private-key surrogates are exported"
+                )
+            found[scan] = unseal(row.sealed, private_key=private_key, password=password)
+    with database.transaction() as session:
+        ledger.append(
+            session,
+            at=clock.now(),
+            actor=by.name,
+            kind="patient.reidentified",
+            subject=subject,
+            facts={"reason": reason, "scans": len(found)},
+        )
+    return found
