@@ -225,6 +225,11 @@ class Decider:
                     )
                 return
             queue(session, run, actor=SYSTEM.name, clock=self._clock)
+        elif resolved is not None:
+            lacks = "no impact is measured by its labels, of which too few may be of a class"
+            label_requesting.say_what_lacks(
+                session, run, resolved, lacks, actor=SYSTEM.name, at=now
+            )
 
     def _end_without_impact(
         self, session: Session, run: RunRow, episode: EpisodeRow, resolved: Resolved | None

@@ -63,10 +63,16 @@ class RequestedLabels:
         self._rng = np.random.default_rng(self.seed)
 
     def receive(
-        self, count: int, *, delivery: str = "withheld", prevalence: float = 0.5
+        self,
+        count: int,
+        *,
+        delivery: str = "withheld",
+        prevalence: float = 0.5,
+        with_finding: float = 0.9,
     ) -> list[int]:
+        """Add scans; the mean score of those with the finding is `with_finding`, in log-odds."""
         truth = self._rng.random(count) < prevalence
-        scores = expit(np.where(truth, 0.9, -1.1) + self._rng.normal(size=count))
+        scores = expit(np.where(truth, with_finding, -1.1) + self._rng.normal(size=count))
         scans = self.retraining.history.add(
             count,
             at=ANCHOR,

@@ -180,7 +180,7 @@ class Retraining:
         """Add a run with a candidate, whose gates said this."""
         with self.database.transaction() as session:
             champion = serving.require_champion(session, MODEL)
-            candidate = _candidate(session, champion)
+            candidate = candidate_of(session, champion)
             plan = plans.in_force(session, MODEL)
             assert plan is not None
             run = runs.create(
@@ -296,7 +296,8 @@ def ledger_is_valid(database: Database) -> bool:
         return ledger.verify(session).valid
 
 
-def _candidate(session: Session, base: VersionRow) -> VersionRow:
+def candidate_of(session: Session, base: VersionRow) -> VersionRow:
+    """Register a version that was derived from another, without its files."""
     number = 1 + len(session.scalars(select(VersionRow).where(VersionRow.model == MODEL)).all())
     row = VersionRow(
         model=MODEL,

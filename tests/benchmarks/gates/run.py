@@ -25,6 +25,7 @@ SECTIONS = {
     "levels": ("Levels and power", "levels.py"),
     "subgroups": ("Subgroups", "subgroup_gate.py"),
     "weights": ("Weights", "weights.py"),
+    "requested": ("Requested labels", "requested.py"),
 }
 
 
