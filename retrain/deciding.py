@@ -193,43 +193,55 @@ class Decider:
         if judged and episode.impact == Impact.NONE_SHOWN:
             self._end_without_impact(session, run, episode, resolved)
         elif episode.impact == Impact.MEASURED:
-            if allowance.why_no_run(session, plan, at=self._clock.now()) is not None:
-                return  # the decision that was just made says why
-            permitted = plan.plan.permitted(Cause(episode.cause))
-            strategies = decisions.serving(permitted, episode.evidence.get("impact"))
-            if not strategies:
-                return  # the cause was corrected to one that permits nothing
-            try:
-                # What is half done when data lack is undone, and the run stays as it is.
-                with session.begin_nested():
-                    runs.choose(run, strategies)
-                    parts = (
-                        run_data.census_parts(
-                            session, run, episode, plan.plan, task=task, at=now
-                        )
-                        if resolved is None
-                        else label_requesting.requested_parts(
-                            session, run, episode, plan.plan, resolved, task=task, at=now
-                        )
-                    )
-                    run_data.freeze_repair(
-                        session, run, episode, plan.plan, parts, actor=SYSTEM.name, at=now
-                    )
-            except InsufficientDataError as error:
-                log.info(
-                    "run still waits for labels", run=run.id, needed=error.needed, got=error.got
-                )
-                if resolved is not None:
-                    label_requesting.say_what_lacks(
-                        session, run, resolved, str(error), actor=SYSTEM.name, at=now
-                    )
-                return
-            queue(session, run, actor=SYSTEM.name, clock=self._clock)
+            self._freeze_and_queue(session, run, episode, plan, resolved, task=task)
         elif resolved is not None:
             lacks = "no impact is measured by its labels, of which too few may be of a class"
             label_requesting.say_what_lacks(
                 session, run, resolved, lacks, actor=SYSTEM.name, at=now
             )
+
+    def _freeze_and_queue(
+        self,
+        session: Session,
+        run: RunRow,
+        episode: EpisodeRow,
+        plan: AppliedPlan,
+        resolved: Resolved | None,
+        *,
+        task: str,
+    ) -> None:
+        """Queue a run, unless its labels or the plan's limits do not allow it."""
+        now = self._clock.now()
+        if allowance.why_no_run(session, plan, at=self._clock.now()) is not None:
+            return  # the decision that was just made says why
+        permitted = plan.plan.permitted(Cause(episode.cause))
+        strategies = decisions.serving(permitted, episode.evidence.get("impact"))
+        if not strategies:
+            return  # the cause was corrected to one that permits nothing
+        try:
+            # What is half done when data lack is undone, and the run stays as it is.
+            with session.begin_nested():
+                runs.choose(run, strategies)
+                parts = (
+                    run_data.census_parts(session, run, episode, plan.plan, task=task, at=now)
+                    if resolved is None
+                    else label_requesting.requested_parts(
+                        session, run, episode, plan.plan, resolved, task=task, at=now
+                    )
+                )
+                run_data.freeze_repair(
+                    session, run, episode, plan.plan, parts, actor=SYSTEM.name, at=now
+                )
+        except InsufficientDataError as error:
+            log.info(
+                "run still waits for labels", run=run.id, needed=error.needed, got=error.got
+            )
+            if resolved is not None:
+                label_requesting.say_what_lacks(
+                    session, run, resolved, str(error), actor=SYSTEM.name, at=now
+                )
+            return
+        queue(session, run, actor=SYSTEM.name, clock=self._clock)
 
     def _end_without_impact(
         self, session: Session, run: RunRow, episode: EpisodeRow, resolved: Resolved | None

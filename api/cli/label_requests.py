@@ -43,6 +43,7 @@ def make(
     from registry.errors import ConflictError
     from registry.identities import Role
     from retrain import label_requesting, plans, runs
+    from retrain.label_proposing import propose
 
     driftward = opened(home)
     by = driftward.whoever_runs_this()
@@ -57,7 +58,7 @@ def make(
         plan = plans.by_id(session, row.plan)
         task = row.settings["task"]
         if dry_run:
-            proposed = label_requesting.propose(session, row, episode, plan, task=task, at=at)
+            proposed = propose(session, row, episode, plan, task=task, at=at)
             document = {
                 "run": run,
                 "arithmetic": proposed.needs.as_record(),
@@ -144,7 +145,8 @@ def export(
             "--output", help="Write it there; by default to stdout.", show_default=False
         ),
     ] = None,
-    form: Annotated[str, typer.Option("--format", help="csv, fhir or json.")] = "csv",
+    as_json: JsonOption = False,
+    form: Annotated[str, typer.Option("--format", help="csv, or fhir (R4).")] = "csv",
     everything: Annotated[
         bool, typer.Option("--all", help="Also what is read already, or cannot be.")
     ] = False,
@@ -171,8 +173,8 @@ def export(
     from monitor.requests import worklist
     from monitor.requests.making import require_request
 
-    if form not in {"csv", "fhir", "json"}:
-        raise typer.BadParameter("one of csv, fhir, json", param_hint="--format")
+    if form not in {"csv", "fhir"}:
+        raise typer.BadParameter("csv or fhir", param_hint="--format")
     if private_key is not None and not (reason or "").strip():
         raise typer.BadParameter("say why: the ledger keeps it", param_hint="--reason")
     driftward = opened(home)
@@ -198,12 +200,10 @@ def export(
             "these are surrogates, which an archive does not know: --private-key names originals",
             err=True,
         )
-    if form == "csv":
-        text = worklist.as_csv(entries)
-    elif form == "fhir":
-        text = worklist.as_fhir(row, entries)
-    else:
+    if as_json:
         text = json.dumps([asdict(one) for one in entries], indent=2) + "\n"
+    else:
+        text = worklist.as_fhir(row, entries) if form == "fhir" else worklist.as_csv(entries)
     if output is None:
         typer.echo(text, nl=False)
     else:

@@ -170,9 +170,7 @@ def test_a_worklist_is_a_fhir_bundle_or_json_too(home: RequestedHome, driftward:
     [request, *_] = [one["resource"] for one in bundle["entry"]]
     assert (request["resourceType"], request["intent"]) == ("ServiceRequest", "order")
     assert request["supportingInfo"][0]["identifier"]["system"] == "urn:dicom:uid"
-    listed = json.loads(
-        driftward("label", "request", "export", number, "--format", "json").stdout
-    )
+    listed = json.loads(driftward("label", "request", "export", number, "--json").stdout)
     assert len(listed) == len(bundle["entry"])
 
 
@@ -182,7 +180,7 @@ def test_what_cannot_be_done_says_why(
     number = home.world.request(home.episode).id
     for words, said in (
         (("show", 99), "there is no label request 99: see `driftward label request list`"),
-        (("export", number, "--format", "xml"), "one of csv, fhir, json"),
+        (("export", number, "--format", "xml"), "csv or fhir"),
         (("export", number, "--private-key", tmp_path / "no.pem"), "say why"),
         (("export", number, "--output", tmp_path / "no" / "x"), "cannot be written"),
         (
