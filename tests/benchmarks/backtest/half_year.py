@@ -40,6 +40,7 @@ _WORDS = {
 
 def main() -> None:
     """Run what still lacks, and print the tables."""
+    RESULTS.parent.mkdir(exist_ok=True)
     done = _lines()
     if len(done) < RUNS:
         home = _home()
