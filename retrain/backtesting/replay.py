@@ -16,24 +16,20 @@ from monitor.monitors import Monitor, require_monitor
 from monitor.profiles import ReferenceProfile
 from monitor.streams import StreamDetector
 from monitor.tables import StreamRow
-from registry.access.signing_in import Proof
-from registry.errors import PlanRefusedError
-from registry.identities import Identity, Role
 from registry.jobs import Claim, JobQueue
 from registry.worker import JobHandler, Worker
-from retrain import approvals, plans, runs
-from retrain.approvals import Meaning
+from retrain import runs
+from retrain.backtesting.people import let_people_act
 from retrain.backtesting.question import Question
 from retrain.backtesting.refitting_runs import RefittingTrainer
 from retrain.backtesting.scratch import Scratch
 from retrain.change_plan import Strategy
 from retrain.deciding import Decider
-from retrain.promotion import RENEW_REFERENCE, promote
+from retrain.promotion import RENEW_REFERENCE
 from retrain.renewal import ReferenceRenewer
 from retrain.runs import TRAIN, VALIDATE
 from retrain.scheduling import ask_for_todays_decisions, ask_for_windows, ask_to_follow
 from retrain.states import RunState
-from retrain.tables import RunRow
 from retrain.validating import Validator
 
 #: How often labels that came are measured, where a decision hangs on it.
@@ -75,7 +71,9 @@ class Replay:
         self._worker.drain()
         with self._scratch.database.transaction() as session:
             for run in runs.under_way(session):
-                self._people(session, run, moment)
+                why = let_people_act(session, run, at=moment)
+                if why is not None:
+                    self.held_back.setdefault(run.id, why)
         self._worker.drain()
 
     def _measure(self, session: Session, monitor: Monitor) -> None:
@@ -93,47 +91,6 @@ class Replay:
         ask_for_windows(session, monitor, now=moment)
         ask_to_follow(session, monitor, now=moment)
         ask_for_todays_decisions(session, monitor, now=moment)
-
-    def _people(self, session: Session, run: RunRow, moment: datetime) -> None:
-        """Do what people are taken to do at once: end the shadow, sign, promote."""
-        rules = plans.by_id(session, run.plan).plan
-        if run.state == RunState.SHADOW and (
-            moment >= run.changed_at + timedelta(days=rules.shadow_days)
-        ):
-            runs.advance(
-                session,
-                run,
-                RunState.AWAITING_APPROVAL,
-                note=f"shadowed for {rules.shadow_days:g} days",
-                actor=_OPERATOR.name,
-                at=moment,
-            )
-        if run.state != RunState.AWAITING_APPROVAL:
-            return
-        left = approvals.left_to_people(session, run)
-        if left:
-            self.held_back[run.id] = f"whoever signs would have to decide: {', '.join(left)}"
-            return
-        lacking = approvals.missing(session, run, at=moment)
-        for number in range(rules.approval.people - lacking, rules.approval.people):
-            approvals.sign(
-                session,
-                run,
-                Meaning.APPROVED,
-                by=Identity(
-                    name=f"approver {number + 1}", roles=frozenset({rules.approval.role})
-                ),
-                reason="taken to be given at once",
-                at=moment,
-                proof=Proof.PASSWORD,
-            )
-        try:
-            promote(session, run, by=_OPERATOR, at=moment)
-        except PlanRefusedError as error:
-            self.held_back.setdefault(run.id, str(error))
-
-
-_OPERATOR = Identity(name="operator", roles=frozenset({Role.OPERATOR}))
 
 
 class _NoMetrics:
