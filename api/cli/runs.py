@@ -39,6 +39,7 @@ def add_to(root: typer.Typer) -> None:
     """Add the signatures to the root."""
     root.command("approve")(approve)
     root.command("reject")(reject)
+    root.command("evidence")(evidence)
 
 
 @app.command("start")
@@ -262,6 +263,37 @@ def _sign(
         at=driftward.clock.now(),
         seen=seen,
         decided=decided,
+    )
+
+
+def evidence(
+    run: NumberArgument,
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Folder for the files.")
+    ] = Path(),
+    html_only: Annotated[bool, typer.Option("--html-only", help="Make no PDF.")] = False,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write RUN's evidence pack, as HTML and PDF: what changed, why, on what evidence, who signed.
+
+    The files' digests enter the ledger.
+    """
+    from api.evidence.issuing import issue
+
+    driftward = opened(home)
+    issued = issue(
+        driftward.database,
+        run,
+        out,
+        pdf=not html_only,
+        by=driftward.whoever_runs_this(),
+        at=driftward.clock.now(),
+    )
+    show(
+        {"run": run, "files": {str(path): digest for path, digest in issued.files.items()}},
+        as_json=as_json,
+        lines=[f"{path}  {digest[:12]}" for path, digest in issued.files.items()],
     )
 
 

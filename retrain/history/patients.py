@@ -50,7 +50,7 @@ ON_ERASURE = {
     ),
     Sight.READ: "its results and embeddings of the patient go with the scans; nothing else changes",
 }
-_LEARNT = (Purpose.TRAINING.value, Purpose.SELECTION.value)
+_LEARNT = (Purpose.TRAINING.value, Purpose.UNLABELLED.value, Purpose.SELECTION.value)
 _LOCKED = (Purpose.LOCKED_REFERENCE.value, Purpose.LOCKED_DRIFTED.value)
 
 
