@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from monitor import embeddings
 from monitor.attributing import Attributor
-from monitor.causes import Diagnosis, ShiftEvidence, diagnose, shares
+from monitor.causes import NEW_SHARE, Diagnosis, ShiftEvidence, diagnose, shares
 from monitor.datasets import members
 from monitor.embeddings import EmbeddedScans
 from monitor.evaluation import Evaluation, ReferenceVerdict, leading
@@ -19,7 +19,7 @@ from monitor.localising import Place, SubgroupVerdict, locate
 from monitor.metadata_shift import AttributeShift, metadata_shifts
 from monitor.profiles import ReferenceProfile, Verdict
 from monitor.references import ProfileStore
-from monitor.subgroups import ACQUISITION, Attribute, value_of
+from monitor.subgroups import ACQUISITION, HIERARCHY, Attribute, Subgroup, value_of
 from monitor.tables import ScanRow
 from monitor.windows import Window
 from registry.canonical import Json
@@ -30,6 +30,8 @@ HEAVIEST = 12
 #: How many detectors and subgroups it names.
 NAMED = 6
 OUTLIER_QUANTILE = 0.95
+#: A subgroup's scans alone have a value if it and the value share so much of either.
+ALONE_SHARE = 0.95
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +83,16 @@ def gather(
     """
     item = leading(evaluation) if known is None else _against(evaluation, known.reference)
     window = evaluation.window
-    place = locate(item.subgroups, scans=item.verdict.scans)
+    known_scans = members(session, item.reference.dataset)
+    place = locate(
+        item.subgroups,
+        scans=item.verdict.scans,
+        new_values=_new_values(
+            embeddings.in_window(session, item.reference.version, window).scans,
+            known_scans,
+            item.subgroups,
+        ),
+    )
     carrier = place.carrier
     verdict = carrier.verdict if carrier else item.verdict
     profile = store.load(carrier.profile_digest if carrier else item.reference.profile_digest)
@@ -104,7 +115,6 @@ def gather(
     shifted = around.where([scan.arrived_at >= began for scan in around.scans])
     displaced = float(np.mean(profile.scan_scores(shifted.vectors) > OUTLIER_QUANTILE))
     attributes = (*ACQUISITION, *spec.subgroup_attributes)
-    known_scans = members(session, item.reference.dataset)
     attributed = attributor and attributor.attribute(
         session,
         evaluation.monitor,
@@ -180,6 +190,31 @@ def _onset(
     found = profile.onset(around.vectors, around.patients, shifted)
     times = [scan.arrived_at for scan in around.scans]
     return times[found.index], [times[found.low].isoformat(), times[found.high].isoformat()]
+
+
+def _new_values(
+    window: Sequence[ScanRow],
+    reference: Sequence[ScanRow],
+    tested: Sequence[SubgroupVerdict],
+) -> dict[Subgroup, str]:
+    """Return which equipment value is new, and is had by the scans of a subgroup and no others."""
+    found: dict[Subgroup, str] = {}
+    for attribute in ACQUISITION:
+        known = shares([value_of(scan, attribute) for scan in reference])
+        having: dict[str, set[int]] = {}
+        for scan in window:
+            value = value_of(scan, attribute)
+            if value is not None and known.get(value, 0.0) <= NEW_SHARE:
+                having.setdefault(value, set()).add(scan.id)
+        for item in tested:
+            if item.subgroup.attributes[-1] not in HIERARCHY:
+                continue
+            for value, scans in having.items():
+                both = len(scans & item.scans)
+                if both >= ALONE_SHARE * len(scans) and both >= ALONE_SHARE * len(item.scans):
+                    words = f"the new {attribute.value.replace('_', ' ')} {value}"
+                    found.setdefault(item.subgroup, words)
+    return found
 
 
 def _shares(

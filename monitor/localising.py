@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 
 from monitor.profiles import Verdict
 from monitor.subgroups import Subgroup
@@ -62,17 +63,24 @@ class Place:
         return self.carrier.subgroup if self.carrier else None
 
 
-def locate(tested: Sequence[SubgroupVerdict], *, scans: int) -> Place:
+def locate(
+    tested: Sequence[SubgroupVerdict],
+    *,
+    scans: int,
+    new_values: Mapping[Subgroup, str] = MappingProxyType({}),
+) -> Place:
     """Return the smallest subgroup that moved while those apart from it stood still.
 
     Standing still takes more than no significance: a subgroup counts only if it had enough
     scans to show an effect of the same size, and such subgroups must make up most of the
-    scans outside.
+    scans outside. Where they do not, because the others send few scans, a new value of an
+    equipment tag that a subgroup's scans have, and they alone, tells as much.
 
     Parameters
     ----------
     tested : every subgroup of one window that was tested
     scans : in the window
+    new_values : in words, what the scans of a subgroup, and no others, have that is new
     """
     if not tested:
         return Place(carrier=None, reason="no subgroup had enough scans to be tested")
@@ -96,6 +104,15 @@ def locate(tested: Sequence[SubgroupVerdict], *, scans: int) -> Place:
                 reason=f"only {item.subgroup} moved (adjusted p = "
                 f"{item.adjusted_p_value:.2g}); {_listed(able)}, with enough scans to show "
                 "such a shift, did not",
+            )
+    for item in moved:
+        apart = [other for other in tested if not other.scans & item.scans]
+        if item.subgroup in new_values and not any(other.moved for other in apart):
+            return Place(
+                carrier=item,
+                reason=f"{item.subgroup} moved (adjusted p = {item.adjusted_p_value:.2g}), and "
+                f"its scans alone have {new_values[item.subgroup]}; of the other "
+                f"{scans - len(item.scans)} too few could be tested",
             )
     if not moved:
         return Place(carrier=None, reason=f"none of {len(tested)} subgroups moved by itself")

@@ -246,6 +246,62 @@ def accept(
     return rows
 
 
+def reinstate(
+    session: Session,
+    monitor: str,
+    version: VersionRow,
+    *,
+    reason: str,
+    actor: str,
+    at: datetime,
+) -> list[ReferenceRow]:
+    """Let the newest references that were accepted with a version decide again.
+
+    A version that serves again is judged by its own reference: in the space of another it has
+    no embeddings. Empty if the version never had one, or has it now.
+    """
+    own = session.scalars(
+        select(ReferenceRow)
+        .where(
+            ReferenceRow.monitor == monitor,
+            ReferenceRow.encoder == EncoderRole.CHAMPION.value,
+            ReferenceRow.version == version.id,
+        )
+        .order_by(ReferenceRow.id.desc())
+    ).first()
+    if own is None or own.decides:
+        return []
+    replaced = deciding(session, monitor)
+    for row in replaced:
+        row.decides = False
+        row.retired_at = None if row.trend else at
+    rows = list(
+        session.scalars(
+            select(ReferenceRow).where(
+                ReferenceRow.monitor == monitor,
+                ReferenceRow.dataset == own.dataset,
+                ReferenceRow.accepted_at == own.accepted_at,
+            )
+        )
+    )
+    for row in rows:
+        row.decides, row.retired_at = True, None
+    ledger.append(
+        session,
+        at=at,
+        actor=actor,
+        kind="reference.reinstated",
+        subject=monitor,
+        facts={
+            "version": str(ref(version)),
+            "profiles": {row.encoder: row.profile_digest for row in rows},
+            "reason": reason,
+        },
+        seals=[*rows, *replaced],
+    )
+    return rows
+
+
 def deciding(session: Session, monitor: str) -> list[ReferenceRow]:
     """Return the references whose verdicts can raise an alarm."""
     return list(

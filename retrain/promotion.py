@@ -7,8 +7,9 @@ from datetime import datetime
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from monitor import episodes
+from monitor import episodes, references
 from monitor.episodes import EpisodeState
+from monitor.monitors import all_monitors
 from monitor.tables import EpisodeRow
 from registry import serving
 from registry.errors import (
@@ -132,6 +133,16 @@ def roll_back(
         at=at,
     )
     _restrict_again(session, current, by=by, at=at)
+    for monitor in all_monitors(session):
+        if monitor.specification.model == model:
+            references.reinstate(
+                session,
+                monitor.name,
+                restored,
+                reason=f"{ref(current)} was rolled back: {reason}",
+                actor=by.name,
+                at=at,
+            )
     ask_for_delivery(session)
     return current, restored
 

@@ -43,7 +43,8 @@ class Recipe(BaseModel):
     task: str
     #: the last one is the finding
     classes: Annotated[list[str], Field(min_length=2, max_length=2)]
-    site: str
+    #: whose labelled history it is made from
+    sites: Annotated[list[str], Field(min_length=1)]
     #: how it is made; of several, the best on the selection set
     strategy: Annotated[tuple[Strategy, ...], BeforeValidator(as_several)] = (Strategy.FULL,)
     training: TrainingRules

@@ -7,6 +7,7 @@ nobody; the trend's reference stays as it was.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 
 import structlog
@@ -120,8 +121,9 @@ def accepted_scans(session: Session, monitor: Monitor, run: RunRow) -> list[Scan
     """Return what is accepted as usual from now on.
 
     After a shift everywhere, the shift. After one at a place, the shift there,
-    and of the reference before it whatever stood elsewhere: a reference of one
-    site's scans would make every other site alarm.
+    and of the reference before it whatever stood elsewhere, in the proportion that it had:
+    a reference of one site's scans would make every other site alarm, and one with too large
+    a share of the others the mix of all.
     """
     before: ReferenceRow | None = session.scalars(
         select(ReferenceRow).where(ReferenceRow.monitor == monitor.name, ReferenceRow.decides)
@@ -136,8 +138,41 @@ def accepted_scans(session: Session, monitor: Monitor, run: RunRow) -> list[Scan
         return shifted
     place = Subgroup.parse(episode.subgroup)
     elsewhere = _elsewhere(place, shifted)
-    kept = [scan for scan in datasets.members(session, before.dataset) if elsewhere(scan)]
-    return [*kept, *shifted]
+    members = datasets.members(session, before.dataset)
+    kept = [scan for scan in members if elsewhere(scan)]
+    replaced = len(members) - len(kept)
+    if not replaced:
+        # A new place: what came beside it says how large its share is.
+        beside = sum(map(elsewhere, _arrived_since(session, episode, members[0].unit)))
+        return [*_thinned(kept, beside, salt=before.id), *shifted]
+    share = min(1.0, len(shifted) / replaced)
+    return [
+        *_thinned(kept, round(share * len(kept)), salt=before.id),
+        *_thinned(shifted, replaced, salt=before.id),
+    ]
+
+
+def _arrived_since(session: Session, episode: EpisodeRow, unit: str) -> list[ScanRow]:
+    return list(
+        session.scalars(
+            select(ScanRow).where(ScanRow.arrived_at >= episode.onset, ScanRow.unit == unit)
+        )
+    )
+
+
+def _thinned(scans: Sequence[ScanRow], count: int, *, salt: int) -> list[ScanRow]:
+    """Return about so many scans, all of a patient or none, drawn by a hash of the pseudonym."""
+    by_patient: dict[str, list[ScanRow]] = {}
+    for scan in scans:
+        by_patient.setdefault(scan.person, []).append(scan)
+    drawn: list[ScanRow] = []
+    for person in sorted(
+        by_patient, key=lambda person: hashlib.sha256(f"{salt}\0{person}".encode()).digest()
+    ):
+        if len(drawn) >= count:
+            break
+        drawn += by_patient[person]
+    return sorted(drawn, key=lambda scan: scan.id)
 
 
 def _elsewhere(place: Subgroup, shifted: Sequence[ScanRow]) -> Callable[[ScanRow], bool]:

@@ -82,10 +82,13 @@ def permitted_scans(
     since = None if rules.within_days is None else at - timedelta(days=rules.within_days)
     return [
         scan
-        for scan in shifted_scans(session, episode, model)
-        if (rules.sites is None or scan.site in rules.sites)
-        and (since is None or scan.arrived_at >= since)
+        for scan in _of_permitted_sites(shifted_scans(session, episode, model), rules)
+        if since is None or scan.arrived_at >= since
     ]
+
+
+def _of_permitted_sites(scans: Sequence[ScanRow], rules: DataRules) -> list[ScanRow]:
+    return [scan for scan in scans if rules.sites is None or scan.site in rules.sites]
 
 
 def freeze_first_version(
@@ -99,7 +102,7 @@ def freeze_first_version(
     actor: str,
     at: datetime,
 ) -> None:
-    """Freeze the data of a model's first version, out of a site's labelled history.
+    """Freeze the data of a model's first version, out of the labelled history of its sites.
 
     Raises
     ------
@@ -108,7 +111,9 @@ def freeze_first_version(
     """
     unit = unit_of(find(session, recipe.base))
     query = (
-        select(ScanRow).where(ScanRow.site == recipe.site, read_as(unit)).order_by(ScanRow.id)
+        select(ScanRow)
+        .where(ScanRow.site.in_(recipe.sites), read_as(unit))
+        .order_by(ScanRow.id)
     )
     if since is not None:
         query = query.where(ScanRow.arrived_at >= since)
@@ -130,7 +135,7 @@ def freeze_first_version(
             session,
             parts[purpose],
             purpose=purpose,
-            description=f"{recipe.site}, history, {purpose.value}",
+            description=f"{', '.join(recipe.sites)}: history, {purpose.value}",
             actor=actor,
             at=at,
         ).id
@@ -225,7 +230,9 @@ def freeze_repair(
     replay = _drawn(
         without(
             patients_of(parts[Purpose.SELECTION]),
-            datasets.members(session, first.datasets[Purpose.TRAINING]),
+            _of_permitted_sites(
+                datasets.members(session, first.datasets[Purpose.TRAINING]), plan.data
+            ),
         ),
         # Without labels, scans are replayed for those that are adapted to.
         round(plan.training.replay_ratio * len(parts[Purpose.TRAINING] or adapted_to)),
@@ -235,7 +242,9 @@ def freeze_repair(
     parts[Purpose.SELECTION] += _drawn(
         without(
             patients_of(parts[Purpose.TRAINING]) | patients_of(adapted_to),
-            datasets.members(session, first.datasets[Purpose.SELECTION]),
+            _of_permitted_sites(
+                datasets.members(session, first.datasets[Purpose.SELECTION]), plan.data
+            ),
         ),
         len(parts[Purpose.SELECTION]),
         seed=run.seed,

@@ -36,13 +36,22 @@ class Processing:
     edge_radius: float = 1.5  #: standard deviation in pixels below which something is detail
     #: Slope of the sigmoid tone curve, which is steepest at mid-gray; 0 is a straight line.
     contrast: float = 0.0
+    #: Standard deviation in pixels by which its screen spreads the image; 0 keeps it sharp.
+    spread: float = 0.0
+    #: What black and white are shown as.
+    black: float = 0.0
+    white: float = 1.0
 
     def __post_init__(self) -> None:
         if not self.version:
             raise ValueError("a processing needs a version")
-        numbers = (self.noise, self.edge_amount, self.contrast)
+        numbers = (self.noise, self.edge_amount, self.contrast, self.spread, self.black)
         if not all(math.isfinite(number) and number >= 0 for number in numbers):
-            raise ValueError("noise, edge_amount and contrast must be 0 or more")
+            raise ValueError("noise, edge_amount, contrast, spread and black must be 0 or more")
+        if not self.black < self.white <= 1:
+            raise ValueError(
+                f"black must be darker than white, got {self.black:g} and {self.white:g}"
+            )
         if not self.edge_radius > 0:
             raise ValueError(f"edge_radius must be above 0, got {self.edge_radius:g}")
 
@@ -66,6 +75,9 @@ class Processing:
         shown = np.clip(shown, 0, 1)
         if self.contrast:
             shown = _toned(shown, self.contrast)
+        if self.spread:
+            shown = gaussian_filter(shown, self.spread)
+        shown = self.black + (self.white - self.black) * shown
         rendered: Floats = shown.astype(np.float32)
         return rendered
 
@@ -77,6 +89,8 @@ OLD_SOFTWARE = Processing(version="1.4.2")
 NEW_SOFTWARE = Processing(
     version="2.0.0", noise=0.03, edge_amount=1.0, edge_radius=1.5, contrast=6.0
 )
+#: At the other site, before and after: a storage-phosphor system, soft and low in contrast.
+SECOND_SOFTWARE = Processing(version="CR 4.1", spread=1.5, black=0.35, white=0.65)
 
 
 def _noise(shown: npt.NDArray[np.float64], seed: int) -> npt.NDArray[np.float64]:

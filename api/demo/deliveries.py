@@ -1,4 +1,4 @@
-"""What the demo's site sends: which radiograph when, misrouted scans, and the readers' labels.
+"""What the demo's sites send: which radiograph when, misrouted scans, and the readers' labels.
 
 Who is where follows from the seed alone: no scan comes twice, and none of a
 later week is known before.
@@ -14,11 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from api.demo.acquisition import NEW_SOFTWARE, OLD_SOFTWARE
+from api.demo.acquisition import NEW_SOFTWARE, OLD_SOFTWARE, SECOND_SOFTWARE
 from api.demo.radiographs import write_adult, write_child
 from api.demo.sample import Sample, load_sample
 
-SITE = "guangzhou"
+SITE, SECOND_SITE = "guangzhou", "clinic"
+#: Of the children, who are all of one hospital, so many are said to come from the second site.
+SECOND_SHARE = 0.14
 HISTORY_SCANS = 2_680
 WEEKLY_SCANS = 700
 #: Magnetic resonance images and adults that a router sends to the chest model by mistake.
@@ -35,11 +37,13 @@ class Source:
     #: place in the sample
     index: int
     updated: bool
+    site: str = SITE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Sent:
     instance: str
+    site: str
     truth: int
     at: datetime
 
@@ -55,6 +59,7 @@ class Deliveries:
         self._sample: Sample = load_sample()
         rng = np.random.default_rng([seed, 1])
         self._children = rng.permutation(len(self._sample.children))
+        self._second = rng.random(len(self._sample.children)) < SECOND_SHARE
         self._adults = rng.permutation(len(self._sample.adults))
         self._magnetic = rng.permutation(len(self._sample.magnetic))
         self._dealt = {"child": 0, "adult": 0, "mr": 0}
@@ -77,44 +82,78 @@ class Deliveries:
         order = np.random.default_rng([self._seed, 2, number]).permutation(len(scans))
         return [scans[place] for place in order]
 
-    def write(self, scans: Sequence[Source], *, at: datetime) -> Path:
-        """Write scans as DICOM files into a new folder of the inbox, and return it."""
+    def write(self, scans: Sequence[Source], *, at: datetime) -> dict[str, Path]:
+        """Write scans as DICOM files into new folders of the inbox, and return these by site."""
         self._lots += 1
-        folder = self._inbox / f"lot-{self._lots:03d}"
-        folder.mkdir(parents=True)
+        folders: dict[str, Path] = {}
         for number, scan in enumerate(scans):
+            folder = self._inbox / f"lot-{self._lots:03d}-{scan.site}"
+            folder.mkdir(parents=True, exist_ok=True)
+            folders[scan.site] = folder
             path = folder / f"{number:04d}.dcm"
             match scan.kind:
                 case "child":
-                    child = self._sample.children[scan.index]
-                    software = NEW_SOFTWARE if scan.updated else OLD_SOFTWARE
-                    instance = write_child(path, child, software=software, taken_at=at)
-                    self._sent.append(_Sent(instance=instance, truth=child.pneumonia, at=at))
+                    self._write_child(path, scan, at=at)
                 case "adult":
                     write_adult(path, self._sample.adults[scan.index], taken_at=at)
                 case _:
                     path.write_bytes(self._sample.magnetic[scan.index])
-        return folder
+        return folders
 
-    def write_labels(self, *, since: datetime, until: datetime) -> Path:
-        """Write the labels of what arrived in a span: read within the hour, before any result."""
-        path = self._inbox / f"labels-{until:%Y%m%d}.csv"
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["instance", "task", "value", "provenance", "reader", "signed_at"])
-            for sent in self._sent:
-                if since <= sent.at < until:
-                    signed = (sent.at + READING_TIME).isoformat()
-                    writer.writerow(
-                        [sent.instance, "pneumonia", sent.truth, "dataset", "dataset", signed]
-                    )
-        return path
+    def _write_child(self, path: Path, scan: Source, *, at: datetime) -> None:
+        child = self._sample.children[scan.index]
+        second = scan.site == SECOND_SITE
+        software = NEW_SOFTWARE if scan.updated else OLD_SOFTWARE
+        instance = write_child(
+            path,
+            child,
+            software=SECOND_SOFTWARE if second else software,
+            taken_at=at,
+            second_site=second,
+        )
+        self._sent.append(
+            _Sent(instance=instance, site=scan.site, truth=child.pneumonia, at=at)
+        )
+
+    def write_labels(self, *, since: datetime, until: datetime) -> dict[str, Path]:
+        """Write each site's labels of what arrived in a span, and return the files by site.
+
+        They are read within the hour, before any result.
+        """
+        files: dict[str, Path] = {}
+        for site in (SITE, SECOND_SITE):
+            path = self._inbox / f"labels-{until:%Y%m%d}-{site}.csv"
+            with path.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.writer(file)
+                writer.writerow(
+                    ["instance", "task", "value", "provenance", "reader", "signed_at"]
+                )
+                for sent in self._sent:
+                    if sent.site == site and since <= sent.at < until:
+                        signed = (sent.at + READING_TIME).isoformat()
+                        writer.writerow(
+                            [
+                                sent.instance,
+                                "pneumonia",
+                                sent.truth,
+                                "dataset",
+                                "dataset",
+                                signed,
+                            ]
+                        )
+            files[site] = path
+        return files
 
     def _deal(self, kind: str, count: int, *, updated: bool) -> list[Source]:
         places = {"child": self._children, "adult": self._adults, "mr": self._magnetic}[kind]
         start = self._dealt[kind]
         self._dealt[kind] = start + count
         return [
-            Source(kind=kind, index=int(place), updated=updated)
+            Source(
+                kind=kind,
+                index=int(place),
+                updated=updated,
+                site=SECOND_SITE if kind == "child" and self._second[place] else SITE,
+            )
             for place in places[start : start + count]
         ]

@@ -16,7 +16,8 @@ LIMITS = (
     "What this demonstration cannot claim:",
     "- the sources are 28×28 pixels, scaled up before they are written as DICOM;",
     "- the Guangzhou set has no patient identifiers, so each scan counts as a patient of its own;",
-    "- the software update is simulated (tone curve, edge enhancement, noise);",
+    "- all children are of one hospital: the second site and its scanner are simulated;",
+    "- so is the software update (tone curve, edge enhancement, noise);",
     "- labels are the data set's own, and approval is given by the demo's own operator;",
     "- nothing here is fit for any clinical use.",
 )

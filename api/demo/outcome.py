@@ -18,6 +18,7 @@ from monitor.tables import EpisodeRow, PerformanceRow, RefusalRow, ScanRow, Verd
 from registry import ledger, serving
 from registry.versions import VersionRow, ref
 from retrain import runs
+from retrain.states import RunState
 from retrain.tables import RunRow
 
 
@@ -26,13 +27,15 @@ def document(driftward: Driftward, *, weeks: int, seconds: float) -> dict[str, A
     with driftward.database.reading() as session:
         [monitor] = all_monitors(session)
         episode = next(iter(all_episodes(session, monitor.name)), None)
-        run = next((row for row in runs.all_runs(session) if row.episode is not None), None)
+        repairs = [row for row in runs.all_runs(session) if row.episode is not None]
+        refused = [row for row in repairs if row.state == RunState.REJECTED]
         verification = ledger.verify(session)
         return {
             "models": _models(session),
             "weeks": [_week(session, monitor, week) for week in range(weeks)],
             "episode": _episode(episode),
-            "run": _run(session, run),
+            "run": _run(session, next(iter(repairs), None)),
+            "refused_run": _run(session, next(iter(refused), None)),
             "champion": _champions(session, monitor.specification.model),
             "refused": _refused(session),
             "ledger": {"entries": verification.entries, "valid": verification.valid},

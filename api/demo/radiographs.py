@@ -63,6 +63,12 @@ _CHILDREN_SCANNER = _Scanner(
     model="DR 100",
     station="PEDS-XR-1",
 )
+_SECOND_SCANNER = _Scanner(
+    institution="A second children's clinic",
+    manufacturer="Phosphor Imaging",
+    model="CR 50",
+    station="CLINIC-XR-1",
+)
 _ADULTS_SCANNER = _Scanner(
     institution="NIH Clinical Center",
     manufacturer="Digital Imaging Systems",
@@ -72,7 +78,14 @@ _ADULTS_SCANNER = _Scanner(
 _ADULTS_SOFTWARE = "3.1.0"
 
 
-def write_child(path: Path, child: Child, *, software: Processing, taken_at: datetime) -> str:
+def write_child(
+    path: Path,
+    child: Child,
+    *,
+    software: Processing,
+    taken_at: datetime,
+    second_site: bool = False,
+) -> str:
     """Write a child's radiograph, and return its SOP Instance UID.
 
     The source's 28 x 28 pixels are scaled up smoothly before the scanner's
@@ -85,11 +98,12 @@ def write_child(path: Path, child: Child, *, software: Processing, taken_at: dat
     child : the radiograph
     software : what the scanner runs
     taken_at : when; carries a time zone, which the file then states
+    second_site : whether the other scanner took it
     """
     image = software.render(_scaled_up(child.pixels), seed=child.index)
     ds = _radiograph(
         image,
-        _CHILDREN_SCANNER,
+        _SECOND_SCANNER if second_site else _CHILDREN_SCANNER,
         software=software.version,
         patient=f"GZ-{child.index:06d}",
         number=child.index,

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from importlib.resources import files
 
 from api.assembly import Driftward
-from api.demo.deliveries import SITE, Deliveries, Source
+from api.demo.deliveries import SECOND_SITE, SITE, Deliveries, Source
 from api.demo.foundation import general_bundle
 from api.demo.narration import Narrator
 from api.demo.outcome import tell_week
@@ -26,7 +26,7 @@ from registry.clock import ReplayClock
 from registry.errors import GateRefusedError
 from registry.identities import Identity
 from registry.versions import ref
-from retrain import approvals, runs
+from retrain import approvals, plans, runs
 from retrain.approvals import Meaning
 from retrain.plans import apply_plan
 from retrain.promotion import promote
@@ -179,6 +179,7 @@ class Story:
         tell_week(self._driftward, self._narrator, start, self._clock.at)
         for run in waiting:
             self._sign_and_promote(run)
+        self._widen_plan()
 
     def _receive(self, scans: Sequence[Source], *, since: datetime, span: timedelta) -> None:
         """Write files lot by lot, and take each lot in when its time has come."""
@@ -187,15 +188,16 @@ class Story:
             for number in range(lots):
                 lot = scans[number * len(scans) // lots : (number + 1) * len(scans) // lots]
                 self._clock.at = since + (number + 0.5) * span / lots
-                folder = self._deliveries.write(lot, at=self._clock.at)
-                self._driftward.intake.add([folder], site=SITE)
+                for site, folder in self._deliveries.write(lot, at=self._clock.at).items():
+                    self._driftward.intake.add([folder], site=site)
                 tell(number + 1, lots)
         self._clock.at = since + span
 
     def _label(self, *, since: datetime) -> None:
         """Hand in the labels of what arrived since then."""
-        path = self._deliveries.write_labels(since=since, until=self._clock.at)
-        self._driftward.label_intake.add(path, site=SITE, by=self._operator)
+        files = self._deliveries.write_labels(since=since, until=self._clock.at)
+        for site, path in files.items():
+            self._driftward.label_intake.add(path, site=site, by=self._operator)
 
     def _work(self) -> None:
         """Let a worker do what is queued, and show training as it goes."""
@@ -203,6 +205,31 @@ class Story:
             self._driftward.trainer.tell = tell
             self._worker.drain()
             self._driftward.trainer.tell = None
+
+    def _widen_plan(self) -> None:
+        """Let candidates learn from all sites, once one was refused that had learnt from one."""
+        with self._driftward.database.reading() as session:
+            newest = next(iter(runs.all_runs(session)), None)
+            plan = plans.require_plan(session, "pneumonia-cxr")
+        if newest is None or newest.state != RunState.REJECTED or newest.plan != plan.id:
+            return
+        say = self._narrator
+        self._tell_gates(newest.id)
+        say.line(f"run {newest.id} is refused: {newest.note}")
+        _, changes = plans.apply_file(
+            self._driftward.database,
+            plan.text.replace("sites: [guangzhou]", f"sites: [{SITE}, {SECOND_SITE}]"),
+            source="plan.yaml",
+            by=self._operator,
+            at=self._clock.now(),
+        )
+        for change in changes:
+            say.line(f"the plan is changed: {change.key} {change.before} -> {change.after}")
+        tick(self._driftward.database, self._clock)
+        self._work()
+        with self._driftward.database.reading() as session:
+            waiting = next(iter(runs.all_runs(session)))
+        self._sign_and_promote(waiting.id)
 
     def _sign_and_promote(self, run_id: int) -> None:
         """Do what the operator of this demonstration does: look at the gates, sign, promote."""
@@ -217,13 +244,18 @@ class Story:
                 by=self._operator,
                 reason="the demonstration's own operator, having seen the gates",
                 at=self._clock.now(),
+                decided=approvals.left_to_people(session, run),
             )
             champion = promote(session, run, by=self._operator, at=self._clock.now())
-            gates = runs.gate_outcomes(session, run.id)
-        for gate in gates:
-            self._narrator.line(f"gate {gate.outcome}: {gate.sentence}")
+        self._tell_gates(run_id)
         self._narrator.line(f"approved by {self._operator.name}; champion is {ref(champion)}")
         self._work()
+
+    def _tell_gates(self, run: int) -> None:
+        with self._driftward.database.reading() as session:
+            gates = runs.gate_outcomes(session, run)
+        for gate in gates:
+            self._narrator.line(f"gate {gate.outcome}: {gate.sentence}")
 
     def _specification(self) -> MonitorSpecification:
         # After the story nothing more is delivered, and that is no silence to alarm anybody.

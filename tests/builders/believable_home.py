@@ -17,7 +17,7 @@ from pathlib import Path
 from believable_gates import first_gates, repair_gates
 from believable_runs import finish_training, promote, register
 from believable_scans import PSEUDONYM, SITE, TASK, Scans, truth_of
-from plan_texts import with_values
+from plan_texts import one_site_plan, with_values
 from sqlalchemy import select
 
 from api.assembly import Driftward
@@ -117,8 +117,10 @@ class _Builder:
 
     def found(self) -> None:
         self.scans = Scans(self.driftward.vault)
-        text = (CONFIGURATION / "monitor.yaml").read_text(encoding="utf-8")
-        plan = (CONFIGURATION / "plan.yaml").read_text(encoding="utf-8")
+        text = with_values(
+            (CONFIGURATION / "monitor.yaml").read_text(encoding="utf-8"),
+            subgroup_attributes="[software_version, view]",
+        )
         now = self.clock.now()
         with self.database.transaction() as session:
             encoder = register(
@@ -132,9 +134,7 @@ class _Builder:
             )
             apply_plan(
                 session,
-                with_values(
-                    plan, at_least="100", minimum_positives="20", minimum_negatives="20"
-                ),
+                one_site_plan(at_least="100", minimum_positives="20", minimum_negatives="20"),
                 source="plan.yaml",
                 actor=self.operator.name,
                 at=now,

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from importlib.resources import files
 from itertools import zip_longest
 
 from monitored_history import ANCHOR, History
-from plan_texts import with_values
+from plan_texts import one_site_plan
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -35,9 +34,7 @@ MODEL, TASK, SITE = "pneumonia", "pneumonia", "site"
 OLD, NEW = "1.0", "2.0"
 SUBGROUP = f"software_version={NEW}"
 AT_LEAST = 40
-_DEMO_PLAN = (files("api.demo") / "configuration" / "plan.yaml").read_text(encoding="utf-8")
-PLAN = with_values(
-    _DEMO_PLAN,
+PLAN = one_site_plan(
     model=MODEL,
     at_least=str(AT_LEAST),
     locked_share="0.5",

@@ -11,7 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
-from plan_texts import with_values
+from plan_texts import one_site_plan, with_values
 from tiny_bundles import tiny_bundle
 
 from api.assembly import Driftward
@@ -49,7 +49,6 @@ BROKEN = Inverting(version="2.0.0")
 
 def plan_text(**changes: str) -> str:
     """Return a plan whose gates a few hundred scans can pass; `changes` replace its lines."""
-    text = (_CONFIGURATION / "plan.yaml").read_text(encoding="utf-8")
     values = {
         "at_least": "60",
         "locked_share": "0.7",
@@ -66,7 +65,7 @@ def plan_text(**changes: str) -> str:
         "minimum_negatives": "5",
         **changes,
     }
-    return with_values(text, **values)
+    return one_site_plan(**values)
 
 
 def recipe(**changes: str) -> Recipe:

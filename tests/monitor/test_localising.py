@@ -6,6 +6,7 @@ import pytest
 from believable_verdicts import subgroup_verdict
 
 from monitor.localising import SubgroupVerdict, locate
+from monitor.subgroups import Subgroup
 
 MOVED, STILL, BETWEEN = 0.0001, 0.6, 0.03
 NORTH, SOUTH = range(100), range(100, 200)
@@ -125,3 +126,36 @@ def test_all_scans_are_no_subgroup_of_themselves() -> None:
     assert (
         locate([subgroup_verdict("site=north", range(200), MOVED)], scans=200).carrier is None
     )
+
+
+@pytest.mark.parametrize(
+    ("others", "new", "found"),
+    [
+        pytest.param([], {"site=north": "the new software version 2"}, "site=north", id="told"),
+        pytest.param([], {}, None, id="nothing new"),
+        pytest.param(
+            [], {"site=south": "the new software version 2"}, None, id="new elsewhere"
+        ),
+        pytest.param(
+            [("site=south", range(88, 100), MOVED)],
+            {"site=north": "the new software version 2"},
+            None,
+            id="the others moved as well",
+        ),
+    ],
+)
+def test_a_new_value_tells_a_place_where_the_others_are_too_few_to_be_tested(
+    others: list[tuple[str, range, float]], new: dict[str, str], found: str | None
+) -> None:
+    tested = [
+        subgroup_verdict("site=north", range(88), MOVED),
+        subgroup_verdict("view=AP", range(100), MOVED),
+        *(subgroup_verdict(*one) for one in others),
+    ]
+    words = {Subgroup.parse(name): what for name, what in new.items()}
+    place = locate(tested, scans=100, new_values=words)
+    assert (str(place.subgroup) if place.subgroup else None) == found
+    if found:
+        assert "its scans alone have the new software version 2; of the other 12 too few" in (
+            place.reason
+        )

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-from importlib.resources import files
 from typing import Any
 
 import pytest
+from plan_texts import one_site_plan
 
 from monitor.causes import Cause
 from monitor.episodes import Impact
@@ -11,7 +11,7 @@ from retrain.change_plan import Strategy, parse_plan
 from retrain.decisions import Action, serving, steps_for
 from retrain.plans import AppliedPlan
 
-TEXT = (files("api.demo") / "configuration" / "plan.yaml").read_text(encoding="utf-8")
+TEXT = one_site_plan()
 
 
 def applied(text: str = TEXT) -> AppliedPlan:

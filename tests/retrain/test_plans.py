@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 from datetime import datetime
-from importlib.resources import files
 
 import pytest
+from plan_texts import one_site_plan
 from sqlalchemy import select
 
 from monitor.causes import Cause
@@ -16,7 +16,7 @@ from retrain.plans import apply_file, apply_plan, in_force, require_plan
 from retrain.workspace import Attempt
 
 ADAPTING = Strategy.SELF_SUPERVISED.value
-TEXT = (files("api.demo") / "configuration" / "plan.yaml").read_text(encoding="utf-8")
+TEXT = one_site_plan()
 
 
 def test_the_demo_s_plan_is_valid_and_says_on_whose_authority() -> None:

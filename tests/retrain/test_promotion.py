@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 import pytest
 from retraining_rows import (
@@ -16,8 +17,11 @@ from retraining_rows import (
 )
 from sqlalchemy import select
 
+from monitor import references
 from monitor.episodes import EpisodeState, Impact
-from monitor.tables import EpisodeRow
+from monitor.monitors import require_monitor
+from monitor.references import EncoderRole, FittedReference
+from monitor.tables import DatasetRow, EpisodeRow
 from registry import ledger, outbox, serving
 from registry.access.signing_in import Proof
 from registry.errors import (
@@ -444,3 +448,44 @@ def test_who_approves_names_what_is_left_to_them(retraining: Retraining) -> None
     plain = retraining.run_awaiting_approval()
     with pytest.raises(BadInputError, match="leaves no gate to people"):
         sign(retraining, plain, decided=["subgroups"])
+
+
+def test_a_rollback_puts_back_the_reference_that_the_restored_version_had(
+    retraining: Retraining,
+) -> None:
+    first = retraining.history.accept_reference(320)
+    run = signed_run(retraining)
+    candidate = promoted(retraining, run)
+    with retraining.database.transaction() as session:
+        monitor = require_monitor(session, "chest")
+        dataset = session.get_one(DatasetRow, first[0].dataset)
+        fitted = [
+            FittedReference(
+                encoder=EncoderRole(row.encoder),
+                version=candidate
+                if row.encoder == EncoderRole.CHAMPION
+                else session.get_one(VersionRow, row.version),
+                profile_digest=row.profile_digest,
+                subgroups=(),
+            )
+            for row in first
+        ]
+        references.accept(
+            session,
+            monitor,
+            fitted,
+            dataset=dataset,
+            reason="renewed",
+            actor="test",
+            at=retraining.now + timedelta(days=1),
+        )
+    with retraining.database.transaction() as session:
+        roll_back(session, MODEL, reason="worse", by=MEI, at=retraining.now + timedelta(days=2))
+    with retraining.database.reading() as session:
+        back = references.deciding(session, "chest")
+        assert [row.id for row in back] == [row.id for row in first]
+        assert all(row.retired_at is None for row in back)
+        trend = references.trend(session, "chest")
+        assert trend is not None
+        assert trend.id in {row.id for row in first}
+    assert ledger_is_valid(retraining.database)

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import timedelta
+from types import MappingProxyType
+
 import pytest
 from retraining_rows import ANCHOR, Retraining
 
@@ -8,10 +12,19 @@ from retrain import runs
 from retrain.renewal import accepted_scans
 
 
-def accepted(retraining: Retraining, subgroup: str | None) -> dict[str, int]:
-    """Return how many scans of each site become usual after a promotion for a subgroup."""
+def accepted(
+    retraining: Retraining,
+    subgroup: str | None,
+    before: Mapping[str, int] = MappingProxyType({"north": 320, "south": 320}),
+) -> dict[str, int]:
+    """Return how many scans of each site become usual after a promotion for a subgroup.
+
+    `before` says how many of each were usual until then.
+    """
     history = retraining.history
-    history.accept_reference(320, shifts={"north": 0.0, "south": 0.0})
+    for site, count in before.items():
+        history.add(count, at=ANCHOR - timedelta(days=7), site=site)
+    history.accept_reference(0, shifts={})
     history.add(40, at=ANCHOR, software_version="2.0", site="north")
     episode = retraining.open_episode(subgroup=subgroup)
     run = retraining.run_awaiting_approval(episode=episode)
@@ -33,10 +46,34 @@ def accepted(retraining: Retraining, subgroup: str | None) -> dict[str, int]:
 def test_a_shift_at_one_place_leaves_the_reference_of_the_others(
     retraining: Retraining, subgroup: str
 ) -> None:
+    # Half of the reference before it was of each site, and so is half of the new one.
     assert accepted(retraining, subgroup) == {
         "north 1.0": 0,
         "north 2.0": 40,
-        "south 1.0": 320,
+        "south 1.0": 40,
+        "south 2.0": 0,
+    }
+
+
+def test_a_shift_of_more_scans_than_the_reference_had_keeps_its_mix_too(
+    retraining: Retraining,
+) -> None:
+    assert accepted(retraining, "site=north", before={"north": 30, "south": 90}) == {
+        "north 1.0": 0,
+        "north 2.0": 30,
+        "south 1.0": 90,
+        "south 2.0": 0,
+    }
+
+
+def test_a_new_place_joins_the_others_in_the_share_that_it_sends(
+    retraining: Retraining,
+) -> None:
+    retraining.history.add(10, at=ANCHOR, site="south")
+    assert accepted(retraining, "site=north", before={"south": 320}) == {
+        "north 1.0": 0,
+        "north 2.0": 40,
+        "south 1.0": 10,
         "south 2.0": 0,
     }
 
