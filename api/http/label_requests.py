@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from pydantic import AwareDatetime, BaseModel
 
+from api.http.access import READ, READ_RECORD
 from api.http.installation import Installation
 from api.http.numbers import Number
 from monitor.episodes import require_episode
@@ -91,7 +92,7 @@ class WorklistEntry(BaseModel):
     task: str
 
 
-@router.get("", summary="List label requests")
+@router.get("", summary="List label requests", dependencies=[READ])
 def list_requests(
     driftward: Installation,
     run: Annotated[int | None, Query(description="Only of this run.", ge=1)] = None,
@@ -104,7 +105,7 @@ def list_requests(
         ]
 
 
-@router.get("/{number}", summary="Show a label request")
+@router.get("/{number}", summary="Show a label request", dependencies=[READ])
 def show_request(number: Number, driftward: Installation) -> LabelRequestInFull:
     """Return one request: arithmetic, parts, strata, and verification bias beside it."""
     with driftward.database.reading() as session:
@@ -117,7 +118,9 @@ def show_request(number: Number, driftward: Installation) -> LabelRequestInFull:
         )
 
 
-@router.get("/{number}/worklist", summary="List what is still to be read")
+@router.get(
+    "/{number}/worklist", summary="List what is still to be read", dependencies=[READ_RECORD]
+)
 def show_worklist(number: Number, driftward: Installation) -> list[WorklistEntry]:
     """Return the scans that wait, in a random order that says nothing of parts or results."""
     with driftward.database.reading() as session:

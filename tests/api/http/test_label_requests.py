@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from fastapi.testclient import TestClient
+from local_client import everybody
 from requested_home import RequestedHome
 
 from api.http.app import create_app
@@ -18,7 +19,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> RequestedHome:
 
 @pytest.fixture(scope="module")
 def client(home: RequestedHome) -> Iterator[TestClient]:
-    with TestClient(create_app(home.driftward), base_url="http://127.0.0.1:8321") as made:
+    with TestClient(
+        create_app(home.driftward, recognise=everybody), base_url="http://127.0.0.1:8321"
+    ) as made:
         yield made
 
 
