@@ -53,6 +53,8 @@ if TYPE_CHECKING:
     from monitor.sources.following import Followers
     from registry.bundle_store import BundleStore
     from registry.jobs import Claim
+    from registry.ledger.checkpoint_keys import SigningKey
+    from registry.ledger.checkpointing import Checkpointer
     from registry.tracking import Tracking
     from registry.worker import JobHandler, Worker
     from retrain.backtesting.question import Question
@@ -271,6 +273,31 @@ class Driftward:
         )
 
     @cached_property
+    def checkpointer(self) -> Checkpointer:
+        from registry.ledger.checkpointing import Checkpointer
+
+        return Checkpointer(
+            self.database,
+            self.clock,
+            key=self.checkpoint_key,
+            folder=self.settings.checkpoint_folder,
+        )
+
+    def checkpoint_key(self) -> SigningKey:
+        """Load the private key of checkpoints.
+
+        Raises
+        ------
+        CheckpointKeyError
+        """
+        from registry.ledger.checkpoint_keys import load_signing_key
+
+        chosen = self.settings.checkpoint_key
+        return load_signing_key(
+            self.home.checkpoint_key if chosen is None else chosen.get_secret_value()
+        )
+
+    @cached_property
     def executor(self) -> Executor:
         """Where candidates are trained."""
         from retrain.executors.local import LocalExecutor
@@ -303,6 +330,7 @@ class Driftward:
         from monitor.following.follower import FOLLOW
         from monitor.intake.keeping import PURGE
         from monitor.silence.watch import WATCH_ARRIVALS, SilenceWatcher
+        from registry.ledger.checkpointing import CHECKPOINT
         from retrain.deciding import Decider
         from retrain.promotion import DELIVER_OUTBOX, RENEW_REFERENCE
         from retrain.readers import BundleReader
@@ -330,6 +358,7 @@ class Driftward:
                 self.database, self.profiles, self.embedder, self.clock
             ).handle,
             PURGE: self.quarantine_retention.handle,
+            CHECKPOINT: self.checkpointer.handle,
             DELIVER_OUTBOX: OutboxDeliverer(
                 database=self.database, tracking=self.tracking
             ).handle,

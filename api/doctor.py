@@ -118,8 +118,8 @@ def _quarantine(driftward: Driftward) -> str:
 def _ledger(driftward: Driftward) -> str:
     with driftward.database.reading() as session:
         found = ledger.verify(session)
-    if found.fault is not None:
-        raise DriftwardError(f"entry {found.fault.sequence}: {found.fault.problem}")
+    if found.problem is not None:
+        raise DriftwardError(found.problem)
     return f"{found.entries} entries verify"
 
 

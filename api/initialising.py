@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+
 from api.assembly import Driftward
 from api.settings import Settings
 from monitor.intake.durable_files import write_durably
@@ -49,6 +51,9 @@ def initialise(
         else:
             derived = sha256(f"{key_seed}, {key.name}".encode())
             write_durably(key, f"{derived}\n".encode(), overwrite=False)
+    installation = secrets.token_hex(16)
+    if key_seed is not None:
+        installation = sha256(f"{key_seed}, installation".encode())[:32]
     driftward.database.migrate()
     user = identities.operating_system_user()
     now = driftward.clock.now()
@@ -59,7 +64,11 @@ def initialise(
             actor=SYSTEM.name,
             kind="home.initialised",
             subject="home",
-            facts={"clock": type(driftward.clock).__name__},
+            facts={
+                "clock": type(driftward.clock).__name__,
+                # Makes the first entry, and with it the ledger's origin, unlike any other's.
+                "installation": installation,
+            },
         )
         return identities.bind(
             session, name=name or user, os_user=user, roles=frozenset(Role), at=now

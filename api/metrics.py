@@ -34,6 +34,7 @@ from monitor.tables import EpisodeRow, RefusalRow, ScanRow, SilenceAlarmRow, Ver
 from registry import recalls, serving
 from registry.errors import HomeError
 from registry.jobs import Job
+from registry.ledger.checkpointing import newest_signed_at
 from registry.outbox import OutboxItem
 from registry.serving import Champion, Restriction
 from registry.versions import VersionRow
@@ -70,6 +71,8 @@ class DriftwardCollector(Collector):
                 yield from read(session, now)
         yield from _quarantine(lambda: self._driftward.quarantine, now)
         yield from self._ledger_verified()
+        if self._driftward.settings.checkpoint_folder is not None:
+            yield self._ledger_signed()
 
     def _ledger_verified(self) -> Iterator[Metric]:
         newest = self._desk.newest
@@ -82,6 +85,15 @@ class DriftwardCollector(Collector):
             "driftward_ledger_verified_timestamp_seconds",
             "When the ledger was last verified.",
             newest.at.timestamp(),
+        )
+
+    def _ledger_signed(self) -> Metric:
+        with self._driftward.database.reading() as session:
+            newest = newest_signed_at(session)
+        return _gauge(
+            "driftward_checkpoint_timestamp_seconds",
+            "When a checkpoint of the ledger was last signed; 0 if none was.",
+            0 if newest is None else newest.timestamp(),
         )
 
 

@@ -78,6 +78,12 @@ class Settings(BaseSettings):
     #: the certificate with its chain, and the key, by which `serve` itself encrypts; PEM
     tls_certificate: Path | None = None
     tls_key: Path | None = None
+    #: what checkpoints of the ledger are signed with: a file, or an Ed25519 key in PEM itself;
+    #: by default, the key that the home holds
+    checkpoint_key: SecretStr | None = None
+    #: where a checkpoint is put every day: a folder that nobody can change, at best on another
+    #: machine; by default none is made
+    checkpoint_folder: Path | None = None
     #: the process that this one ends with; set by whoever starts it beside itself
     parent: int | None = None
     #: a point at which a test has the process killed (`registry.crash_points`)
@@ -193,6 +199,10 @@ class Home:
     @property
     def quarantine_key(self) -> Path:
         return self.keys / "quarantine.key"
+
+    @property
+    def checkpoint_key(self) -> Path:
+        return self.keys / "checkpoints.key"
 
     @property
     def profiles(self) -> Path:

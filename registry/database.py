@@ -1,5 +1,8 @@
 """The database: one engine, typed tables, migrations, and what makes SQLite safe.
 
+SQLite is embedded; PostgreSQL (13 or newer) is reached by pg8000, which speaks its protocol
+by itself and is, unlike the drivers around libpq, under no copyleft.
+
 SQLite before 3.51.3 can corrupt a write-ahead log when it is reset while
 another connection reads; so the newer of Python's own library and the one in
 `pysqlite3` is used, and an older one is refused.
@@ -8,6 +11,7 @@ another connection reads; so the newer of Python's own library and the one in
 from __future__ import annotations
 
 import sqlite3
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -17,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
     JSON,
+    URL,
     DateTime,
     Dialect,
     Engine,
@@ -26,7 +31,7 @@ from sqlalchemy import (
     event,
     make_url,
 )
-from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Session
 
 from registry.errors import HomeError, NewerSchemaError, SetupError, StorageFullError
@@ -134,7 +139,10 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """Open a session on one consistent snapshot; what it changes is never kept."""
-        engine = self.engine.execution_options(read_only=True)
+        options: dict[str, Any] = {"read_only": True}
+        if self.engine.dialect.name == "postgresql":
+            options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        engine = self.engine.execution_options(**options)
         with Session(engine, expire_on_commit=False) as session:
             yield session
 
@@ -165,10 +173,13 @@ class Database:
         try:
             with engine.connect() as connection:
                 return MigrationContext.configure(connection).get_current_revision()
-        except DatabaseError as error:
+        except DBAPIError as error:
+            way_out = "restore it from a backup, or name another home with --home"
+            if self.engine.dialect.name == "postgresql":
+                way_out = "start the server, and see that DRIFTWARD_DATABASE_URL names it"
             raise HomeError(
                 f"the database {make_url(self.url).render_as_string()} cannot be opened "
-                f"({error.orig}): restore it from a backup, or name another home with --home"
+                f"({_said(error)}): {way_out}"
             ) from error
 
     def require_known_schema(self) -> str | None:
@@ -207,8 +218,13 @@ def _alembic_config() -> Config:
 
 def _engine(url: str) -> Engine:
     parsed = make_url(url)
+    if parsed.get_backend_name() == "postgresql":
+        return _postgresql_engine(parsed)
     if parsed.get_backend_name() != "sqlite":
-        return create_engine(url, pool_pre_ping=True, hide_parameters=True)
+        raise SetupError(
+            f"DRIFTWARD_DATABASE_URL names {parsed.get_backend_name()}: Driftward keeps its data "
+            "in PostgreSQL (postgresql://USER:PASSWORD@HOST/NAME) or SQLite"
+        )
     engine = create_engine(
         url,
         module=safe_sqlite(),
@@ -232,20 +248,79 @@ def _engine(url: str) -> Engine:
     return engine
 
 
+def _postgresql_engine(url: URL) -> Engine:
+    mode = str(url.query.get("sslmode", "disable"))
+    authorities = url.query.get("sslrootcert")
+    url = url.difference_update_query(["sslmode", "sslrootcert"])
+    return create_engine(
+        url.set(drivername="postgresql+pg8000"),
+        connect_args={
+            "ssl_context": _tls(mode, None if authorities is None else str(authorities)),
+            "timeout": None,
+            "application_name": "driftward",
+        },
+        pool_pre_ping=True,
+        hide_parameters=True,
+    )
+
+
+def _tls(mode: str, authorities: str | None) -> ssl.SSLContext | None:
+    """Return how the server is reached, by libpq's words for it."""
+    if mode == "disable":
+        return None
+    if mode not in {"require", "verify-full"}:
+        raise SetupError(
+            f"DRIFTWARD_DATABASE_URL: sslmode is {mode}; it can be disable, require (encrypted, "
+            "whoever answers) or verify-full (encrypted, the server's certificate checked)"
+        )
+    try:
+        context = ssl.create_default_context(cafile=authorities)
+    except (OSError, ssl.SSLError) as error:
+        raise SetupError(
+            f"DRIFTWARD_DATABASE_URL: sslrootcert {authorities} cannot be read ({error})"
+        ) from None
+    if mode == "require":
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+#: What PostgreSQL calls a full disk, and a server or transaction that only reads.
+_DISK_FULL, _READ_ONLY = "53100", "25006"
+
+
 @contextmanager
 def _faults_named() -> Iterator[None]:
     try:
         yield
-    except OperationalError as error:
-        if "disk is full" in str(error.orig):
+    except DBAPIError as error:
+        said, code = str(error.orig), _code(error)
+        if "disk is full" in said or code == _DISK_FULL:
             raise StorageFullError(
                 "the disk that holds the database is full: nothing of this change was kept; "
                 "free space and try again"
             ) from error
-        if "readonly database" in str(error.orig):
+        if code == _READ_ONLY:
+            raise SetupError(
+                "the database server takes no changes, as a standby does: nothing of this change "
+                "was kept; name the primary in DRIFTWARD_DATABASE_URL"
+            ) from error
+        if "readonly database" in said:
             raise SetupError(
                 "the database may be read and not written: nothing of this change was kept; give "
                 "this user the right to write its file and folder, and look whether the file "
                 "system was mounted read-only after a fault"
             ) from error
         raise
+
+
+def _code(error: DBAPIError) -> str | None:
+    """Return PostgreSQL's code of an error (SQLSTATE), or None where it has none."""
+    fields = error.orig.args[0] if error.orig is not None and error.orig.args else None
+    return fields.get("C") if isinstance(fields, dict) else None
+
+
+def _said(error: DBAPIError) -> str:
+    """Return what the database said, in one line."""
+    fields = error.orig.args[0] if error.orig is not None and error.orig.args else None
+    return str(fields.get("M")) if isinstance(fields, dict) else str(error.orig)

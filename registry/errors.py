@@ -9,6 +9,7 @@ DriftwardError
 │   ├── PlanError                 a change plan is malformed
 │   ├── MonitorSpecError          a monitor's YAML is malformed
 │   ├── LabelError                a label cannot be attached
+│   ├── CheckpointError           a checkpoint cannot be used
 │   └── EmbeddingsError           NaN, wrong shape, another space
 │       └── SpaceMismatchError
 ├── InsufficientDataError
@@ -32,6 +33,7 @@ DriftwardError
 │   ├── HomeError
 │   │   └── NewerSchemaError
 │   ├── PortInUseError
+│   ├── CheckpointKeyError     a key of checkpoints is absent, open or of the wrong kind
 │   ├── SourceError            scans cannot be had from where they should come
 │   └── StorageFullError
 └── TrainingFailedError           the training subprocess failed
@@ -91,6 +93,14 @@ class LabelError(BadInputError):
     def __init__(self, message: str, *, problem: str = "malformed", place: str = "") -> None:
         super().__init__(message)
         self.problem, self.place = problem, place
+
+
+class CheckpointError(BadInputError):
+    """A checkpoint cannot be used; `problem` is a stable code."""
+
+    def __init__(self, message: str, *, problem: str) -> None:
+        super().__init__(message)
+        self.problem = problem
 
 
 class EmbeddingsError(BadInputError):
@@ -200,6 +210,17 @@ class NewerSchemaError(HomeError):
 
 class PortInUseError(SetupError):
     """Another process listens on the port."""
+
+
+class CheckpointKeyError(SetupError):
+    """A key of checkpoints is absent, open to others, or of the wrong kind.
+
+    `problem` is a stable code.
+    """
+
+    def __init__(self, message: str, *, problem: str) -> None:
+        super().__init__(message)
+        self.problem = problem
 
 
 class SourceError(SetupError):

@@ -24,6 +24,7 @@ from registry.clock import Clock
 from registry.database import Database
 from registry.identities import SYSTEM
 from registry.jobs import enqueue, enqueue_missing
+from registry.ledger.checkpointing import CHECKPOINT
 from retrain import runs
 from retrain.promotion import ask_for_delivery
 
@@ -34,10 +35,14 @@ EMBED = "embed"
 TICK_SECONDS = 30
 
 
-def tick(database: Database, clock: Clock) -> int:
+def tick(database: Database, clock: Clock, *, checkpoints: bool = False) -> int:
     """Queue what is due now, each piece under its own key; returns how many pieces were due.
 
     Any number of schedulers may tick at once: a key stands for one job.
+
+    Parameters
+    ----------
+    checkpoints : whether one of the ledger is signed every day
     """
     now = clock.now()
     due = 0
@@ -72,8 +77,9 @@ def tick(database: Database, clock: Clock) -> int:
                 )
                 due += 1
             ask_for_todays_decisions(session, monitor, now=now)
-        # Its key is the day's, so that any number of ticks make one job of it.
-        enqueue(session, kind=PURGE, key=f"{PURGE}/{now:%Y-%m-%d}", payload={})
+        # Their keys are the day's, so that any number of ticks make one job of each.
+        for kind in (PURGE, CHECKPOINT) if checkpoints else (PURGE,):
+            enqueue(session, kind=kind, key=f"{kind}/{now:%Y-%m-%d}", payload={})
         runs.end_abandoned(session, actor=SYSTEM.name, at=now)
         if undelivered:
             ask_for_delivery(session)
@@ -120,7 +126,9 @@ def ask_for_todays_decisions(session: Session, monitor: Monitor, *, now: datetim
     )
 
 
-def start_scheduler(database: Database, clock: Clock) -> BackgroundScheduler:
+def start_scheduler(
+    database: Database, clock: Clock, *, checkpoints: bool = False
+) -> BackgroundScheduler:
     """Start ticking in the background; the caller shuts the scheduler down."""
     from apscheduler.schedulers.background import BackgroundScheduler
 
@@ -129,6 +137,7 @@ def start_scheduler(database: Database, clock: Clock) -> BackgroundScheduler:
         tick,
         "interval",
         args=[database, clock],
+        kwargs={"checkpoints": checkpoints},
         seconds=TICK_SECONDS,
         max_instances=1,
         coalesce=True,

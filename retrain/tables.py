@@ -10,10 +10,10 @@ from sqlalchemy import ForeignKey, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from registry.database import Base
-from registry.ledger import Sealed
+from registry.ledger import AppendOnly, Sealed
 
 
-class PlanRow(Sealed, Base):
+class PlanRow(AppendOnly, Sealed, Base):
     """One applied version of a model's change plan."""
 
     __tablename__ = "plans"
@@ -74,7 +74,7 @@ class RunRow(Sealed, Base):
     changed_at: Mapped[datetime]
 
 
-class GateOutcomeRow(Sealed, Base):
+class GateOutcomeRow(AppendOnly, Sealed, Base):
     """What one gate said of one run's candidate."""
 
     __tablename__ = "gate_outcomes"
@@ -91,7 +91,7 @@ class GateOutcomeRow(Sealed, Base):
     decided_at: Mapped[datetime]
 
 
-class ApprovalRow(Sealed, Base):
+class ApprovalRow(AppendOnly, Sealed, Base):
     """One signature, bound to the digest of what was seen."""
 
     __tablename__ = "approvals"
@@ -120,7 +120,7 @@ class ApprovalRow(Sealed, Base):
     parts: Mapped[dict[str, Any]] = mapped_column(default=dict)
 
 
-class LockedSetUseRow(Sealed, Base):
+class LockedSetUseRow(AppendOnly, Sealed, Base):
     """One use of a locked set by a gate: uses are a budget that the plan declares."""
 
     __tablename__ = "locked_set_uses"
@@ -132,7 +132,7 @@ class LockedSetUseRow(Sealed, Base):
     used_at: Mapped[datetime]
 
 
-class ReviewRow(Sealed, Base):
+class ReviewRow(AppendOnly, Sealed, Base):
     """A person's review of a model as a whole: from it on its changes are counted anew."""
 
     __tablename__ = "reviews"

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from running_postgresql import RunningPostgresql
 
 from registry.database import Database
 
@@ -29,8 +30,30 @@ def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[RunningPostgresql]:
+    """A PostgreSQL server, started for the first test that needs one."""
+    server = RunningPostgresql()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
 @pytest.fixture
-def database(migrated_database: Path, tmp_path: Path) -> Iterator[Database]:
+def database(
+    request: pytest.FixtureRequest, migrated_database: Path, tmp_path: Path
+) -> Iterator[Database]:
+    """An empty, migrated database of a test's own: SQLite, or what `on_each_database` says."""
+    if getattr(request, "param", "sqlite") == "postgresql":
+        server: RunningPostgresql = request.getfixturevalue("postgresql")
+        url = server.migrated()
+        opened = Database(url)
+        yield opened
+        opened.dispose()
+        server.drop(url)
+        return
     path = tmp_path / "driftward.db"
     shutil.copyfile(migrated_database, path)
     opened = Database(f"sqlite:///{path}")

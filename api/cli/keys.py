@@ -1,4 +1,4 @@
-"""`driftward key …`: the keys that pseudonyms are made and found with."""
+"""`driftward key …`: keys of pseudonyms, and the key that checkpoints are signed with."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 from api.cli.options import HomeOption, JsonOption, ReasonOption, opened, show, table
 
-app = typer.Typer(name="key", help="Rotate the keys that patients are recognised by.")
+app = typer.Typer(name="key", help="Keys: of pseudonyms, and of the ledger's checkpoints.")
 
 
 @app.command("list")
@@ -113,3 +113,52 @@ def reidentify(
     )
     lines = [f"{keyword}: {value or '–'}" for keyword, value in originals.items()]
     show(dict(originals), as_json=as_json, lines=lines)
+
+
+@app.command("checkpoint-new")
+def checkpoint_new(
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="FILE",
+            help="Make it here, for DRIFTWARD_CHECKPOINT_KEY; by default in the home.",
+        ),
+    ] = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make the key that the ledger's checkpoints are signed with; no file is overwritten."""
+    from registry.identities import Role
+    from registry.ledger.checkpoint_keys import create_signing_key
+    from registry.ledger.checkpointing import record_new_key
+
+    driftward = opened(home)
+    by = driftward.whoever_runs_this()
+    by.require(Role.ADMIN, "make a key of checkpoints")
+    path = out or driftward.home.checkpoint_key
+    public = create_signing_key(path).public
+    record_new_key(driftward.database, public, by=by, at=driftward.clock.now())
+    lines = [
+        f"key {public.fingerprint} is in {path}, which is its owner's alone",
+        "give its public half to whoever verifies: `driftward key checkpoint-public`",
+    ]
+    show({"key": public.fingerprint, "file": str(path)}, as_json=as_json, lines=lines)
+
+
+@app.command("checkpoint-public")
+def checkpoint_public(home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """Print the public half of the key that checkpoints are signed with, in PEM."""
+    from registry.ledger.checkpoints import ledger_origin
+
+    driftward = opened(home)
+    public = driftward.checkpoint_key().public
+    with driftward.database.reading() as session:
+        origin = ledger_origin(session)
+    document = {
+        "key": public.fingerprint,
+        "pem": public.pem.decode(),
+        # What tools of transparency logs take.
+        "verifier": None if origin is None else public.verifier(origin),
+    }
+    show(document, as_json=as_json, lines=[public.pem.decode().removesuffix("\n")])

@@ -41,6 +41,8 @@ class Verification(BaseModel):
     entries: int
     head: str
     fault: Fault | None
+    #: triggers that guard the record, and are missing or were changed
+    unguarded: list[str]
     verified_at: AwareDatetime
 
 
@@ -68,5 +70,6 @@ def verify(desk: Desk) -> Verification:
         entries=verified.found.entries,
         head=verified.found.head,
         fault=Fault(sequence=fault.sequence, problem=fault.problem) if fault else None,
+        unguarded=list(verified.found.unguarded),
         verified_at=verified.at,
     )

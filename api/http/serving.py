@@ -208,7 +208,11 @@ def _address(listener: socket.socket, scheme: str) -> str:
 
 @contextmanager
 def _ticking(driftward: Driftward) -> Iterator[None]:
-    scheduler = start_scheduler(driftward.database, driftward.clock)
+    scheduler = start_scheduler(
+        driftward.database,
+        driftward.clock,
+        checkpoints=driftward.settings.checkpoint_folder is not None,
+    )
     try:
         yield
     finally:

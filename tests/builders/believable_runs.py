@@ -14,6 +14,7 @@ from monitor import datasets
 from monitor.evaluating import DECIDE, MEASURE
 from monitor.tables import DatasetRow
 from registry import ledger
+from registry.canonical import digest_of
 from registry.database import Database
 from registry.identities import SYSTEM, Identity
 from registry.jobs import Job
@@ -43,7 +44,7 @@ def register(
         session.flush()
     number = len(session.scalars(select(VersionRow).where(VersionRow.model == model)).all())
     name = f"{model}@{number + 1}"
-    digest = ledger.digest_of(name)
+    digest = digest_of(name)
     row = VersionRow(
         model=model,
         number=number + 1,
@@ -51,7 +52,7 @@ def register(
         origin="run" if base else "import",
         base=base,
         bundle_digest=digest,
-        encoder_digest=ledger.digest_of([digest]),
+        encoder_digest=digest_of([digest]),
         space=f"space of {name}",
         dimension=DIMENSION,
         card=_card(model, tier, data),

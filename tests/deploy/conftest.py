@@ -53,7 +53,7 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driftward
     """A home as `driftward init` makes it."""
     home = tmp_path_factory.mktemp("deployed") / "home"
     initialise(Settings(home=home), name="operations")
-    driftward = Driftward.open(Settings(home=home))
+    driftward = Driftward.open(Settings(home=home, checkpoint_folder=home.parent))
     yield driftward
     driftward.database.dispose()
 

@@ -664,6 +664,21 @@ CASES = [
         every="10m",
     ),
     Case(
+        alert="DriftwardCheckpointOld",
+        name="for three days",
+        series={"driftward_checkpoint_timestamp_seconds": "0x5000"},
+        at="4320m",
+        every="10m",
+    ),
+    Case(
+        alert="DriftwardCheckpointOld",
+        name="since yesterday",
+        series={"driftward_checkpoint_timestamp_seconds": "0x5000"},
+        at="1500m",
+        fires=False,
+        every="10m",
+    ),
+    Case(
         alert="DriftwardJobFailed",
         name="one more",
         series={'driftward_jobs{kind="evaluate",state="failed"}': "1x1500 2x100"},

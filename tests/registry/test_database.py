@@ -5,35 +5,47 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import text
+from databases import on_each_database
+from sqlalchemy import inspect, text
 
 import api.assembly  # noqa: F401 - the metadata must know every table
 from registry.database import OLDEST_SAFE_SQLITE, Base, Database, safe_sqlite
 from registry.errors import NewerSchemaError
 
 
+@on_each_database
 def test_migrations_make_the_schema_that_the_tables_declare(database: Database) -> None:
     with database.engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, Base.metadata) == []
 
 
-def test_migrations_go_down_to_nothing_and_up_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("backend", ["sqlite", "postgresql"])
+def test_migrations_go_down_to_nothing_and_up_again(
+    request: pytest.FixtureRequest, tmp_path: Path, backend: str
+) -> None:
     from alembic import command
 
     from registry.database import _alembic_config
 
-    database = Database(f"sqlite:///{tmp_path / 'database.db'}")
+    url = f"sqlite:///{tmp_path / 'database.db'}"
+    if backend == "postgresql":
+        url = request.getfixturevalue("postgresql").empty()
+    database = Database(url)
     database.migrate()
     config = _alembic_config()
     with database.engine.begin() as connection:
         config.attributes["connection"] = connection
         command.downgrade(config, "base")
     assert database.revision() is None
+    with database.engine.connect() as connection:
+        assert set(inspect(connection).get_table_names()) <= {"alembic_version"}
     database.migrate()
     assert database.revision() is not None
+    database.dispose()
 
 
+@on_each_database
 def test_a_newer_schema_is_refused_and_left_alone(database: Database) -> None:
     with database.transaction() as session:
         session.execute(text("UPDATE alembic_version SET version_num = '9999'"))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from sqlalchemy import text
+from tampering import unguarded
 
 from registry.database import Database
 
@@ -123,7 +124,7 @@ def test_a_ledger_that_was_edited_is_found_and_fails_the_command(
     driftward: Run, home: Path
 ) -> None:
     database = Database(f"sqlite:///{home / 'driftward.db'}")
-    with database.transaction() as session:
+    with unguarded(database) as session:
         session.execute(text("UPDATE ledger SET actor = 'nobody' WHERE sequence = 2"))
     database.dispose()
     done = driftward("audit", "verify", "--json")

@@ -26,6 +26,7 @@ EXPECTED = {
     "PlanError": 422,
     "MonitorSpecError": 422,
     "LabelError": 422,
+    "CheckpointError": 422,
     "EmbeddingsError": 422,
     "SpaceMismatchError": 422,
     "InsufficientDataError": 422,
@@ -50,6 +51,7 @@ EXPECTED = {
     "HomeError": 503,
     "NewerSchemaError": 503,
     "PortInUseError": 503,
+    "CheckpointKeyError": 503,
     "SourceError": 503,
     "StorageFullError": 503,
 }

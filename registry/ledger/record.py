@@ -5,30 +5,57 @@ entry, which are stored as they were hashed. Beside the fact itself an entry
 carries *seals*: digests of the rows that the change left behind. So an edit of
 a sealed row in its own table is found as surely as an edit of the ledger.
 Many rows of one kind (scans, embeddings) are sealed together by a Merkle root.
+Whether it all still stands is what `registry.ledger.verification` finds out.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from registry.canonical import Json, canonical_bytes, digest_of, merkle_root, to_json
+from registry.canonical import (
+    Json,
+    canonical_bytes,
+    jcs_bytes,
+    merkle_root,
+    sha256,
+    to_json,
+)
 from registry.database import Base
-from registry.errors import DriftwardError
 
 GENESIS = "0" * 64
-VERIFY_CHUNK = 10_000
 
 
-class LedgerEntry(Base):
+class Form(StrEnum):
+    """How the bytes of an entry, and of the rows that it seals, were made canonical.
+
+    An entry names its form under the key `form`; the first ones, in `FIRST`, name none.
+    """
+
+    FIRST = "first"
+    JCS = "rfc8785"
+
+
+_BYTES_OF = {Form.FIRST: canonical_bytes, Form.JCS: jcs_bytes}
+
+
+class AppendOnly:
+    """Mixed into a table whose rows are never changed nor deleted: triggers refuse it.
+
+    A migration makes the triggers (`registry.ledger.append_only`).
+    """
+
+
+class LedgerEntry(AppendOnly, Base):
     __tablename__ = "ledger"
 
     sequence: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
@@ -71,30 +98,6 @@ class BatchSealed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LedgerFault:
-    """The first place where ledger or tables disagree."""
-
-    #: entry that the fault concerns
-    sequence: int
-    #: what is wrong, in a sentence
-    problem: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verification:
-    """What `verify` found."""
-
-    entries: int
-    #: digest of the newest entry
-    head: str
-    fault: LedgerFault | None
-
-    @property
-    def valid(self) -> bool:
-        return self.fault is None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """One entry, read back."""
 
@@ -126,6 +129,11 @@ def append(
 ) -> LedgerEntry:
     """Append one entry in the caller's transaction.
 
+    Raises
+    ------
+    ValueError
+        For facts that RFC 8785 cannot write: an infinite float, an integer beyond 2^53 - 1.
+
     Parameters
     ----------
     kind : what happened, as `noun.verb` ("version.registered")
@@ -143,6 +151,7 @@ def append(
         session.add(head)
     sequence = head.sequence + 1
     body: dict[str, Json] = {
+        "form": Form.JCS.value,
         "sequence": sequence,
         "at": to_json(at),
         "actor": actor,
@@ -154,7 +163,7 @@ def append(
         body["seals"] = {row_name(row): row_digest(row) for row in seals}
     if batches:
         body["batches"] = [_batch_seal(session, table, number) for table, number in batches]
-    canonical = canonical_bytes(body)
+    canonical = jcs_bytes(body)
     digest = chain(head.digest, canonical)
     entry = LedgerEntry(
         sequence=sequence,
@@ -199,20 +208,33 @@ def row_name(row: Base) -> str:
 
 
 def row_digest(row: Base) -> str:
-    """Return the digest of every sealed column of a row."""
-    unsealed: frozenset[str] = getattr(row, "__unsealed__", frozenset())
-    added: Mapping[str, object] = getattr(row, "__added__", {})
-    values = {
-        column.key: getattr(row, column.key)
-        for column in type(row).__mapper__.column_attrs
-        if column.key not in unsealed
-    }
-    return digest_of(
-        {
-            key: to_json(value)
-            for key, value in values.items()
-            if key not in added or value != added[key]
-        }
+    """Return the digest of every sealed column of a row, by RFC 8785."""
+    table = type(row)
+    keys = sealed_columns(table)
+    return values_digest(table, keys, [getattr(row, key) for key in keys], Form.JCS)
+
+
+def sealed_columns(table: type[Base]) -> list[str]:
+    """Return the attributes of a table that its rows' digests cover."""
+    unsealed: frozenset[str] = getattr(table, "__unsealed__", frozenset())
+    return [
+        column.key for column in table.__mapper__.column_attrs if column.key not in unsealed
+    ]
+
+
+def values_digest(
+    table: type[Base], keys: Sequence[str], values: Sequence[object], form: Form
+) -> str:
+    """Return the digest of a row whose sealed columns, `keys`, hold `values`."""
+    added: Mapping[str, object] = getattr(table, "__added__", {})
+    return sha256(
+        _BYTES_OF[form](
+            {
+                key: to_json(value)
+                for key, value in zip(keys, values, strict=True)
+                if key not in added or value != added[key]
+            }
+        )
     )
 
 
@@ -235,115 +257,6 @@ def entries(
     if limit is not None:
         query = query.limit(limit)
     return [_read(row) for row in session.scalars(query)]
-
-
-def verify(session: Session, tables: Iterable[type[Base]] | None = None) -> Verification:
-    """Verify the chain, and the rows of `tables` (by default every sealed one) against their seals.
-
-    Returns the first fault in the order of the ledger. A row is compared with
-    its newest seal, so the sequence named is the entry that last vouched for it.
-    """
-    previous, count = GENESIS, 0
-    seals: dict[str, tuple[int, str]] = {}
-    batches: dict[tuple[str, int], tuple[int, dict[str, Any]]] = {}
-    for row in session.scalars(
-        select(LedgerEntry)
-        .order_by(LedgerEntry.sequence)
-        .execution_options(yield_per=VERIFY_CHUNK)
-    ):
-        count += 1
-        problem = _entry_problem(row, count, previous)
-        if problem is not None:
-            return _faulty(count - 1, previous, min(row.sequence, count), problem)
-        previous = row.digest
-        body = json.loads(row.canonical)
-        for name, digest in body.get("seals", {}).items():
-            seals[name] = (count, digest)
-        for batch in body.get("batches", []):
-            batches[batch["table"], batch["batch"]] = (count, batch)
-    head = session.get(LedgerHead, 1)
-    if (head.sequence if head else 0) != count or (
-        head.digest if head else GENESIS
-    ) != previous:
-        return _faulty(count, previous, count + 1, "the newest entries are missing")
-    checked = sealed_tables() if tables is None else tables
-    faults = list(_row_faults(session, checked, seals, batches))
-    fault = min(faults, key=lambda found: found.sequence, default=None)
-    return Verification(entries=count, head=previous, fault=fault)
-
-
-def _entry_problem(row: LedgerEntry, expected: int, previous: str) -> str | None:
-    if row.sequence != expected:
-        return f"entry {expected} is missing"
-    if chain(previous, row.canonical) != row.digest:
-        return "the entry was changed: its digest does not follow from the one before"
-    body = json.loads(row.canonical)
-    stored = {
-        "sequence": row.sequence,
-        "at": to_json(row.recorded_at),
-        "actor": row.actor,
-        "kind": row.kind,
-        "subject": row.subject,
-    }
-    wrong = [name for name, value in stored.items() if body[name] != value]
-    return f"the entry's {wrong[0]} was changed beside its record" if wrong else None
-
-
-def _faulty(entries: int, head: str, sequence: int, problem: str) -> Verification:
-    fault = LedgerFault(sequence=sequence, problem=problem)
-    return Verification(entries=entries, head=head, fault=fault)
-
-
-def _row_faults(
-    session: Session,
-    tables: Iterable[type[Base]],
-    seals: dict[str, tuple[int, str]],
-    batches: dict[tuple[str, int], tuple[int, dict[str, Any]]],
-) -> Iterator[LedgerFault]:
-    for table in tables:
-        if issubclass(table, BatchSealed):
-            yield from _batch_faults(session, table, batches)
-        elif issubclass(table, Sealed):
-            yield from _seal_faults(session, table, seals)
-        else:
-            raise DriftwardError(f"table {table.__tablename__} is not sealed")
-
-
-def _seal_faults(
-    session: Session, table: type[Base], seals: dict[str, tuple[int, str]]
-) -> Iterator[LedgerFault]:
-    prefix = f"{table.__tablename__}/"
-    expected = {name: seal for name, seal in seals.items() if name.startswith(prefix)}
-    newest = max((sequence for sequence, _ in seals.values()), default=0)
-    for row in session.scalars(select(table).execution_options(yield_per=VERIFY_CHUNK)):
-        name = row_name(row)
-        sequence, digest = expected.pop(name, (newest + 1, ""))
-        if not digest:
-            yield LedgerFault(sequence=sequence, problem=f"row {name} was never recorded")
-        elif row_digest(row) != digest:
-            yield LedgerFault(sequence=sequence, problem=f"row {name} was changed")
-    for name, (sequence, _) in expected.items():
-        yield LedgerFault(sequence=sequence, problem=f"row {name} was deleted")
-
-
-def _batch_faults(
-    session: Session,
-    table: type[Any],
-    batches: dict[tuple[str, int], tuple[int, dict[str, Any]]],
-) -> Iterator[LedgerFault]:
-    name = table.__tablename__
-    found = set(session.scalars(select(table.batch).distinct()))
-    known = {number: seal for (of, number), seal in batches.items() if of == name}
-    newest = max((sequence for sequence, _ in known.values()), default=0)
-    for number in found - known.keys():
-        yield LedgerFault(
-            sequence=newest + 1, problem=f"batch {number} of {name} was never recorded"
-        )
-    for number, (sequence, seal) in known.items():
-        if _batch_seal(session, table, number) != seal:
-            yield LedgerFault(
-                sequence=sequence, problem=f"batch {number} of {name} was changed"
-            )
 
 
 def _batch_seal(session: Session, table: type[Any], number: int) -> dict[str, Json]:

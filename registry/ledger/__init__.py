@@ -1,0 +1,45 @@
+"""The ledger: what happened, in an order and in words that nobody can change unseen.
+
+`record` writes it, `verification` says whether it stands, `checkpointing` signs it,
+`append_only` guards its tables, and `exports` hands it to others.
+"""
+
+from registry.ledger.record import (
+    GENESIS,
+    AppendOnly,
+    BatchSealed,
+    Entry,
+    LedgerEntry,
+    LedgerHead,
+    Sealed,
+    append,
+    chain,
+    entries,
+    next_batch,
+    row_digest,
+    row_name,
+    sealed_tables,
+    wait_turn,
+)
+from registry.ledger.verification import LedgerFault, Verification, verify
+
+__all__ = [
+    "GENESIS",
+    "AppendOnly",
+    "BatchSealed",
+    "Entry",
+    "LedgerEntry",
+    "LedgerFault",
+    "LedgerHead",
+    "Sealed",
+    "Verification",
+    "append",
+    "chain",
+    "entries",
+    "next_batch",
+    "row_digest",
+    "row_name",
+    "sealed_tables",
+    "verify",
+    "wait_turn",
+]

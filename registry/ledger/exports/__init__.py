@@ -1,0 +1,1 @@
+"""Exports: the ledger as lines of JSON, for those who verify it and for other systems."""

@@ -1,0 +1,168 @@
+"""A real PostgreSQL on a free port of loopback, with a data folder of its own."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from itertools import count
+from pathlib import Path
+
+import pytest
+from sqlalchemy.exc import DBAPIError
+
+from registry.database import Database
+
+#: Made for tests, thrown away with them: nothing of it must survive a power cut.
+_SETTINGS = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "max_wal_size": "4GB",
+    "shared_buffers": "64MB",
+    "max_connections": "40",
+    "unix_socket_directories": "",
+    "listen_addresses": "127.0.0.1",
+    "timezone": "Australia/Lord_Howe",
+}
+_USER = "driftward"
+
+
+def _programs() -> Path:
+    """Return the folder of the newest server that is installed.
+
+    Without one, a test fails in CI and is skipped elsewhere.
+    """
+    found = sorted(
+        Path("/usr/lib/postgresql").glob("*/bin/initdb"),
+        key=lambda path: int(path.parts[-3]),
+    )
+    if found:
+        return found[-1].parent
+    anywhere = shutil.which("initdb")
+    if anywhere is not None:
+        return Path(anywhere).resolve().parent
+    why = "PostgreSQL is missing: apt-get install postgresql"
+    if os.environ.get("CI"):
+        pytest.fail(why)
+    pytest.skip(why)
+
+
+class RunningPostgresql:
+    """A PostgreSQL server; to be stopped."""
+
+    def __init__(self) -> None:
+        self._programs = _programs()
+        # Not below pytest's folder: the server's user could not reach it there.
+        self._folder = Path(tempfile.mkdtemp(prefix="driftward-postgresql-"))
+        self._password = secrets.token_hex(16)
+        # The server refuses to run as root.
+        self._owner = "nobody" if os.getuid() == 0 else pwd.getpwuid(os.getuid()).pw_name
+        self._process: subprocess.Popen[bytes] | None = None
+        self._numbers = count(1)
+        self._template: str | None = None
+        self.port = 0
+
+    def start(self) -> None:
+        """Make an empty cluster, start it, and wait until it answers."""
+        password = self._folder / "password"
+        password.write_text(self._password)
+        if os.getuid() == 0:
+            for path in (self._folder, password):
+                shutil.chown(path, self._owner)
+        subprocess.run(
+            [
+                *(self._programs / "initdb", "--pgdata", self._folder / "data", "--no-sync"),
+                *("--username", _USER, "--pwfile", password, "--auth", "scram-sha-256"),
+                *("--encoding", "UTF8", "--locale", "C"),
+            ],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            **self._as_owner(),
+        )
+        for attempt in range(5):
+            if self._served(attempt):
+                return
+        raise RuntimeError((self._folder / "server.log").read_text())
+
+    def _served(self, attempt: int) -> bool:
+        """Start on a free port, unless another takes it meanwhile."""
+        from running_orthanc import free_port
+
+        self.port = free_port()
+        settings = [f"--{name}={value}" for name, value in _SETTINGS.items()]
+        with (self._folder / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    *(self._programs / "postgres", "-D", self._folder / "data"),
+                    *("-p", str(self.port), *settings),
+                ],
+                stdout=log,
+                stderr=log,
+                **self._as_owner(),
+            )
+        latest = time.monotonic() + 30
+        while time.monotonic() < latest and self._process.poll() is None:
+            database = Database(self._url("postgres"))
+            try:
+                database.engine.connect().close()
+            except DBAPIError:
+                time.sleep(0.05)
+            else:
+                return True
+            finally:
+                database.dispose()
+        return False
+
+    def _as_owner(self) -> dict[str, object]:
+        return {"user": self._owner, "cwd": "/"} if os.getuid() == 0 else {"cwd": "/"}
+
+    def _url(self, name: str) -> str:
+        return f"postgresql://{_USER}:{self._password}@127.0.0.1:{self.port}/{name}"
+
+    def empty(self) -> str:
+        """Make a database without tables, and return its URL."""
+        return self._create(f"empty_{next(self._numbers)}")
+
+    def migrated(self) -> str:
+        """Make a database with every table, and return its URL."""
+        if self._template is None:
+            url = self._create("template_migrated")
+            database = Database(url)
+            database.migrate()
+            database.dispose()
+            self._template = "template_migrated"
+        return self._create(f"test_{next(self._numbers)}", template=self._template)
+
+    def _create(self, name: str, *, template: str = "template0") -> str:
+        self.administer(f"CREATE DATABASE {name} TEMPLATE {template}")
+        return self._url(name)
+
+    def drop(self, url: str) -> None:
+        """Throw a database away, whoever is connected to it."""
+        self.administer(f"DROP DATABASE {url.rpartition('/')[2]} WITH (FORCE)")
+
+    def administer(self, statement: str) -> None:
+        """Execute a statement that no transaction may hold."""
+        database = Database(self._url("postgres"))
+        with database.engine.connect() as connection:
+            alone = connection.execution_options(isolation_level="AUTOCOMMIT")
+            alone.exec_driver_sql(statement)
+        database.dispose()
+
+    def stop(self) -> None:
+        """Stop it, and throw its data away."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGINT)  # its fast shutdown
+            try:
+                self._process.wait(20)
+            except subprocess.TimeoutExpired:
+                self._process.send_signal(signal.SIGQUIT)
+                self._process.wait()
+            self._process = None
+        shutil.rmtree(self._folder, ignore_errors=True)
