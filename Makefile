@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 HOME_DIR ?= driftward-home
 PEERS := $(basename $(notdir $(wildcard tests/benchmarks/drift/peers/*.txt)))
 
-.PHONY: help venv demo test check format bench bench-drift bench-episodes bench-intake bench-strategies bench-gates bench-backtest faults fuzz wheel clean
+.PHONY: help venv demo test check format bench bench-drift bench-episodes bench-intake bench-strategies bench-gates bench-backtest bench-ledger faults fuzz wheel clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -40,7 +40,7 @@ format: $(STAMP)  ## format and mend what can be mended by itself
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: bench-drift bench-episodes bench-intake bench-strategies bench-gates bench-backtest  ## measure what still lacks, and print every benchmark's tables
+bench: bench-drift bench-episodes bench-intake bench-strategies bench-gates bench-backtest bench-ledger  ## measure what still lacks, and print every benchmark's tables
 
 bench-drift: $(STAMP) $(PEERS:%=.peers/%/.installed)  ## the drift test beside its peers; QUICK=1 for a first look
 	$(BIN)/python tests/benchmarks/drift/run.py $(if $(QUICK),--quick)
@@ -63,6 +63,12 @@ bench-backtest: $(STAMP)  ## a plan replayed on half a year of 50,000 scans
 faults: $(STAMP)  ## kill -9 at every crash point, 20 times each, and 1,000 breaches at once (needs dcmtk)
 	$(BIN)/python tests/faults/receiving.py
 	$(BIN)/python tests/faults/embedding.py
+
+bench-ledger: $(STAMP)  ## verify, sign and export a ledger of a million entries (needs postgresql)
+	$(BIN)/python tests/benchmarks/ledger/run.py
+
+faults: $(STAMP)  ## kill -9 at every crash point, 20 times each (needs dcmtk)
+	$(BIN)/python tests/faults/run.py
 	$(BIN)/python tests/faults/training.py
 	$(BIN)/python tests/faults/scheduling.py
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from registry.canonical import jcs_bytes, to_json
+from registry.canonical import canonical_bytes, to_json
 from registry.ledger.exports.part import Part, entries_of
 from registry.ledger.record import Entry
 
@@ -53,7 +53,7 @@ _OUTCOMES: Mapping[str, str] = MappingProxyType(
 def lines(session: Session, part: Part, *, at: datetime) -> Iterator[bytes]:  # noqa: ARG001
     """Yield the AuditEvents of a part, one a line, without their ends."""
     for entry in entries_of(session, part):
-        yield jcs_bytes(audit_event(entry, origin=part.origin))
+        yield canonical_bytes(audit_event(entry, origin=part.origin))
 
 
 def audit_event(entry: Entry, *, origin: str) -> dict[str, Any]:
@@ -86,7 +86,7 @@ def audit_event(entry: Entry, *, origin: str) -> dict[str, Any]:
                 "detail": [
                     {"type": "sequence", "valueString": str(entry.sequence)},
                     {"type": "digest", "valueString": entry.digest},
-                    {"type": "facts", "valueString": jcs_bytes(entry.facts).decode()},
+                    {"type": "facts", "valueString": canonical_bytes(entry.facts).decode()},
                 ],
             }
         ],

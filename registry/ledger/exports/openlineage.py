@@ -14,7 +14,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 from sqlalchemy.orm import Session
 
-from registry.canonical import jcs_bytes, to_json
+from registry.canonical import canonical_bytes, to_json
 from registry.ledger.exports.part import Part, entries_of
 from registry.ledger.record import Entry
 
@@ -45,7 +45,7 @@ def lines(session: Session, part: Part, *, at: datetime) -> Iterator[bytes]:  # 
     """Yield the events of a part, one a line, without their ends."""
     for entry in entries_of(session, part):
         for event in events(entry, origin=part.origin):
-            yield jcs_bytes(event)
+            yield canonical_bytes(event)
 
 
 def events(entry: Entry, *, origin: str) -> list[dict[str, Any]]:

@@ -83,7 +83,7 @@ def entries_of(session: Session, part: Part) -> Iterator[Entry]:
     ):
         yield Entry(
             sequence=sequence,
-            recorded_at=at,
+            recorded_at=datetime.fromisoformat(at),
             actor=actor,
             kind=kind,
             subject=subject,

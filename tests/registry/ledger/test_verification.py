@@ -215,3 +215,40 @@ def test_two_writers_keep_one_chain(database: Database, now: datetime) -> None:
             done.result()
     found = verify(database)
     assert (found.problem, found.entries) == (None, 40)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("actor", "other"),
+        ("kind", "other"),
+        ("subject", "other"),
+        ("recorded_at", datetime.fromisoformat("2020-01-01T00:00Z")),
+    ],
+)
+def test_an_edited_column_of_an_entry_that_seals_nothing_is_found(
+    database: Database, now: datetime, column: str, value: object
+) -> None:
+    strange = 'a","form":"rfc8785","kind":"x.y","sequence":2,"subject":"\\" é \n'
+    for subject in ("plain", strange, "plain"):
+        with database.transaction() as session:
+            ledger.append(
+                session,
+                at=now,
+                actor=subject,
+                kind="note.made",
+                subject=subject,
+                facts={"text": strange, "subject": "x"},
+            )
+    assert verify(database).valid
+    with unguarded(database) as session:
+        session.execute(
+            update(LedgerEntry).where(LedgerEntry.sequence == 2).values({column: value})
+        )
+    fault = verify(database).fault
+    assert fault is not None
+    name = "at" if column == "recorded_at" else column
+    assert (fault.sequence, fault.problem) == (
+        2,
+        f"the entry's {name} was changed beside its record",
+    )
