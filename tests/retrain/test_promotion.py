@@ -16,6 +16,7 @@ from retraining_rows import (
     seal,
 )
 from sqlalchemy import select
+from tampering import unguarded
 
 from monitor import references
 from monitor.episodes import EpisodeState, Impact
@@ -212,7 +213,7 @@ def no_authority(retraining: Retraining) -> int:
 def gate_edited_after_the_signature(retraining: Retraining) -> int:
     run = retraining.run_awaiting_approval()
     sign(retraining, run)
-    with retraining.database.transaction() as session:
+    with unguarded(retraining.database) as session:
         gate = runs.gate_outcomes(session, run)[0]
         gate.detail = {"estimate": 0.99}
         seal(session, "test", gate)
@@ -221,7 +222,7 @@ def gate_edited_after_the_signature(retraining: Retraining) -> int:
 
 def gate_failed_until_edited(retraining: Retraining) -> int:
     run = gate_failed(retraining)
-    with retraining.database.transaction() as session:
+    with unguarded(retraining.database) as session:
         for gate in runs.gate_outcomes(session, run):
             gate.outcome = "passed"
             seal(session, "test", gate)
@@ -389,12 +390,12 @@ def test_rolling_back_takes_the_role_of_an_operator(retraining: Retraining) -> N
 
 def test_rows_of_gates_and_runs_are_sealed(retraining: Retraining) -> None:
     run = signed_run(retraining)
-    with retraining.database.transaction() as session:
+    with unguarded(retraining.database) as session:
         gate = session.scalars(select(GateOutcomeRow).where(GateOutcomeRow.run == run)).first()
         assert gate is not None
         gate.sentence = "It was never measured."
     assert not ledger_is_valid(retraining.database)
-    with retraining.database.transaction() as session:
+    with unguarded(retraining.database) as session:
         gate = session.get_one(GateOutcomeRow, gate.id)
         gate.sentence = "It was measured."
         session.get_one(RunRow, run).seed = 9
