@@ -133,6 +133,7 @@ def test_few_alerts_wake_somebody(alerts: dict[str, dict[str, Any]]) -> None:
         "DriftwardSourceNotFollowed",
         "DriftwardChampionMissing",
         "DriftwardLedgerBroken",
+        "DriftwardChampionRecalled",
     }
 
 
@@ -662,6 +663,20 @@ CASES = [
         at="1500m",
         fires=False,
         every="10m",
+    ),
+    Case(
+        alert="DriftwardChampionRecalled",
+        name="it serves",
+        series={'driftward_champion_recalled{model="chest"}': "0x10 1x20"},
+        at="15m",
+        labels={"model": "chest"},
+    ),
+    Case(
+        alert="DriftwardChampionRecalled",
+        name="none was recalled",
+        series={'driftward_champion_recalled{model="chest"}': "0x30"},
+        at="15m",
+        fires=False,
     ),
     Case(
         alert="DriftwardCheckpointOld",
