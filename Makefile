@@ -60,15 +60,12 @@ bench-gates: $(STAMP)  ## what gates let through and refuse, simulated
 bench-backtest: $(STAMP)  ## a plan replayed on half a year of 50,000 scans
 	$(BIN)/python tests/benchmarks/backtest/run.py
 
-faults: $(STAMP)  ## kill -9 at every crash point, 20 times each, and 1,000 breaches at once (needs dcmtk)
-	$(BIN)/python tests/faults/receiving.py
-	$(BIN)/python tests/faults/embedding.py
-
 bench-ledger: $(STAMP)  ## verify, sign and export a ledger of a million entries (needs postgresql)
 	$(BIN)/python tests/benchmarks/ledger/run.py
 
-faults: $(STAMP)  ## kill -9 at every crash point, 20 times each (needs dcmtk)
-	$(BIN)/python tests/faults/run.py
+faults: $(STAMP)  ## kill -9 at every crash point, 20 times each, and 1,000 breaches at once (needs dcmtk)
+	$(BIN)/python tests/faults/receiving.py
+	$(BIN)/python tests/faults/embedding.py
 	$(BIN)/python tests/faults/training.py
 	$(BIN)/python tests/faults/scheduling.py
 
