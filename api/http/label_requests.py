@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from pydantic import AwareDatetime, BaseModel
 
-from api.http.access import READ, READ_RECORD
+from api.http.access import READ, READ_RECORD, KnownCaller
 from api.http.installation import Installation
 from api.http.numbers import Number
 from monitor.episodes import require_episode
@@ -121,10 +121,13 @@ def show_request(number: Number, driftward: Installation) -> LabelRequestInFull:
 @router.get(
     "/{number}/worklist", summary="List what is still to be read", dependencies=[READ_RECORD]
 )
-def show_worklist(number: Number, driftward: Installation) -> list[WorklistEntry]:
+def show_worklist(
+    number: Number, driftward: Installation, caller: KnownCaller
+) -> list[WorklistEntry]:
     """Return the scans that wait, in a random order that says nothing of parts or results."""
     with driftward.database.reading() as session:
         return [
             WorklistEntry.model_validate(one, from_attributes=True)
             for one in worklist.worklist(session, require_request(session, number))
+            if caller.sites is None or one.site in caller.sites
         ]

@@ -44,6 +44,7 @@ NARROWER = {
     "/api/v1/audit/models/{name}/versions/{number}/training": RECORD,
     "/ledger/verification": {Role.OPERATOR, Role.AUDITOR, Role.ADMIN},
     "/api/v1/ledger/verification": {Role.OPERATOR, Role.AUDITOR, Role.ADMIN},
+    "/api/v1/label-requests/{number}/worklist": RECORD,
     "/api/v1/users": {Role.AUDITOR, Role.ADMIN},
     "/api/v1/tokens": {Role.AUDITOR, Role.ADMIN},
     "POST /api/v1/labels": {Role.OPERATOR},
