@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-from monitor.statistics.embeddings import Floats
+from monitor.statistics.embeddings import Floats, Singles
 
 #: log-odds beyond which a score is as sure as it can be
 _SUREST = 8.0
@@ -30,7 +30,8 @@ _WIDTH = 2 * _REACH / _CELLS
 _MOVES = np.linspace(-3.0, 3.0, 11)
 _LOG_STRETCHES = np.linspace(-0.6, 0.4, 6)
 _FINER = np.linspace(-0.5, 0.5, 6)
-_STEPS = 12
+# Newton's steps at most, and a change of the share below which they have arrived.
+_STEPS, _NEAR = 12, 1e-4
 # A floor, so that one scan cannot decide alone.
 _FLOOR = 0.003
 _LEAST_BANDWIDTH = 0.1
@@ -49,6 +50,18 @@ class DeformedMixture:
     prevalence_evidence: float
     #: the same against no move and no stretch, any prevalence allowed
     deformation_evidence: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Deformed:
+    """Densities of a window's log-odds, at each of K pairs of a move and a stretch."""
+
+    #: [K] each
+    moves: Floats
+    log_stretches: Floats
+    #: [K, n] without the finding, and what is added with it: single precision tells enough
+    without: Singles
+    gains: Singles
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,9 +105,10 @@ class ScoreDensities:
     def explain(self, odds: Floats) -> DeformedMixture:
         """Fit shares, a move and a stretch to a window's log-odds [n]."""
         cut = np.clip(odds, -_SUREST, _SUREST)
-        free = self._climbed(cut, fixed=False)
-        old = self._climbed(cut, fixed=True)
-        plain = self._tried(cut, np.zeros(1), np.zeros(1), fixed=False)
+        coarse = self._deformed(cut, _MOVES, _LOG_STRETCHES)
+        free = self._climbed(cut, coarse, fixed=False)
+        old = self._climbed(cut, coarse, fixed=True)
+        plain = self._likeliest(self._deformed(cut, np.zeros(1), np.zeros(1)), fixed=False)
         return DeformedMixture(
             prevalence=free.share,
             move=free.move,
@@ -103,37 +117,51 @@ class ScoreDensities:
             deformation_evidence=_root(free.likelihood - plain.likelihood),
         )
 
-    def _climbed(self, odds: Floats, *, fixed: bool) -> _Fitted:
+    def _climbed(self, odds: Floats, coarse: _Deformed, *, fixed: bool) -> _Fitted:
         """Return the likeliest move and stretch, with the old share or the likeliest."""
-        coarse = self._tried(odds, _MOVES, _LOG_STRETCHES, fixed=fixed)
-        moves = coarse.move + _FINER * (_MOVES[1] - _MOVES[0])
-        stretches = coarse.log_stretch + _FINER * (_LOG_STRETCHES[1] - _LOG_STRETCHES[0])
-        finer = self._tried(odds, moves, stretches, fixed=fixed)
-        return max(coarse, finer, key=lambda one: one.likelihood)
+        best = self._likeliest(coarse, fixed=fixed)
+        moves = best.move + _FINER * (_MOVES[1] - _MOVES[0])
+        stretches = best.log_stretch + _FINER * (_LOG_STRETCHES[1] - _LOG_STRETCHES[0])
+        finer = self._likeliest(self._deformed(odds, moves, stretches), fixed=fixed)
+        return max(best, finer, key=lambda one: one.likelihood)
 
-    def _tried(
-        self, odds: Floats, moves: Floats, log_stretches: Floats, *, fixed: bool
-    ) -> _Fitted:
-        """Return the likeliest of all pairs of a move and a stretch."""
+    def _deformed(self, odds: Floats, moves: Floats, log_stretches: Floats) -> _Deformed:
+        """Return the densities at all pairs of a move and a stretch."""
         move, log_stretch = (one.ravel() for one in np.meshgrid(moves, log_stretches))
         back = (odds - move[:, None]) * np.exp(-log_stretch)[:, None]
-        cells = np.clip((back + _REACH) / _WIDTH, 0, _CELLS - 1).astype(np.int64)
-        without, having = (row[cells] + _FLOOR for row in self.densities)
-        gain = having - without
-        share = np.full(len(move), self.prevalence)
+        cells = np.clip((back + _REACH) / _WIDTH, 0, _CELLS - 1).astype(np.int32)
+        without, having = self.densities.astype(np.float32) + np.float32(_FLOOR)
+        return _Deformed(
+            moves=move,
+            log_stretches=log_stretch,
+            without=without[cells],
+            gains=(having - without)[cells],
+        )
+
+    def _likeliest(self, tried: _Deformed, *, fixed: bool) -> _Fitted:
+        without, gains = tried.without, tried.gains
+        share = np.full(len(without), self.prevalence, dtype=np.float32)
         for _ in range(0 if fixed else _STEPS):
             # Newton's steps on a concave likelihood, held inside (0, 1).
-            ratio = gain / (without + share[:, None] * gain)
-            slope, bend = ratio.sum(axis=1), np.square(ratio).sum(axis=1)
-            step = slope / np.maximum(bend, 1e-12)
-            share = np.clip(share + step, 0.2 * share, 1.0 - 0.2 * (1.0 - share))
-        mixture = without + share[:, None] * gain
-        likelihood = np.log(mixture).sum(axis=1) - len(odds) * log_stretch
+            ratio = gains / (without + share[:, None] * gains)
+            slope, bend = ratio.sum(axis=1), np.einsum("kn,kn->k", ratio, ratio)
+            before = share
+            share = np.clip(
+                share + slope / np.maximum(bend, 1e-12), 0.2 * share, 1.0 - 0.2 * (1.0 - share)
+            )
+            if np.abs(share - before).max() < _NEAR:
+                break
+        mixture = without + share[:, None] * gains
+        # Added up in double precision: ratios of likelihoods are differences of large sums.
+        likelihood = (
+            np.log(mixture).sum(axis=1, dtype=np.float64)
+            - without.shape[1] * tried.log_stretches
+        )
         best = int(likelihood.argmax())
         return _Fitted(
             share=float(share[best]),
-            move=float(move[best]),
-            log_stretch=float(log_stretch[best]),
+            move=float(tried.moves[best]),
+            log_stretch=float(tried.log_stretches[best]),
             likelihood=float(likelihood[best]),
         )
 

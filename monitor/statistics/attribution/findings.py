@@ -131,13 +131,15 @@ def shifts_by_finding(
     said = np.stack([1.0 - probabilities, probabilities])
     # About each class's own mean, so that how many scans it has does not matter.
     middles = expected / masses[:, None]
-    parts = [said[k][:, None] * (features - middles[k]) for k in (0, 1)]
     n = len(features)
-    sums = [part.sum(axis=0) for part in parts]
+    sums = said @ features - said.sum(axis=1)[:, None] * middles
+    squares = np.einsum("nd,nd->n", features, features)
+    along, between = features @ middles.T, middles @ middles.T
     products = np.empty((2, 2))
     for k in (0, 1):
         for m in (0, 1):
-            pairs = float(sums[k] @ sums[m]) - float(np.einsum("ij,ij->", parts[k], parts[m]))
+            alone = squares - along[:, k] - along[:, m] + between[k, m]
+            pairs = float(sums[k] @ sums[m]) - float((said[k] * said[m]) @ alone)
             products[k, m] = pairs / (n * (n - 1))
     # Features have length one, and next to none of it in their mean.
     own = np.square(shares) @ (reference.squares / reference.counts[:, None])
