@@ -45,6 +45,26 @@ class Scanner:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Dip:
+    """Weeks of vacation: everybody sends less."""
+
+    #: counted from the first
+    weeks: tuple[int, ...]
+    #: of an ordinary week's scans, the least and the most; one draw a week for all
+    share: tuple[float, float] = (0.4, 0.6)
+    #: each site's own share lies about that of all by a factor up to this much from 1
+    by_site: float = 0.1
+    #: days within them, from the first week's Monday on, on which everybody is at rest
+    rest_days: tuple[int, ...] = ()
+
+
+#: A week at Easter or in summer, and two about Christmas with its three holidays.
+VACATION = Dip(weeks=(8,))
+THIRD = Dip(weeks=(8,), share=(1 / 3, 1 / 3), by_site=0.0)
+CHRISTMAS = Dip(weeks=(8, 9), rest_days=(3, 4, 10))
+
+
+@dataclass(frozen=True, kw_only=True)
 class World:
     """What a simulated fleet does to counts."""
 
@@ -60,6 +80,7 @@ class World:
     factors: str = "gamma"
     #: each site has holidays of its own
     own_holidays: bool = False
+    dip: Dip | None = None
 
     def sources(self) -> Sources:
         """All, sites, scanners; a site's only scanner is the site."""
@@ -88,6 +109,7 @@ class World:
         )
         shared = self._factor(self.shared_spread, days, rng)
         holiday = rng.random(days) < self.holidays / 91
+        vacation = self._vacation(days, holiday, rng)
         times, leaves = [], []
         for leaf, scanner in enumerate(self.scanners):
             own = np.random.default_rng([scanner.site, int(rng.integers(1 << 30))])
@@ -96,6 +118,7 @@ class World:
             by_day = np.tile(rates, (weeks, 1))
             by_day[shut] = rates[6] * rng.uniform(0.8, 1.2)
             factor = shared * self._factor(self.own_spread, days, rng)
+            factor = factor * vacation[scanner.site]
             mean = (by_day * factor[:, None]).ravel()
             clumps = rng.poisson(mean / self.clump)
             starts = np.repeat(np.arange(len(mean)), clumps) + rng.random(clumps.sum())
@@ -106,6 +129,22 @@ class World:
             times.append(at)
             leaves.append(np.full(len(at), leaf))
         return arrivals_of(calendar, np.concatenate(times), np.concatenate(leaves), len(times))
+
+    def _vacation(
+        self, days: int, holiday: npt.NDArray[np.bool_], rng: np.random.Generator
+    ) -> Floats:
+        """Return what a dip leaves of each site's days, [sites, D], and mark its rest days."""
+        left = np.ones((1 + max(scanner.site for scanner in self.scanners), days))
+        if self.dip is None:
+            return left
+        for week in self.dip.weeks:
+            share = rng.uniform(*self.dip.share)
+            own = 1 + self.dip.by_site * rng.uniform(-1, 1, size=len(left))
+            left[:, 7 * week : 7 * week + 7] = (share * own)[:, None]
+        for day in self.dip.rest_days:
+            holiday[7 * self.dip.weeks[0] + day] = True
+            left[:, 7 * self.dip.weeks[0] + day] = 1.0
+        return left
 
     def _factor(self, spread: float, days: int, rng: np.random.Generator) -> Floats:
         if spread == 0:
@@ -159,3 +198,10 @@ def hospital_group(*, extra_daily: float | None = None, **changes: object) -> Wo
     if extra_daily is not None:
         scanners.append(Scanner(site=1, daily=extra_daily))
     return World(scanners=scanners, **changes)  # type: ignore[arg-type]
+
+
+def small_group(**changes: object) -> World:
+    """Return three sites with five scanners, of some eight studies a working day each."""
+    daily = [(0, 9.5, 8.0), (1, 8.0, 8.5), (2, 8.5)]
+    scanners = [Scanner(site=site, daily=rate) for site, *rates in daily for rate in rates]
+    return World(scanners=scanners, clump=1.0, holidays=0.0, **changes)  # type: ignore[arg-type]

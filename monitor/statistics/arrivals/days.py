@@ -32,7 +32,7 @@ ORDINARY, AT_REST, UNUSUAL = range(3)
 #: Of the days that are not ordinary, those at rest.
 _REST_SHARE = 0.6
 #: A day is of the kind of the day before with this probability, else drawn anew.
-_PERSISTENCE = 0.35
+_PERSISTENCE = 0.7
 #: Variance of the factor on days at rest: no two holidays are alike.
 _REST_SPREAD = 0.1
 _UNUSUAL = (0.2, 2.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -201,7 +201,11 @@ class Look:
     def _expectation(self, question: Question) -> Expectation:
         return self.studies if question.missing else self.scans
 
-    def _log_p(self, span: _Span, own: Side, others: Side) -> float:
+    def _log_p(self, span: _Span, own: Side, others: Sequence[Side]) -> float:
+        """Return the log p-value of a span, given those of the others who excuse it most."""
+        return max(self._given(span, own, one) for one in others)
+
+    def _given(self, span: _Span, own: Side, others: Side) -> float:
         expectation = self._expectation(span.question)
         shared = expectation.model.shared
         start, end = np.array([span.start]), np.array([span.end])
@@ -230,8 +234,9 @@ class Look:
         return True
 
     def _finding(
-        self, source: int, own: Side, others: Side, span: _Span, p_value: float
+        self, source: int, own: Side, others: Sequence[Side], span: _Span, p_value: float
     ) -> Finding:
+        nearest = others[0].leaves
         expectation = self._expectation(span.question)
         since = span.start
         if span.question is not Question.SILENT:
@@ -248,8 +253,8 @@ class Look:
             received=0.0
             if span.question is Question.SILENT
             else float(expectation.received(own.leaves, since, self.now)),
-            others_expected=float(expectation.expected(others.leaves, since, self.now)),
-            others_received=float(expectation.received(others.leaves, since, self.now)),
+            others_expected=float(expectation.expected(nearest, since, self.now)),
+            others_received=float(expectation.received(nearest, since, self.now)),
         )
 
     def _break(self, expectation: Expectation, leaves: Booleans, span: _Span) -> float:

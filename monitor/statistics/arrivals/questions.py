@@ -19,6 +19,7 @@ weeks (Hill 1975, Annals of Statistics 3:1163-1174) and shrunk over the sources.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -135,7 +136,7 @@ def replay_tails(question: Question, past: Expectation) -> Tails:
 
 
 def _replayed(
-    question: Question, past: Expectation, own: Side, others: Side
+    question: Question, past: Expectation, own: Side, others: Sequence[Side]
 ) -> tuple[Floats, float]:
     """Return a source's past log p-values, the unremarkable left out, and how many there were."""
     if question is Question.SILENT:
@@ -150,8 +151,8 @@ def _replayed(
         )
         if not telling.any():
             return np.empty(0), units
-        tally = past.silence(own, others, start[telling], end[telling])
-        return tally.too_few(past.model.shared), units
+        tallies = [past.silence(own, one, start[telling], end[telling]) for one in others]
+        return np.max([one.too_few(past.model.shared) for one in tallies], axis=0), units
     if question is Question.SURGE:
         edges = np.arange(len(past.arrivals.calendar) + 1, dtype=np.float64)
     else:
@@ -168,7 +169,12 @@ def _replayed(
     telling = alone < -_TAIL
     if not telling.any():
         return np.empty(0), float(len(start))
-    tally = past.within(own, others, start[telling], end[telling], missing=question.missing)
     shared = past.model.shared
-    values = tally.too_few(shared) if question.missing else tally.too_many(shared)
-    return values, float(len(start))
+    tallies = [
+        past.within(own, one, start[telling], end[telling], missing=question.missing)
+        for one in others
+    ]
+    values = [
+        one.too_few(shared) if question.missing else one.too_many(shared) for one in tallies
+    ]
+    return np.max(values, axis=0), float(len(start))

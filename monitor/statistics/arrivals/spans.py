@@ -12,6 +12,9 @@ from monitor.statistics.arrivals.days import Tally
 from monitor.statistics.arrivals.model import ArrivalModel, Arrivals, Booleans
 from monitor.statistics.embeddings import Floats
 
+#: Whole days before a silence from which it is told what kind of days these are.
+_DAYS_BEFORE = 3
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Side:
@@ -80,10 +83,22 @@ class Expectation:
         whole = bool(np.array_equal(leaves, members))
         return self.together(leaves, source if whole else None)
 
-    def others(self, source: int, *, without: Booleans | None = None) -> Side:
-        """Return what a source is held against, `without` some leaves."""
-        beside = self.model.sources.others[source]
-        return self.together(beside if without is None else beside & ~without)
+    def others(self, source: int, *, without: Booleans | None = None) -> tuple[Side, ...]:
+        """Return what a source is held against, `without` some leaves: each may excuse it.
+
+        First what is beside it at its site, then everything else in the fleet. A site has
+        days of its own; what empties the fleet shows in the fleet with less doubt. Where
+        nothing is beside it, one side without leaves.
+        """
+        sources = self.model.sources
+        outside = ~sources.members[source]
+        wanted = [sources.others[source], outside]
+        if without is not None:
+            wanted = [leaves & ~without for leaves in wanted]
+        site, fleet = wanted
+        if not site.any() or np.array_equal(site, fleet):
+            return (self.together(fleet),)
+        return self.together(site), self.together(fleet)
 
     def together(self, leaves: Booleans, source: int | None = None) -> Side:
         """Return leaves as one side; `source` if they are exactly one's."""
@@ -147,19 +162,21 @@ class Expectation:
     def silence(self, own: Side, others: Side, start: Floats, end: Floats) -> Tally:
         """Return the tally of spans, [n], in which a source sent nothing, day by day.
 
-        Where there are no others, what the source itself sent on the first day before it
-        fell silent stands in for them: that day is no holiday.
+        The others count from some days before, so that a week in which everybody sends less
+        is known by the morning on which a source's silence begins in it. Where there are no
+        others, what the source itself sent until it fell silent stands in for them.
         """
-        starts, ends = self.by_day(start, end)
+        calendar = self.arrivals.calendar
+        before = np.maximum(calendar.day_of(start) - _DAYS_BEFORE, 0)
+        starts, ends = self.by_day(np.minimum(calendar.midnights[before], start), end)
+        silent = np.maximum(starts, start[:, None]), np.maximum(ends, start[:, None])
         # Midnights are whole hours, so only the span's own ends move.
-        counted = own.certain(starts, ends)
+        counted = own.certain(*silent)
         if others.leaves.any():
             beside, since, until = others, starts, ends
         else:
             beside = own
-            midnights = self.arrivals.calendar.midnights
-            since, until = starts.copy(), starts.copy()
-            since[:, 0] = midnights[self.arrivals.calendar.day_of(start)]
+            since, until = (np.minimum(edge, start[:, None]) for edge in (starts, ends))
         return Tally(
             received=np.zeros(len(start)),
             expected=self.expected(own.leaves, *counted),

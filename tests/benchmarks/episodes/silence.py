@@ -14,8 +14,8 @@ import os
 import sys
 import time
 import zlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,16 @@ sys.path[:0] = [
 ]
 
 import numpy as np  # noqa: E402  after the thread limits
-from arrival_worlds import World, hospital_group, scans_of  # noqa: E402
+from arrival_worlds import (  # noqa: E402
+    CHRISTMAS,
+    THIRD,
+    VACATION,
+    Dip,
+    World,
+    hospital_group,
+    scans_of,
+    small_group,
+)
 from results import Results  # noqa: E402
 
 from monitor.statistics.arrivals.counts import log_at_least, log_at_most, log_none  # noqa: E402
@@ -57,6 +66,16 @@ WORLDS: Mapping[str, Mapping[str, Any]] = {
     "heavier days (log-normal)": {"factors": "lognormal", "own_spread": 0.1},
     "each site's own holidays": {"own_holidays": True},
 }
+#: Weeks in which everybody sends less, of twelve scanners at four sites and of five at three.
+DIPS: Mapping[str, Dip | None] = {
+    "none": None,
+    "a week at 40 to 60 %": VACATION,
+    "a week at a third": THIRD,
+    "two weeks at 40 to 60 %, three of their days holidays": CHRISTMAS,
+}
+FLEETS: Mapping[str, World] = {"twelve": hospital_group(), "five": small_group()}
+#: of these, the dip's weeks and one after it; alarms are counted at the larger budget alone
+DIP_WEEKS, DIP_BUDGET = 3, BUDGETS[-1]
 #: Studies a working day of the scanner that dies, beside the hospital group.
 RATES = (4, 12, 24, 60, 120)
 #: deaths in each simulated history
@@ -200,6 +219,19 @@ def quarter(key: str) -> dict[str, Any]:
     return {"alarms": len(alarms), "questions": {q: alarms.count(q) for q in Question}}
 
 
+def dipped(key: str) -> dict[str, Any]:
+    """Return the alarms, by week, of three weeks that begin with everybody's vacation."""
+    _, fleet, dip, budget, index = key.split("/")
+    # The same draws for every dip, so that these are told apart by what they do.
+    rng = np.random.default_rng([5, int(index)])
+    world = replace(FLEETS[fleet], dip=DIPS[dip])
+    lived = _lived(world, float(budget), DIP_WEEKS, rng)
+    by_week = [0] * DIP_WEEKS
+    for now, _ in lived.weeks(DIP_WEEKS):
+        by_week[min(int(now / CELLS) - LEARNT_WEEKS, DIP_WEEKS - 1)] += 1
+    return {"alarms": by_week}
+
+
 def deaths(key: str) -> dict[str, Any]:
     """Return how long after a scanner's death in a random hour its alarm came."""
     _, rate, _ = key.split("/")
@@ -271,6 +303,7 @@ def report(results: Results) -> str:
             lines.append(
                 f"| {name} | {budget} | {len(of)} | {alarms.mean():.2f} ± {error:.2f} | {by} |"
             )
+    lines += _dips(rows)
     lines += [
         "",
         "A scanner that dies in a random hour:",
@@ -301,6 +334,33 @@ def report(results: Results) -> str:
     return "\n".join(lines)
 
 
+def _dips(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the table of weeks in which everybody sends less."""
+    lines = [
+        "",
+        "Weeks in which everybody sends less, each site within a tenth of the others' share; "
+        f"false alarms in each of {DIP_WEEKS} weeks, which begin with the dip (in an ordinary "
+        f"week {DIP_BUDGET / QUARTER_WEEKS:.2f} may be expected of a budget of {DIP_BUDGET}):",
+        "",
+        "| scanners | dip | histories | first week (± s.e.) | second | third |",
+        "|---|---|---|---|---|---|",
+    ]
+    for fleet in FLEETS:
+        for dip in DIPS:
+            start = f"dip/{fleet}/{dip}/{DIP_BUDGET}/"
+            of = [row["alarms"] for row in rows if row["key"].startswith(start)]
+            if not of:
+                continue
+            alarms = np.array(of, dtype=float)
+            error = np.sqrt(np.maximum(alarms.var(axis=0), 1 / len(of)) / len(of))
+            weeks = " | ".join(
+                f"{mean:.2f} ± {one:.2f}"
+                for mean, one in zip(alarms.mean(axis=0), error, strict=True)
+            )
+            lines.append(f"| {fleet} | {dip} | {len(of)} | {weeks} |")
+    return lines
+
+
 def _hours(value: float) -> str:
     return f"{value:.1f}" if np.isfinite(value) else "later"
 
@@ -312,6 +372,7 @@ def main() -> None:
     parser.add_argument(
         "--deaths", type=int, default=10, help="histories of each rate, four deaths each"
     )
+    parser.add_argument("--dips", type=int, default=20, help="histories of each dip")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="then stop")
     chosen = parser.parse_args()
     results = Results("silence", folder=HERE / "results")
@@ -322,14 +383,20 @@ def main() -> None:
         for name in WORLDS
     ]
     keys += [f"death/{rate}/{index}" for index in range(chosen.deaths) for rate in RATES]
+    keys += [
+        f"dip/{fleet}/{dip}/{DIP_BUDGET}/{index}"
+        for index in range(chosen.dips)
+        for fleet in FLEETS
+        for dip in DIPS
+    ]
     # In turn, so that a run that stops early has some of each.
     keys.sort(key=lambda key: int(key.rpartition("/")[2]))
     until = time.monotonic() + chosen.seconds
     for key in list(results.missing(keys)):
         if time.monotonic() > until:
             break
-        measured = quarter if key.startswith("quarter/") else deaths
-        results.measure([key], measured)
+        kind = key.partition("/")[0]
+        results.measure([key], {"quarter": quarter, "dip": dipped, "death": deaths}[kind])
     sys.stdout.write(report(results) + "\n")
 
 

@@ -66,7 +66,7 @@ def test_days_in_a_row_agree_with_the_sum_over_every_path_of_kinds() -> None:
     for path in itertools.product(range(3), repeat=3):
         chance = SHARED.shares[path[0]]
         for before, after in itertools.pairwise(path):
-            chance *= 0.35 * (before == after) + 0.65 * SHARED.shares[after]
+            chance *= 0.7 * (before == after) + 0.3 * SHARED.shares[after]
         both = alone = chance
         for day, kind in enumerate(path):
             these = SHARED.kinds == kind

@@ -137,6 +137,23 @@ def test_a_day_on_which_everybody_dips_as_on_sundays_raises_no_alarm() -> None:
         assert found(holiday, now) == [], now
 
 
+def test_in_a_week_of_vacation_the_fleet_excuses_the_last_scanner_that_its_site_has_left() -> (
+    None
+):
+    lived = life()
+    vacation = lived.times >= LEARNT
+    third = ~vacation | (np.random.default_rng(3).random(len(lived.times)) < 1 / 3)
+    silent = (lived.leaf == 1) & (lived.times >= NOW - 30)
+    kept = third & ~silent
+    quiet = replace(lived, times=lived.times[kept], leaf=lived.leaf[kept])
+    usual = replace(lived, times=lived.times[~silent], leaf=lived.leaf[~silent])
+    in_alarm = np.array([True, False, False, False])
+    for now in np.arange(NOW - 12, NOW - 2, 0.5):
+        assert look(quiet, float(now)).findings(in_alarm=in_alarm) == []
+    (finding,) = look(usual, NOW - 2).findings(in_alarm=in_alarm)
+    assert finding.leaves.tolist() == [False, True, False, False]
+
+
 def test_a_storm_is_one_alarm_and_makes_no_other_scanner_silent() -> None:
     findings = look(stormed(1, 120, NOW - 0.6)).findings(in_alarm=NOBODY)
     assert [(one.source, one.question) for one in findings] == [(NORTH_SMALL, Question.SURGE)]

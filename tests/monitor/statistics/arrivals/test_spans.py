@@ -71,14 +71,15 @@ def test_hours_that_are_not_watched_count_on_neither_side(expectation: Expectati
 
 
 def test_a_silence_is_cut_at_local_midnights(expectation: Expectation) -> None:
-    own, others = expectation.side(1), expectation.others(1)
+    own, (others,) = expectation.side(1), expectation.others(1)
     tally = expectation.silence(own, others, np.array([20.0, 30.0]), np.array([75.5, 31.0]))
     assert tally.expected.shape == (2, 4)
     cuts = [(20, 24), (24, 48), (48, 72), (72, 75.5)]
     for day, (start, end) in enumerate(cuts):
         assert tally.expected[0, day] == pytest.approx(integral(expectation, 0, start, end))
-        assert tally.others_received[0, day] == expectation.received(OTHER, start, end)
-    assert tally.expected[1, 1:].tolist() == [0.0, 0.0, 0.0]
+        since = 0 if day == 0 else start
+        assert tally.others_received[0, day] == expectation.received(OTHER, since, end)
+    assert tally.expected[1, 2:].tolist() == [0.0, 0.0]
 
 
 def test_a_batch_at_one_minute_of_its_hour_is_missed_only_once_the_hour_is_over(
@@ -101,13 +102,62 @@ def test_without_others_a_source_s_own_morning_says_that_the_day_is_ordinary(
     expectation: Expectation,
 ) -> None:
     everything = expectation.side(0)
-    nobody = expectation.others(0)
+    (nobody,) = expectation.others(0)
     tally = expectation.silence(everything, nobody, np.array([34.0]), np.array([50.0]))
-    assert tally.others_received[0, 0] == expectation.received(everything.leaves, 24, 34)
-    assert tally.others_received[0, 1:].tolist() == [0.0]
-    assert tally.others_expected[0, 1:].tolist() == [0.0]
+    for day, (start, end) in enumerate([(0, 24), (24, 34)]):
+        received = expectation.received(everything.leaves, start, end)
+        assert tally.others_received[0, day] == received
+    assert tally.expected[0, 0] == 0.0
+    assert tally.others_received[0, 2:].tolist() == [0.0]
+    assert tally.others_expected[0, 2:].tolist() == [0.0]
+
+
+def test_the_others_count_from_three_days_before_a_silence_and_the_source_from_its_beginning(
+    expectation: Expectation,
+) -> None:
+    own, (others,) = expectation.side(1), expectation.others(1)
+    tally = expectation.silence(own, others, np.array([135.0]), np.array([150.0]))
+    cuts = [(48, 72), (72, 96), (96, 120), (120, 144), (144, 150)]
+    assert tally.others_received[0].tolist() == [
+        float(expectation.received(OTHER, start, end)) for start, end in cuts
+    ]
+    assert tally.expected[0, :3].tolist() == [0.0, 0.0, 0.0]
+    assert tally.expected[0, 3:] == pytest.approx(
+        [integral(expectation, 0, 135, 144), integral(expectation, 0, 144, 150)]
+    )
+
+
+def test_a_scanner_is_held_against_its_site_and_against_the_fleet(
+    expectation: Expectation,
+) -> None:
+    # Three scanners; the first two are of one site.
+    sources = Sources(
+        members=np.array([[1, 1, 1], [1, 1, 0], [0, 0, 1], [1, 0, 0], [0, 1, 0]], dtype=bool),
+        parents=np.array([-1, 0, 0, 1, 1]),
+    )
+    model = replace(
+        expectation.model,
+        sources=sources,
+        rates=np.ones((168, 3)),
+        bursts=np.ones(5),
+        spreads=np.zeros(5),
+        evenness=np.ones(5),
+        weeks=np.full(3, 8.0),
+    )
+    three = Expectation(model=model, arrivals=expectation.arrivals)
+
+    def beside(source: int, without: list[bool]) -> list[list[bool]]:
+        sides = three.others(source, without=np.array(without))
+        return [side.leaves.tolist() for side in sides]
+
+    nobody = [False, False, False]
+    assert beside(3, nobody) == [[False, True, False], [False, True, True]]
+    assert beside(3, [False, True, False]) == [[False, False, True]]
+    assert beside(1, nobody) == [[False, False, True]]
+    assert beside(0, nobody) == [[False, False, False]]
 
 
 def test_leaves_in_an_alarm_are_left_out_of_both_sides(expectation: Expectation) -> None:
     assert expectation.side(0, without=ONE).leaves.tolist() == [False, True]
-    assert expectation.others(2, without=ONE).leaves.tolist() == [False, False]
+    (nobody,) = expectation.others(2, without=ONE)
+    assert nobody.leaves.tolist() == [False, False]
