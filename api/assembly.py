@@ -154,10 +154,13 @@ class Driftward:
 
     def new_intake(self) -> ScanIntake:
         """Return an intake for one who takes scans in by themselves."""
+        from monitor.intake.burned_in_text import require_engine
         from monitor.intake.sealing import Sealer
         from monitor.intake.study_time import StudyTime
         from monitor.scans import ScanIntake
 
+        if self.settings.text_recognition:
+            require_engine()
         public = self.settings.reidentification_key
         return ScanIntake(
             self.database,
@@ -167,6 +170,7 @@ class Driftward:
             self.clock,
             sealer=None if public is None else Sealer.from_file(public),
             study_time=StudyTime(self.settings.study_time),
+            recognises_text=self.settings.text_recognition,
         )
 
     @cached_property

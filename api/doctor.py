@@ -64,6 +64,8 @@ def _findings(settings: Settings) -> Iterator[Finding]:
     yield Finding(check="home", ok=True, detail=str(settings.home))
     yield from _disks(driftward.home)
     yield _try("quarantine", lambda: _quarantine(driftward))
+    if settings.text_recognition:
+        yield _try("text recognition", _text_recognition)
     yield _try("ledger", lambda: _ledger(driftward))
     yield _try("MLflow", lambda: _mlflow(driftward))
     if driftward.home.receiver.exists():
@@ -113,6 +115,14 @@ def _quarantine(driftward: Driftward) -> str:
             "them there, and remove what does not belong"
         )
     return f"{len(listing.items)} items, the folder is its owner's alone"
+
+
+def _text_recognition() -> str:
+    from monitor.intake.burned_in_text import load_reader, require_engine
+
+    require_engine()
+    load_reader()
+    return "the engine loads"
 
 
 def _ledger(driftward: Driftward) -> str:

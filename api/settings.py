@@ -57,6 +57,8 @@ class Settings(BaseSettings):
     quarantine_days: int = Field(default=30, ge=0)
     #: what is kept of the day of a study: nothing, a day shifted per patient, or its month
     study_time: Literal["removed", "shifted", "month"] = "removed"
+    #: text is looked for in the pixels of what comes in, and quarantined; takes the extra `ocr`
+    text_recognition: bool = False
     #: an X25519 public key in PEM, to which what pseudonyms stand for is sealed; by default
     #: it is kept by nobody
     reidentification_key: Path | None = None

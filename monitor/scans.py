@@ -119,6 +119,7 @@ class ScanIntake:
         *,
         sealer: Sealer | None = None,
         study_time: StudyTime = StudyTime.REMOVED,
+        recognises_text: bool = False,
     ) -> None:
         self._database = database
         self._vault = vault
@@ -127,7 +128,7 @@ class ScanIntake:
         self._clock = clock
         self._sealer = sealer
         self._study_time = study_time
-        self._decoder = DecodingProcess()
+        self._decoder = DecodingProcess(recognises_text=recognises_text)
 
     def add(
         self, paths: Iterable[Path], *, site: str, tell: Tell | None = None

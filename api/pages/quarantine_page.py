@@ -26,6 +26,8 @@ _WORDS = {
     Reason.NOT_DICOM: "not DICOM",
     Reason.BURNED_IN: "text burned in",
     Reason.BURNED_IN_UNKNOWN: "text perhaps burned in",
+    Reason.TEXT_FOUND: "text recognised in the pixels",
+    Reason.TEXT_NOT_LOOKED_FOR: "text could not be looked for",
     Reason.CONFLICT: "conflict with a stored image",
 }
 

@@ -1,4 +1,4 @@
-"""Trying whether an image can be decoded, in a process that may die of it."""
+"""Trying whether an image can be decoded, and has text in it, in a process that may die of it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import threading
 import time
 import weakref
 
-from monitor.intake.decoding_worker import LENGTH
+from monitor.intake.burned_in_text import looks
+from monitor.intake.decoding_worker import HEADER, Asked
 from monitor.intake.reasons import Reason, unreadable
 
 #: For any image; large ones are given more.
@@ -21,15 +22,24 @@ _LEAST_SECONDS = 5.0
 _SECONDS_PER_MEGAPIXEL = 0.8
 #: For the process to load its libraries, on a machine that has other work.
 _START_SECONDS = 20.0
+#: For each square in which text is looked for, which takes half a second on a core of its own,
+#: and for the engine to be loaded.
+_SECONDS_PER_LOOK = 10.0
+_ENGINE_SECONDS = 40.0
 
 
 class DecodingProcess:
     """A process beside this one that decodes one file at a time; started at its first use.
 
     Safe to use from several threads, which then wait for each other.
+
+    Parameters
+    ----------
+    recognises_text : text is looked for, too, where that is asked; takes the extra `ocr`
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, recognises_text: bool = False) -> None:
+        self.recognises_text = recognises_text
         self._running: list[subprocess.Popen[bytes]] = []
         self._lock = threading.Lock()
         # Ends it with this object or with the interpreter, whichever ends first.
@@ -48,19 +58,37 @@ class DecodingProcess:
             If it cannot be decoded, or not within its limits of time and memory.
         """
         seconds = max(_LEAST_SECONDS, samples / 1e6 * _SECONDS_PER_MEGAPIXEL)
+        self._require(Asked.DECODE, content, seconds, failed=Reason.UNDECODABLE)
+
+    def require_no_text(self, content: bytes, *, rows: int, columns: int, frames: int) -> None:
+        """Look for text in a de-identified file's pixels, and forget both.
+
+        Raises
+        ------
+        UnreadableScanError
+            If there is text, or it could not be looked for within the limits.
+        """
+        samples = 3 * rows * columns * frames
+        seconds = (
+            max(_LEAST_SECONDS, samples / 1e6 * _SECONDS_PER_MEGAPIXEL)
+            + looks(rows, columns, frames) * _SECONDS_PER_LOOK
+            + _ENGINE_SECONDS
+        )
+        self._require(Asked.LOOK_FOR_TEXT, content, seconds, failed=Reason.TEXT_NOT_LOOKED_FOR)
+
+    def _require(self, asked: Asked, content: bytes, seconds: float, *, failed: Reason) -> None:
+        what = "decoding" if asked is Asked.DECODE else "looking for text"
         with self._lock:
             try:
-                answer = self._ask(content, seconds)
+                answer = self._ask(asked, content, seconds)
             except TimeoutError:
                 self.close()
                 raise unreadable(
-                    Reason.UNDECODABLE, f"decoding takes more than {seconds:.0f} seconds"
+                    failed, f"{what} takes more than {seconds:.0f} seconds"
                 ) from None
             except (OSError, EOFError):
                 self.close()
-                raise unreadable(
-                    Reason.UNDECODABLE, "the decoder broke down over the pixels"
-                ) from None
+                raise unreadable(failed, f"{what} broke down over the pixels") from None
         if answer:
             raise unreadable(Reason(answer["reason"]), answer["detail"])
 
@@ -68,14 +96,14 @@ class DecodingProcess:
         """End the process; the next use starts another."""
         _end(self._running)
 
-    def _ask(self, content: bytes, seconds: float) -> dict[str, str]:
+    def _ask(self, asked: Asked, content: bytes, seconds: float) -> dict[str, str]:
         if not self._running or self._running[0].poll() is not None:
             self.close()
-            self._running.append(_started())
+            self._running.append(_started(self.recognises_text))
             seconds += _START_SECONDS
         process = self._running[0]
         assert process.stdin is not None and process.stdout is not None  # noqa: S101, PT018
-        process.stdin.write(LENGTH.pack(len(content)) + content)
+        process.stdin.write(HEADER.pack(asked, len(content)) + content)
         process.stdin.flush()
         line = b""
         readable = select.poll()
@@ -94,9 +122,10 @@ class DecodingProcess:
         return answer
 
 
-def _started() -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "monitor.intake.decoding_worker"],
+def _started(recognises_text: bool) -> subprocess.Popen[bytes]:
+    worker = [sys.executable, "-m", "monitor.intake.decoding_worker"]
+    return subprocess.Popen(  # noqa: S603 - this very program
+        [*worker, "--text"] if recognises_text else worker,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

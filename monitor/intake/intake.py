@@ -130,7 +130,8 @@ def prepare_bytes(
     ----------
     site : where it comes from; pseudonyms of two sites have nothing in common
     key : of the pseudonyms, or what remembers those given before
-    decoder : decodes what is compressed, where that may fail as it likes
+    decoder : decodes what is compressed, and looks for text where it does so, where that may
+        fail as it likes
     annotation_denied : a person states that no text is burned in, whatever the tag says
     sealer : seals what the pseudonyms stand for, to a key that is held elsewhere
     study_time : how much of the study's day is kept
@@ -150,6 +151,14 @@ def prepare_bytes(
             )
         elif not _is_plain(instance):
             require_decodable(dcmread(io.BytesIO(scan.content)))
+        if decoder.recognises_text and not annotation_denied:
+            attributes = scan.attributes
+            decoder.require_no_text(
+                scan.content,
+                rows=attributes.rows,
+                columns=attributes.columns,
+                frames=scan.frames,
+            )
     except UnreadableScanError as error:
         return Rejected(
             site=site, reason=Reason(error.reason), detail=error.detail, content=content

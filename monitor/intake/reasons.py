@@ -42,6 +42,8 @@ class Reason(StrEnum):
     # It must not be kept as it is.
     BURNED_IN = "burned_in"
     BURNED_IN_UNKNOWN = "burned_in_unknown"
+    TEXT_FOUND = "text_found"  #: by optical recognition, where it is switched on
+    TEXT_NOT_LOOKED_FOR = "text_not_looked_for"  #: it is switched on, and failed
     CONFLICT = "conflict"  #: another image came under the same SOP Instance UID
 
 

@@ -127,6 +127,17 @@ WAYS_OUT: Mapping[Reason, WayOut] = {
         action="Look at it at the sender. If there is no text, "
         "`driftward scan quarantine release` takes it on your word.",
     ),
+    Reason.TEXT_FOUND: WayOut(
+        meaning="Text was recognised in its pixels, more than markers of side and view have.",
+        action="Look at it at the sender, and have text blacked out. If there is none, "
+        "`driftward scan quarantine release` takes it on your word.",
+    ),
+    Reason.TEXT_NOT_LOOKED_FOR: WayOut(
+        meaning="Text was to be looked for in its pixels, and the recognition failed over it.",
+        action="Have it looked for again with `driftward scan quarantine retry`. If that fails "
+        "as well, look at the image yourself: `driftward scan quarantine release` takes it on "
+        "your word.",
+    ),
     Reason.CONFLICT: WayOut(
         meaning="Another image is stored under the same SOP Instance UID.",
         action="Find out at the sender which of the two is right; the stored one stays.",
@@ -134,4 +145,11 @@ WAYS_OUT: Mapping[Reason, WayOut] = {
 }
 
 #: Refused on a suspicion that a person can deny.
-RELEASABLE = frozenset((Reason.BURNED_IN, Reason.BURNED_IN_UNKNOWN))
+RELEASABLE = frozenset(
+    (
+        Reason.BURNED_IN,
+        Reason.BURNED_IN_UNKNOWN,
+        Reason.TEXT_FOUND,
+        Reason.TEXT_NOT_LOOKED_FOR,
+    )
+)

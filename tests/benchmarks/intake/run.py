@@ -26,6 +26,7 @@ SECTIONS = {
     "mixed": ("Receiving beside compressed images", "receive_mixed.py"),
     "endurance": ("Receiving for ten minutes", "receive_endurance.py"),
     "decode": ("Decoding at reduced resolution", "decode_reduced.py"),
+    "text": ("Text in pixels", "burned_in_text.py"),
     "pipeline": ("Embedding from the vault", "pipeline_embedding.py"),
 }
 

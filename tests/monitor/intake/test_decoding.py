@@ -44,7 +44,7 @@ def test_a_decoder_that_crashes_refuses_one_image_and_is_started_again(
     decoder: DecodingProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoder.require_decodable(compressed(), samples=1600)
-    monkeypatch.setattr(decoding, "LENGTH", _KillsFirst(decoder, decoding.LENGTH))
+    monkeypatch.setattr(decoding, "HEADER", _KillsFirst(decoder, decoding.HEADER))
     with pytest.raises(UnreadableScanError, match="broke down"):
         decoder.require_decodable(compressed(), samples=1600)
     decoder.require_decodable(compressed(), samples=1600)
@@ -62,16 +62,16 @@ def test_a_decoder_that_takes_for_ever_is_ended(
 
 
 class _KillsFirst:
-    """Stands in for the length's format: kills the decoder once before it is asked."""
+    """Stands in for the header's format: kills the decoder once before it is asked."""
 
     def __init__(self, decoder: DecodingProcess, real: object) -> None:
         self._decoder, self._real, self._done = decoder, real, False
 
-    def pack(self, length: int) -> bytes:
+    def pack(self, asked: int, length: int) -> bytes:
         if not self._done:
             self._done = True
             _signal(self._decoder, signal.SIGKILL)
-        packed: bytes = self._real.pack(length)  # type: ignore[attr-defined]
+        packed: bytes = self._real.pack(asked, length)  # type: ignore[attr-defined]
         return packed
 
 
