@@ -9,7 +9,7 @@ tell whoever decides about a subgroup that is not evaluable what its likelier fi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from monitor.statistics.performance.partial_pooling import (
     Estimated,
@@ -17,7 +17,7 @@ from monitor.statistics.performance.partial_pooling import (
     PooledDifference,
     pool,
 )
-from monitor.statistics.performance.proportions import quantile_of
+from monitor.statistics.performance.proportions import Interval, quantile_of
 from registry.canonical import Json
 from retrain.gates.impact import Change, MeasuredImpact
 from retrain.gates.limits import GateLimits, Subgroup
@@ -193,7 +193,7 @@ def _pooled(tested: Sequence[_Tested], limits: GateLimits) -> dict[str, _Pooled]
         )
         found |= {
             one.name: _Pooled(
-                difference=difference,
+                difference=replace(difference, interval=_of_proportions(difference.interval)),
                 heterogeneity=pooling.heterogeneity,
                 spread=pooling.spread,
                 subgroups=len(together),
@@ -201,6 +201,11 @@ def _pooled(tested: Sequence[_Tested], limits: GateLimits) -> dict[str, _Pooled]
             for one, difference in zip(together, pooling.subgroups, strict=True)
         }
     return found
+
+
+def _of_proportions(interval: Interval) -> Interval:
+    """Return an interval of normals as far as a difference of proportions can reach."""
+    return replace(interval, low=max(interval.low, -1.0), high=min(interval.high, 1.0))
 
 
 def _estimated(comparison: Comparison, *, level: float) -> Estimated:
