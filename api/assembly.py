@@ -225,6 +225,7 @@ class Driftward:
     @cached_property
     def embedder(self) -> Embedder:
         from monitor.embedding import Embedder
+        from retrain.shadow.reading import in_shadow
 
         return Embedder(
             self.database,
@@ -233,6 +234,7 @@ class Driftward:
             self.clock,
             device=self.settings.device,
             threads=self.threads,
+            shadows=in_shadow,
         )
 
     @cached_property
@@ -341,6 +343,7 @@ class Driftward:
         from retrain.renewal import ReferenceRenewer
         from retrain.runs import TRAIN, VALIDATE
         from retrain.scheduling import EMBED
+        from retrain.shadow.ending import END_SHADOW, ShadowEnder
         from retrain.validating import Validator
 
         return {
@@ -361,6 +364,7 @@ class Driftward:
             RENEW_REFERENCE: ReferenceRenewer(
                 self.database, self.profiles, self.embedder, self.clock
             ).handle,
+            END_SHADOW: ShadowEnder(self.database, self.clock).handle,
             PURGE: self.quarantine_retention.handle,
             CHECKPOINT: self.checkpointer.handle,
             DELIVER_OUTBOX: OutboxDeliverer(

@@ -11,6 +11,7 @@ order of what is written, depend on the scans alone.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -29,8 +30,10 @@ from monitor.embedding_plan import (
     PIECE,
     Batch,
     Embedded,
+    NamesShadows,
     Planned,
     ReadingVersion,
+    ShadowVersion,
     embed_together,
     gathered,
     piece_of,
@@ -56,7 +59,7 @@ from registry.bundles.bundle import Bundle
 from registry.bundles.preprocessing import Unit
 from registry.clock import Clock
 from registry.database import Database
-from registry.errors import BadInputError
+from registry.errors import BadInputError, DriftwardError
 from registry.identities import SYSTEM
 from registry.jobs import Claim, fence
 from registry.version_units import require_one_unit
@@ -74,6 +77,8 @@ SCANS_PER_COMMIT = 256
 WORTH_PROCESSES = 64
 #: Scans that are measured at a time.
 MEASURED = 64
+
+_log = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -94,6 +99,7 @@ class Embedder:
         *,
         device: str,
         threads: int,
+        shadows: NamesShadows | None = None,
     ) -> None:
         self._database = database
         self._bundles = bundles
@@ -103,6 +109,7 @@ class Embedder:
         self._clock = clock
         self._device = device
         self._threads = threads
+        self._shadows = shadows
         self._encoders: dict[str, Encoder] = {}
 
     def encoder(self, version: VersionRow) -> Encoder:
@@ -142,6 +149,8 @@ class Embedder:
     ) -> int:
         """Embed a monitor's pending scans, and return how many were read.
 
+        Versions in shadow read whatever the champion reads, unless scans are named.
+
         Parameters
         ----------
         window : only what arrived in it
@@ -153,7 +162,10 @@ class Embedder:
         self.assemble(monitor_name, claim=claim)
         with self._database.reading() as session:
             monitor = require_monitor(session, monitor_name)
-            versions = self._versions(session, monitor, extra)
+            beside: Sequence[ShadowVersion] = ()
+            if self._shadows is not None and only is None:
+                beside = self._shadows(session, monitor.specification.model)
+            versions = self._versions(session, monitor, extra, beside)
             pending = pending_scans(session, monitor, versions, window, only)
         done = 0
         with self._decoder(versions, len(pending)) as reduced:
@@ -267,22 +279,42 @@ class Embedder:
         return in_order(work, items, threads=self._threads, ahead=PIECES_AHEAD * self._threads)
 
     def _versions(
-        self, session: Session, monitor: Monitor, extra: Sequence[VersionRow]
+        self,
+        session: Session,
+        monitor: Monitor,
+        extra: Sequence[VersionRow],
+        beside: Sequence[ShadowVersion],
     ) -> list[ReadingVersion]:
         fixed = find(session, monitor.specification.monitoring_encoder)
         champion = serving.champion(session, monitor.specification.model)
         wanted = {row.id: row for row in (fixed, champion, *extra) if row is not None}
         require_one_unit([*wanted.values()])
-        return [
-            ReadingVersion(
-                version=row,
-                bundle=self._bundles.open(row),
-                encoder=self.encoder(row),
-                serves=champion is not None and row.id == champion.id,
-                preprocessing=self._bundles.open(row).preprocessing.digest,
-            )
-            for row in wanted.values()
-        ]
+        versions = [self._reading(row, champion) for row in wanted.values()]
+        for shadow in beside:
+            if shadow.version.id in wanted:
+                continue
+            try:
+                require_one_unit([*wanted.values(), shadow.version])
+                versions.append(self._reading(shadow.version, champion, since=shadow.since))
+            except DriftwardError as error:
+                # What serves is not held up by what does not; the comparison counts what lacks.
+                _log.warning(
+                    "%s cannot read beside its champion: %s", ref(shadow.version), error
+                )
+        return versions
+
+    def _reading(
+        self, row: VersionRow, champion: VersionRow | None, *, since: datetime | None = None
+    ) -> ReadingVersion:
+        bundle = self._bundles.open(row)
+        return ReadingVersion(
+            version=row,
+            bundle=bundle,
+            encoder=self.encoder(row),
+            serves=champion is not None and row.id == champion.id,
+            preprocessing=bundle.preprocessing.digest,
+            since=since,
+        )
 
     def _batches(
         self,
@@ -343,7 +375,7 @@ class Embedder:
             with self._database.reading() as session:
                 use = intended_use(session, self._bundles, monitor, versions)
                 missing = {
-                    reader.version.id: without_embedding(session, reader.version.id, scans)
+                    reader.version.id: without_embedding(session, reader, scans)
                     for reader in versions
                 }
                 unselected = selection_refusals(

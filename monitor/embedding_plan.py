@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
+from sqlalchemy.orm import Session
 
 from monitor.scan_preparation import Piece, PreparedPiece
 from monitor.tables import ScanRow
@@ -43,6 +45,21 @@ class EmbedsScans(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ShadowVersion:
+    """A version that reads beside a model's champion, and serves nobody."""
+
+    version: VersionRow
+    #: it reads what arrives from then on
+    since: datetime
+
+
+class NamesShadows(Protocol):
+    """Says which versions read beside a model's champion now."""
+
+    def __call__(self, session: Session, model: str) -> Sequence[ShadowVersion]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReadingVersion:
     """A version that reads scans for a monitor."""
 
@@ -51,6 +68,8 @@ class ReadingVersion:
     encoder: Encoder
     serves: bool
     preprocessing: str  #: its digest, by which versions share prepared scans
+    #: it reads only what arrived from then on; None where it reads all
+    since: datetime | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -147,7 +166,11 @@ def embed_together(
             (scan, reason)
             for plan, prepared in pieces
             for scan, reason in prepared.unreadable
-            if all(scan.id in ids for ids in plan.missing.values())
+            if all(
+                scan.id in plan.missing[reader.version.id]
+                for reader in versions
+                if reader.since is None
+            )
         ],
         read=read,
         decode_seconds=[one for _, prepared in pieces for one in prepared.seconds],

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import exists, func, or_, select
+from sqlalchemy import ColumnElement, and_, exists, func, or_, select
 from sqlalchemy.orm import Session
 
 from monitor.assembling.counting import not_withdrawn, unit_watched
@@ -50,8 +50,14 @@ def pending_scans(
     window: Window | None,
     only: Sequence[int] | None,
 ) -> list[ScanRow]:
-    ids = [reader.version.id for reader in versions]
-    return _unread(session, monitor, ids, window, only)
+    return _unread(
+        session,
+        monitor,
+        [reader.version.id for reader in versions if reader.since is None],
+        window,
+        only,
+        beside=[reader for reader in versions if reader.since is not None],
+    )
 
 
 def _unread(
@@ -60,6 +66,7 @@ def _unread(
     versions: Sequence[int],
     window: Window | None,
     only: Sequence[int] | None,
+    beside: Sequence[ReadingVersion] = (),
 ) -> list[ScanRow]:
     refused = exists().where(
         RefusalRow.scan == ScanRow.id, RefusalRow.model == monitor.specification.model
@@ -70,9 +77,15 @@ def _unread(
         .scalar_subquery()
     )
     unit = unit_watched(session, monitor)
+    unread: list[ColumnElement[bool]] = [times_read < len(versions)]
+    for reader in beside:
+        read = exists().where(
+            EmbeddingRow.scan == ScanRow.id, EmbeddingRow.version == reader.version.id
+        )
+        unread.append(and_(ScanRow.arrived_at >= reader.since, ~read))
     query = (
         select(ScanRow)
-        .where(ScanRow.unit == unit.value, ~refused, times_read < len(versions))
+        .where(ScanRow.unit == unit.value, ~refused, or_(*unread))
         .order_by(ScanRow.id)
     )
     if only is None:
@@ -92,11 +105,13 @@ def _unread(
     return list(session.scalars(query))
 
 
-def without_embedding(session: Session, version: int, scans: Sequence[ScanRow]) -> set[int]:
-    ids = {scan.id for scan in scans}
+def without_embedding(
+    session: Session, reader: ReadingVersion, scans: Sequence[ScanRow]
+) -> set[int]:
+    ids = {scan.id for scan in scans if reader.since is None or scan.arrived_at >= reader.since}
     read = session.scalars(
         select(EmbeddingRow.scan).where(
-            EmbeddingRow.version == version, EmbeddingRow.scan.in_(ids)
+            EmbeddingRow.version == reader.version.id, EmbeddingRow.scan.in_(ids)
         )
     )
     return ids - set(read)

@@ -42,6 +42,7 @@ POINTS = (
     "validate: gates evaluated",
     "validate: before the commit",
     "validate: committed",
+    "shadow: before the commit",
 )
 
 

@@ -58,7 +58,9 @@ def seen_parts(session: Session, run: RunRow) -> dict[str, str]:
         "candidate": digest_of(_version(session, run.candidate)),
         "champion": digest_of(_version(session, run.champion_before)),
         "gates": digest_of(_gates(session, run)),
-        "shadow": digest_of({"days": plan.plan.shadow_days, "record": to_json(shadow)}),
+        "shadow": digest_of(
+            {"days": plan.plan.shadow_days, "record": to_json(shadow), **_least(plan)}
+        ),
         "plan": plan.digest,
         "evidence": digest_of(
             {
@@ -248,6 +250,11 @@ def _require_proof(
             "once more",
             why="unproven",
         )
+
+
+def _least(plan: AppliedPlan) -> dict[str, Json]:
+    """Return what a shadow must have read; nothing for plans that say nothing of it."""
+    return {"scans": plan.plan.shadow_scans} if plan.plan.shadow_scans else {}
 
 
 def _version(session: Session, number: int | None) -> Json:

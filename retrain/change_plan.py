@@ -214,12 +214,24 @@ class Plan(PlanPart):
     stop_rules: StopRules = StopRules()
     approval: ApprovalRules
     shadow_days: Annotated[float, Field(ge=0)]
+    #: least scans that candidate and champion both read meanwhile
+    shadow_scans: Annotated[int, Field(ge=0)] = 0
 
     @model_validator(mode="after")
     def _authority_is_numbered(self) -> Self:
         if self.authority is Authority.PCCP and not self.authority_number:
             raise MisfitError(
                 "pccp needs authority_number, the authorised plan's number", "authority"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _shadow_takes_time(self) -> Self:
+        if self.shadow_scans and not self.shadow_days:
+            raise MisfitError(
+                f"{self.shadow_scans} scans in shadow take a shadow_days above 0: set both, or "
+                "neither",
+                "shadow_scans",
             )
         return self
 

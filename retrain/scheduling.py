@@ -27,6 +27,7 @@ from registry.jobs import enqueue, enqueue_missing
 from registry.ledger.checkpointing import CHECKPOINT
 from retrain import runs
 from retrain.promotion import ask_for_delivery
+from retrain.shadow.ending import ask_to_end_shadows
 
 if TYPE_CHECKING:
     from apscheduler.schedulers.background import BackgroundScheduler
@@ -81,6 +82,7 @@ def tick(database: Database, clock: Clock, *, checkpoints: bool = False) -> int:
         for kind in (PURGE, CHECKPOINT) if checkpoints else (PURGE,):
             enqueue(session, kind=kind, key=f"{kind}/{now:%Y-%m-%d}", payload={})
         runs.end_abandoned(session, actor=SYSTEM.name, at=now)
+        due += ask_to_end_shadows(session, at=now)
         if undelivered:
             ask_for_delivery(session)
             due += 1

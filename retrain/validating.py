@@ -378,7 +378,8 @@ class Validator:
             ]
             if refused:
                 state, note = RunState.REJECTED, f"gates not passed: {', '.join(refused)}"
-            elif plan.plan.shadow_days > 0:
+            # A first version has no champion to read beside.
+            elif plan.plan.shadow_days > 0 and run.champion_before is not None:
                 state = RunState.SHADOW
                 note = f"{_passed(left)}; shadow for {plan.plan.shadow_days:g} days"
             else:

@@ -100,13 +100,17 @@ def list_(home: HomeOption = None, as_json: JsonOption = False) -> None:
 
 @app.command("show")
 def show_(run: NumberArgument, home: HomeOption = None, as_json: JsonOption = False) -> None:
-    """Show one run: its state, its gates, its signatures."""
+    """Show one run: its state, its gates, its shadow, its signatures."""
     from retrain import runs
+    from retrain.shadow.ending import shadow_record
     from retrain.training import progress_of
 
     driftward = opened(home)
     with driftward.database.reading() as session:
-        document = _describe(session, runs.require_run(session, run), at=driftward.clock.now())
+        now = driftward.clock.now()
+        row = runs.require_run(session, run)
+        document = _describe(session, row, at=now)
+        document["shadow"] = shadow_record(session, row, at=now)
     progress = progress_of(driftward.home.work, run)
     document["progress"] = asdict(progress) if progress is not None else None
     lines = [
@@ -124,6 +128,8 @@ def show_(run: NumberArgument, home: HomeOption = None, as_json: JsonOption = Fa
     lines += [f"  {gate['outcome']:<14}{gate['sentence']}" for gate in document["gates"]]
     if document["left_to_people"]:
         lines.append(f"  left to who signs: {', '.join(document['left_to_people'])}")
+    if document["shadow"]:
+        lines += _shadow_lines(document["shadow"])
     lines += [
         f"  {signature['meaning']} by {signature['printed_name']}: {signature['reason']}"
         + (f" (does not count: {signature['void']})" if signature["void"] else "")
@@ -148,6 +154,33 @@ def _attempt_lines(document: dict[str, Any]) -> Iterator[str]:
             )
         mark = "chosen" if number == document["chosen"] else "tried"
         yield f"  {mark:<8}{attempt['strategy']}: {found}"
+
+
+def _shadow_lines(shadow: dict[str, Any]) -> Iterator[str]:
+    """Yield how the candidate read beside the champion."""
+    yield (
+        f"shadow     {shadow['since'][:16]} to {shadow['until'][:16]} UTC: both read "
+        f"{shadow['by_both']} of the champion's {shadow['by_champion']} scans"
+    )
+    found = shadow["disagreement"]
+    if found:
+        yield f"  called otherwise  {_share(found['different'])}"
+        yield f"  newly positive    {_share(found['newly_positive'])}"
+        yield f"  newly negative    {_share(found['newly_negative'])}"
+        yield f"  probabilities     differ by {found['mean_difference']:.3f} on average"
+    for measure in ("sensitivity", "specificity"):
+        for who in ("champion", "candidate"):
+            if shadow[who][measure]:
+                yield f"  {measure} of {who:<10}{_share(shadow[who][measure])}"
+    if shadow["ai_influenced"]:
+        yield f"  {shadow['ai_influenced']} labels that an AI influenced are left out"
+
+
+def _share(share: dict[str, Any]) -> str:
+    return (
+        f"{share['estimate']:.1%} ({share['low']:.1%} to {share['high']:.1%}), "
+        f"{share['count']:g} of {share['scans']}"
+    )
 
 
 @app.command("cancel")

@@ -26,6 +26,7 @@ from registry.errors import BadInputError
 from registry.versions import VersionRow, ref
 from retrain import approvals, plans, runs, signing
 from retrain.approvals import Meaning
+from retrain.shadow.ending import shadow_record
 from retrain.signing import Signer
 from retrain.tables import ApprovalRow, RunRow
 from retrain.training import progress_of
@@ -135,6 +136,54 @@ class Progress(BaseModel):
     selection_auc: float | None
 
 
+class Share(BaseModel):
+    """A share of scans, with its 95 % interval by patient."""
+
+    estimate: float
+    low: float
+    high: float
+    #: scans of which it holds
+    count: float
+    #: scans of which it could hold
+    scans: int
+
+
+class Rates(BaseModel):
+    """How one version reads labelled scans; null where no scan has the class."""
+
+    sensitivity: Share | None
+    specificity: Share | None
+
+
+class Disagreement(BaseModel):
+    """How candidate and champion differ on the scans that both read."""
+
+    patients: int
+    different: Share
+    #: positive by the candidate alone
+    newly_positive: Share
+    #: positive by the champion alone
+    newly_negative: Share
+    #: mean absolute difference of the probabilities
+    mean_difference: float
+
+
+class Shadow(BaseModel):
+    """The candidate beside its champion, on scans that arrived in [since, until)."""
+
+    since: AwareDatetime
+    until: AwareDatetime
+    by_champion: int
+    by_both: int
+    disagreement: Disagreement | None
+    #: scans read by both whose label no AI influenced
+    labelled: int
+    #: labels left out, since an AI influenced them
+    ai_influenced: int
+    champion: Rates
+    candidate: Rates
+
+
 class RunInFull(Run):
     """A run with everything that an approver sees."""
 
@@ -146,6 +195,8 @@ class RunInFull(Run):
     #: approvals of what stands now that are still missing
     missing_approvals: int
     datasets: list[Dataset]
+    #: null where the candidate never read beside the champion
+    shadow: Shadow | None
 
 
 @router.get("", summary="List runs", dependencies=[READ])
@@ -169,6 +220,7 @@ def show_run(number: Number, driftward: Installation) -> RunInFull:
     progress, now = progress_of(driftward.home.work, number), driftward.clock.now()
     with driftward.database.reading() as session:
         row = runs.require_run(session, number)
+        shadow = shadow_record(session, row, at=now)
         return RunInFull(
             **_facts(session, row),
             progress=Progress.model_validate(progress, from_attributes=True)
@@ -191,6 +243,7 @@ def show_run(number: Number, driftward: Installation) -> RunInFull:
             ],
             missing_approvals=approvals.missing(session, row, at=now),
             datasets=[_dataset(session, *item) for item in row.datasets.items()],
+            shadow=Shadow.model_validate(shadow) if shadow else None,
         )
 
 

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from api.pages import states, wording
 from api.pages.requested import RequestPanel, request_panel
+from api.pages.shadowed import ShadowPanel, shadow_panel
 from api.pages.states import State
 from monitor.tables import DatasetRow
 from registry import ledger
@@ -32,6 +33,7 @@ ROAD = (
     RunState.QUEUED,
     RunState.TRAINING,
     RunState.VALIDATING,
+    RunState.SHADOW,
     RunState.AWAITING_APPROVAL,
     RunState.PROMOTED,
 )
@@ -132,6 +134,8 @@ class RunPage:
     datasets: tuple[DatasetLine, ...]
     #: None where it asked for no labels
     request: RequestPanel | None
+    #: None where its candidate never read beside the champion
+    shadow: ShadowPanel | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,6 +223,7 @@ def run_page(session: Session, work: Path, run: int, *, now: datetime) -> RunPag
         ),
         datasets=_datasets(session, row),
         request=request_panel(session, row),
+        shadow=shadow_panel(session, row, now=now),
     )
 
 
@@ -245,6 +250,8 @@ def _headline(
             text = f"{candidate} is approved and can be promoted"
         case RunState.REJECTED if refused:
             text = f"{candidate} did not pass its gates"
+        case RunState.SHADOW:
+            text = f"{candidate} {passed} and reads beside the champion"
         case RunState.AWAITING_LABELS:
             text = f"Run {row.id} {row.note.partition(':')[0]}"
         case RunState.TRAINING:
@@ -276,7 +283,12 @@ def _milestones(session: Session, row: RunRow) -> tuple[Milestone, ...]:
     ]
     if has_ended(present) or present not in ROAD:
         return tuple(passed)
-    ahead = ROAD[ROAD.index(present) + 1 :]
+    shadows = plans.by_id(session, row.plan).plan.shadow_days and row.champion_before
+    ahead = [
+        state
+        for state in ROAD[ROAD.index(present) + 1 :]
+        if state is not RunState.SHADOW or shadows
+    ]
     return (
         *passed,
         *(Milestone(state=states.RUNS[state], at=None, present=False) for state in ahead),

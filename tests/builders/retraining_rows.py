@@ -171,8 +171,16 @@ class Retraining:
         assert claim is not None
         return claim
 
+    def run_in_shadow(self) -> int:
+        """Add a run whose candidate passed its gates, and reads beside the champion from now on."""
+        return self.run_awaiting_approval(state=RunState.SHADOW)
+
     def run_awaiting_approval(
-        self, *, episode: int | None = None, outcomes: Sequence[str] = ("passed", "passed")
+        self,
+        *,
+        episode: int | None = None,
+        outcomes: Sequence[str] = ("passed", "passed"),
+        state: RunState = RunState.AWAITING_APPROVAL,
     ) -> int:
         """Add a run with a candidate, whose gates said this."""
         with self.database.transaction() as session:
@@ -216,7 +224,7 @@ class Retraining:
             session.add_all(gates)
             session.flush()
             seal(session, "gates.evaluated", *gates)
-            advance(session, run, RunState.AWAITING_APPROVAL, self.now)
+            advance(session, run, state, self.now)
             return run.id
 
     def _first_run(self) -> int:

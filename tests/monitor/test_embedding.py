@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,12 +11,14 @@ import numpy as np
 import pytest
 from dicom_instances import KEY, as_file, radiograph
 from sqlalchemy import func, select
+from sqlalchemy.orm import Session
 from tiny_bundles import CHILDREN, DIMENSION, TASK, finding, tiny_bundle
 
 from api.demo.acquisition import NEW_SOFTWARE, OLD_SOFTWARE
 from api.demo.radiographs import write_child
 from api.demo.sample import load_sample
 from monitor.embedding import Embedder
+from monitor.embedding_plan import ShadowVersion
 from monitor.embeddings import to_bytes
 from monitor.intake.quarantine import Quarantine
 from monitor.intake.vault import Vault
@@ -406,3 +409,114 @@ def test_probabilities_of_a_candidate_are_computed_and_not_stored(
     said = department.embedder.probabilities(department.champion, scans, TASK)
     assert said.shape == (3,)
     assert department.count(ResultRow) == 0
+
+
+def in_shadow(
+    department: Department, bundle: Bundle, *, since: datetime, stored: Path | None = None
+) -> VersionRow:
+    """Let a version read beside the champion from a moment on."""
+    with department.database.transaction() as session:
+        version = register(
+            session,
+            bundle,
+            model=MODEL,
+            base=department.champion,
+            origin=Origin.IMPORT,
+            artifact_uri=(stored or bundle.root).as_uri(),
+            mlflow_run="none",
+            actor="test",
+            at=ANCHOR,
+        )
+    shadow = ShadowVersion(version=version, since=since)
+
+    def shadows(session: Session, model: str) -> Sequence[ShadowVersion]:
+        return [shadow] if model == MODEL else []
+
+    department.embedder = Embedder(
+        department.database,
+        BundleStore(
+            Tracking("sqlite:///never-opened.db", department.inbox), department.inbox.parent
+        ),
+        department.vault,
+        department.clock,
+        device="cpu",
+        threads=1,
+        shadows=shadows,
+    )
+    return version
+
+
+def read_by(department: Department, version: VersionRow) -> dict[int, str]:
+    """Return how what a version said of each scan was delivered."""
+    with department.database.reading() as session:
+        rows = session.execute(
+            select(ResultRow.scan, ResultRow.delivery).where(ResultRow.version == version.id)
+        )
+        return {row[0]: row[1] for row in rows}
+
+
+@pytest.fixture(scope="module")
+def shadow(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return tiny_bundle(
+        tmp_path_factory.mktemp("shadow") / "bundle",
+        tier=Tier.TASK,
+        tasks=[finding()],
+        intended_use=CHILDREN,
+        seed=2,
+    )
+
+
+def test_a_version_in_shadow_reads_with_the_champion_and_nothing_of_it_is_delivered(
+    department: Department, shadow: Bundle
+) -> None:
+    department.receive(2)
+    department.clock.at = ANCHOR + timedelta(hours=2)
+    candidate = in_shadow(department, shadow, since=department.clock.at)
+    department.receive(3, start=2)
+    assert department.embedder.embed(MONITOR) == 5
+    assert read_by(department, department.champion) == dict.fromkeys(range(1, 6), "delivered")
+    assert read_by(department, candidate) == dict.fromkeys((3, 4, 5), "background")
+    with department.database.reading() as session:
+        (decoded,) = measured(session, Stage.DECODE)
+    assert sum(decoded.counts) == 5, "each scan is decoded once, however many versions read it"
+    window = Window(start=ANCHOR, end=ANCHOR + timedelta(days=1))
+    assert department.embedder.embed(MONITOR, window=window) == 0
+    assert department.ledger_is_valid()
+
+
+def test_a_shadow_catches_up_with_what_the_champion_read_alone(
+    department: Department, shadow: Bundle
+) -> None:
+    department.receive(2)
+    department.embedder.embed(MONITOR)
+    candidate = in_shadow(department, shadow, since=ANCHOR)
+    assert department.embedder.embed(MONITOR, only=[1]) == 0, "of named scans it reads none"
+    assert department.embedder.embed(MONITOR) == 2
+    assert read_by(department, candidate) == {1: "background", 2: "background"}
+    assert department.deliveries() == {"delivered": 2, "background": 2}
+
+
+def test_a_shadow_that_cannot_be_loaded_does_not_hold_up_the_champion(
+    department: Department, shadow: Bundle, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    candidate = in_shadow(department, shadow, since=ANCHOR, stored=tmp_path / "gone")
+    department.receive(2)
+    assert department.embedder.embed(MONITOR) == 2
+    assert read_by(department, department.champion) == {1: "delivered", 2: "delivered"}
+    assert read_by(department, candidate) == {}
+    assert f"{MODEL}@2 cannot read beside its champion" in caplog.text
+
+
+def test_an_unreadable_scan_from_before_a_shadow_is_still_refused(
+    department: Department, shadow: Bundle
+) -> None:
+    department.receive(1)
+    with department.database.reading() as session:
+        digest = session.get_one(ScanRow, 1).vault_digest
+    department.vault.path(digest).unlink()
+    department.clock.at = ANCHOR + timedelta(hours=2)
+    in_shadow(department, shadow, since=department.clock.at)
+    department.receive(1, start=1)
+    department.embedder.embed(MONITOR)
+    assert department.count(RefusalRow) == 1
+    assert department.embedder.embed(MONITOR) == 0, "it is refused once"

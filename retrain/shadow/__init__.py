@@ -1,0 +1,1 @@
+"""Shadow: a candidate reads beside the champion before anybody may approve it."""
