@@ -159,7 +159,7 @@ def _attempt_lines(document: dict[str, Any]) -> Iterator[str]:
 def _shadow_lines(shadow: dict[str, Any]) -> Iterator[str]:
     """Yield how the candidate read beside the champion."""
     yield (
-        f"shadow     {shadow['since'][:16]} to {shadow['until'][:16]} UTC: both read "
+        f"shadow     {_minute(shadow['since'])} to {_minute(shadow['until'])} UTC: both read "
         f"{shadow['by_both']} of the champion's {shadow['by_champion']} scans"
     )
     found = shadow["disagreement"]
@@ -174,6 +174,10 @@ def _shadow_lines(shadow: dict[str, Any]) -> Iterator[str]:
                 yield f"  {measure} of {who:<10}{_share(shadow[who][measure])}"
     if shadow["ai_influenced"]:
         yield f"  {shadow['ai_influenced']} labels that an AI influenced are left out"
+
+
+def _minute(moment: str) -> str:
+    return moment[:16].replace("T", " ")
 
 
 def _share(share: dict[str, Any]) -> str:
