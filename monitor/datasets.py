@@ -11,6 +11,7 @@ from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from monitor.assembling.withdrawing import withdrawn_among
+from monitor.kept_answers import once
 from monitor.tables import DatasetMember, DatasetRow, ScanRow
 from registry import ledger
 from registry.canonical import Json, digest_of
@@ -89,7 +90,19 @@ def freeze(
 
 def members(session: Session, dataset: int) -> list[ScanRow]:
     """Return a dataset's scans, in the order of their arrival."""
-    return list(
+    return list(once(session, ("members", dataset), lambda: _members(session, dataset)))
+
+
+def member_ids(session: Session, dataset: int) -> frozenset[int]:
+    """Return the ids of a dataset's scans."""
+    query = select(DatasetMember.scan).where(DatasetMember.dataset == dataset)
+    return once(
+        session, ("member ids", dataset), lambda: frozenset(session.scalars(query).all())
+    )
+
+
+def _members(session: Session, dataset: int) -> tuple[ScanRow, ...]:
+    return tuple(
         session.scalars(
             select(ScanRow)
             .join(DatasetMember, DatasetMember.scan == ScanRow.id)

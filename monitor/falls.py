@@ -17,7 +17,7 @@ import numpy.typing as npt
 from sqlalchemy.orm import Session
 
 from monitor import labels
-from monitor.performance import LEVEL, LabelledResults, Performance, fewest_patients
+from monitor.performance import LEVEL, LabelledResults, Performance
 from monitor.statistics.performance.discrimination import Area, estimate_auc
 from monitor.statistics.performance.recalibration import LEAST_PATIENTS
 from monitor.statistics.performance.sequential_falls import (
@@ -126,12 +126,24 @@ def _areas(
 ) -> list[Area]:
     """Return the area after more and more patients, from `LEAST_PATIENTS` of each class on."""
     ordered = sorted(patients, key=lambda scans: (known_at[scans[0]], scans[0]))
+    if not ordered:
+        return []
+    # Numbers group as the names do, at a tenth of the cost.
+    _, groups = np.unique(np.array(results.patients), return_inverse=True)
+    scans = np.array([scan for of_patient in ordered for scan in of_patient])
+    ends = np.cumsum([len(of_patient) for of_patient in ordered])
+    # A patient stands among those of a class once.
+    sick = np.cumsum(results.truth[[of_patient[0] for of_patient in ordered]])
     areas = []
     for look in _looks(len(ordered)):
-        scans = [scan for of_patient in ordered[:look] for scan in of_patient]
-        truth, of = results.truth[scans], [results.patients[scan] for scan in scans]
-        if fewest_patients(of, truth) >= LEAST_PATIENTS:
-            areas.append(estimate_auc(results.scores[scans], truth, of, level=LEVEL))
+        ill = int(sick[look - 1])
+        if min(ill, look - ill) >= LEAST_PATIENTS:
+            seen = scans[: ends[look - 1]]
+            areas.append(
+                estimate_auc(
+                    results.scores[seen], results.truth[seen], groups[seen], level=LEVEL
+                )
+            )
     return areas
 
 

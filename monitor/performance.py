@@ -13,6 +13,8 @@ from sqlalchemy.orm import Session
 
 from monitor import labels, references
 from monitor.assembling.counting import not_withdrawn
+from monitor.datasets import member_ids
+from monitor.kept_answers import once
 from monitor.monitors import Monitor
 from monitor.references import EncoderRole
 from monitor.statistics.performance.discrimination import Area, estimate_auc
@@ -92,6 +94,36 @@ def labelled_results(
     InsufficientDataError
         If there are none.
     """
+
+    def asked() -> LabelledResults:
+        return _labelled_results(
+            session,
+            version=version,
+            task=task,
+            window=window,
+            dataset=dataset,
+            subgroup=subgroup,
+            without_ai=without_ai,
+            only=only,
+        )
+
+    if dataset is None or window is not None or only is not None:
+        return asked()
+    question = ("labelled results", version, task, dataset, subgroup, without_ai)
+    return once(session, question, asked, about=lambda: member_ids(session, dataset))
+
+
+def _labelled_results(
+    session: Session,
+    *,
+    version: int,
+    task: str,
+    window: Window | None,
+    dataset: int | None,
+    subgroup: Subgroup | None,
+    without_ai: bool,
+    only: Collection[int] | None,
+) -> LabelledResults:
     conditions: list[ColumnElement[bool]] = [
         ResultRow.version == version,
         ResultRow.task == task,

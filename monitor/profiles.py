@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +40,8 @@ LEAST_REFERENCE_PATIENTS = 200
 LEAST_WINDOW_SCANS = 20
 #: patients below which a window is not judged
 LEAST_WINDOW_PATIENTS = 5
+# Of a profile in memory, 64 kB each.
+_KEPT_DRAWS = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +64,10 @@ class ReferenceProfile:
     space: str
     #: numerical libraries of the fit, which bit-for-bit agreement depends on
     kernels: tuple[str, ...]
+    #: draws of the rule of two windows, by the windows' sizes: large ones count alike
+    _draws: dict[tuple[float, ...], Floats] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @classmethod
     def fit(
@@ -238,6 +244,8 @@ class ReferenceProfile:
         BadInputError
             For more than three, sizes that do not match, or p-values outside (0, 1].
         """
+        if len(self._draws) >= _KEPT_DRAWS:
+            self._draws.clear()
         with one_thread():
             return persistence_p_value(
                 p_values,
@@ -245,6 +253,7 @@ class ReferenceProfile:
                 reference_size=self.patients,
                 forms=self.portfolio.forms,
                 weights=np.array([member.weight for member in self.portfolio.members]),
+                kept=self._draws,
             )
 
     def save(self, directory: Path) -> None:

@@ -134,15 +134,25 @@ def subgroups_of(
         _named((attribute,)) for attribute in dict.fromkeys(attributes)
     ]
     keys += [_named(tuple(levels[:depth])) for depth in range(2, len(levels) + 1)]
-    found: dict[tuple[bool, ...], Subgroup] = {}
+    found: dict[tuple[int, ...], Subgroup] = {}
     for key in keys:
-        names = [key(scan) for scan in scans]
-        for name in sorted(set(names) - {None}, key=str):
-            belongs = tuple(one == name for one in names)
-            if name is not None and sum(belongs) >= at_least:
-                found.setdefault(belongs, name)
-    ordered = sorted(found.items(), key=lambda item: (-sum(item[0]), str(item[1])))
-    return [(name, list(belongs)) for belongs, name in ordered]
+        having: dict[Subgroup, list[int]] = {}
+        for place, scan in enumerate(scans):
+            name = key(scan)
+            if name is not None:
+                having.setdefault(name, []).append(place)
+        for name in sorted(having, key=str):
+            if len(having[name]) >= at_least:
+                found.setdefault(tuple(having[name]), name)
+    ordered = sorted(found.items(), key=lambda item: (-len(item[0]), str(item[1])))
+    return [(name, _mask(places, len(scans))) for places, name in ordered]
+
+
+def _mask(places: Sequence[int], scans: int) -> list[bool]:
+    belongs = [False] * scans
+    for place in places:
+        belongs[place] = True
+    return belongs
 
 
 def _named(attributes: Sequence[Attribute]) -> Callable[[ScanRow], Subgroup | None]:

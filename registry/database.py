@@ -111,8 +111,10 @@ def safe_sqlite() -> ModuleType:
 class Database:
     """One database: transactions that write, transactions that read, and its schema."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, info: dict[str, Any] | None = None) -> None:
+        """Open it; `info` is what each of its sessions carries along, under the same name."""
         self.url = url
+        self._info = info or {}
         self.engine = _engine(url)
 
     @contextmanager
@@ -131,7 +133,7 @@ class Database:
         """
         with (
             _faults_named(),
-            Session(self.engine, expire_on_commit=False) as session,
+            Session(self.engine, expire_on_commit=False, info=self._info) as session,
             session.begin(),
         ):
             yield session
@@ -143,7 +145,7 @@ class Database:
         if self.engine.dialect.name == "postgresql":
             options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
         engine = self.engine.execution_options(**options)
-        with Session(engine, expire_on_commit=False) as session:
+        with Session(engine, expire_on_commit=False, info=self._info) as session:
             yield session
 
     def migrate(self) -> None:

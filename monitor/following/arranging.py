@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from sqlalchemy import select
@@ -11,7 +12,7 @@ from monitor import references
 from monitor.assembling.counting import unit_watched
 from monitor.episodes import open_episodes
 from monitor.following import kept, shifts
-from monitor.following.budget import StreamBudget, budget_of
+from monitor.following.budget import StreamBudget, budget_of, measured_scans_a_day
 from monitor.following.settings import StreamSettings
 from monitor.monitors import Monitor
 from monitor.tables import ReferenceRow, ScanRow, StreamRow
@@ -66,15 +67,16 @@ def arrange(session: Session, monitor: Monitor, *, now: datetime) -> list[Stream
     if settings is None:
         return []
     streams = kept.running(session, monitor.name)
+    counted = _counting(session, monitor, now)
     for row in streams:
-        budget = _budget(session, monitor, settings, deciding, row.reference, now, before=row)
+        budget = _budget(settings, deciding, row.reference, counted, before=row)
         row.scans_between_false_alarms = budget.scans_between_false_alarms
         row.scans_a_day, row.measured = budget.scans_a_day, budget.measured
         row.looked_at = now
     followed = {row.reference for row in streams}
     for reference in deciding.values():
         if reference.id not in followed and beginning:
-            budget = _budget(session, monitor, settings, deciding, reference.id, now)
+            budget = _budget(settings, deciding, reference.id, counted)
             streams.append(
                 kept.begin(session, monitor.name, reference, budget, actor=SYSTEM.name, at=now)
             )
@@ -82,24 +84,36 @@ def arrange(session: Session, monitor: Monitor, *, now: datetime) -> list[Stream
 
 
 def _budget(
-    session: Session,
-    monitor: Monitor,
     settings: StreamSettings,
     deciding: dict[int, ReferenceRow],
     reference: int,
-    now: datetime,
+    counted: Callable[[ReferenceRow], float],
     *,
     before: StreamRow | None = None,
 ) -> StreamBudget:
     return budget_of(
-        session,
-        monitor,
         settings,
         deciding[reference],
         streams=len(deciding),
-        now=now,
+        counted=counted,
         rate_before=before.scans_a_day if before is not None and before.measured else None,
     )
+
+
+def _counting(
+    session: Session, monitor: Monitor, now: datetime
+) -> Callable[[ReferenceRow], float]:
+    """Return what counts scans a day, once for all references on the same scans."""
+    known: dict[int, float] = {}
+
+    def counted(reference: ReferenceRow) -> float:
+        if reference.dataset not in known:
+            known[reference.dataset] = measured_scans_a_day(
+                session, monitor, reference, now=now
+            )
+        return known[reference.dataset]
+
+    return counted
 
 
 def _end(session: Session, row: StreamRow, reason: str, now: datetime) -> None:

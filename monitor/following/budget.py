@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -36,13 +37,11 @@ class StreamBudget:
 
 
 def budget_of(
-    session: Session,
-    monitor: Monitor,
     settings: StreamSettings,
     reference: ReferenceRow,
     *,
     streams: int,
-    now: datetime,
+    counted: Callable[[ReferenceRow], float],
     rate_before: float | None = None,
 ) -> StreamBudget:
     """Return the budget of one of a monitor's streams.
@@ -53,11 +52,12 @@ def budget_of(
     Parameters
     ----------
     streams : of the monitor, one for each deciding reference
+    counted : returns what `measured_scans_a_day` does; asked where no rate is stated
     rate_before : that was measured before; it stays unless it changed much
     """
     rate, measured = settings.scans_a_day, settings.scans_a_day is None
     if rate is None:
-        rate = measured_scans_a_day(session, monitor, reference, now=now)
+        rate = counted(reference)
         if rate_before is not None and 1 / RATE_CHANGE < rate / rate_before < RATE_CHANGE:
             rate = rate_before
     scans = scans_between_false_alarms(settings.false_alarms, scans_a_day=rate)

@@ -110,11 +110,14 @@ class Follower:
                         profile = self._profiles.load(reference.profile_digest)
                         detector = self._detectors.detector_of(row, profile)
                     step = self._see(session, monitor, row, reference, detector, arrivals, now)
-            if detector is None or not arrivals:
-                self._judge_later(monitor_name, stream, claim)
-                return seen
-            self._write(row, step, detector, claim, now)
-            seen += sum(one.vector is not None for one in step.arrivals)
+            if detector is not None and arrivals:
+                self._write(row, step, detector, claim, now)
+                seen += sum(one.vector is not None for one in step.arrivals)
+                if len(step.arrivals) < len(arrivals) or len(arrivals) == SCANS_PER_COMMIT:
+                    continue
+            # What came meanwhile is for the next look.
+            self._judge_later(monitor_name, stream, claim)
+            return seen
 
     def _see(
         self,

@@ -114,6 +114,8 @@ def next_arrivals(
         .order_by(ScanRow.id)
         .limit(most)
     ).all()
+    if not rows:
+        return []
     found: list[Arrival] = []
     newest = _newest_arrival(session, stream, reference, now=now)
     for row in rows:

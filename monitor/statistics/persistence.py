@@ -8,7 +8,7 @@ reference, and not to independent uniforms.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 
 import numpy as np
 
@@ -71,11 +71,16 @@ def persistence_p_value(
     reference_size: float,
     forms: Singles,
     weights: Floats,
+    kept: MutableMapping[tuple[float, ...], Floats] | None = None,
 ) -> float:
     """Return P(S <= observed) when nothing shifted: (1 + b) / (1 + B).
 
     Takes the p-values of two or three consecutive windows, oldest first, and what
     `persistence_draws` takes.
+
+    Parameters
+    ----------
+    kept : draws of this reference by the windows' sizes; those that lack are put into it
 
     Raises
     ------
@@ -95,9 +100,13 @@ def persistence_p_value(
     if not all(0 < p <= 1 for p in p_values) or not all(size > 0 for size in sizes):
         raise BadInputError("p-values lie in (0, 1] and window sizes above 0")
     observed = float(persistence_statistic(np.asarray(p_values, dtype=np.float64)))
-    draws = persistence_draws(
-        sizes, reference_size=reference_size, forms=forms, weights=weights
-    )
+    draws = None if kept is None else kept.get(tuple(sizes))
+    if draws is None:
+        draws = persistence_draws(
+            sizes, reference_size=reference_size, forms=forms, weights=weights
+        )
+        if kept is not None:
+            kept[tuple(sizes)] = draws
     return (1 + int(np.searchsorted(draws, observed, side="right"))) / (1 + len(draws))
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 
@@ -26,19 +27,31 @@ class KnownScan:
 
     scan: ScanRow
     labels: tuple[LabelRow, ...]
+    #: what is true by some of the labels, by their places: policies ask week after week
+    _decided: dict[tuple[int, ...], Truth | None] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def truth(self, at: datetime) -> Truth | None:
         """Return what was true of it by the labels of a time, or None while none decided."""
-        rows = [row for row in self.labels if row.arrived_at < at]
-        found = decide(rows) if rows else None
-        return found if isinstance(found, Truth) else None
+        return self._truth(
+            tuple(place for place, row in enumerate(self.labels) if row.arrived_at < at)
+        )
 
     def known_since(self) -> datetime | None:
         """Return when its first truth was known."""
-        for number, row in enumerate(self.labels, start=1):
-            if isinstance(decide(self.labels[:number]), Truth):
+        for place, row in enumerate(self.labels):
+            if self._truth(tuple(range(place + 1))) is not None:
                 return row.arrived_at
         return None
+
+    def _truth(self, places: tuple[int, ...]) -> Truth | None:
+        if not places:
+            return None
+        if places not in self._decided:
+            found = decide([self.labels[place] for place in places])
+            self._decided[places] = found if isinstance(found, Truth) else None
+        return self._decided[places]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +138,9 @@ class LabelledSpan:
 
     def places(self, arrived: Sequence[datetime]) -> npt.NDArray[np.int64]:
         """Return the numbers of the scans between two times."""
-        start, end = arrived
-        times = [one.scan.arrived_at for one in self.scans]
-        return np.flatnonzero([start <= moment < end for moment in times])
+        start, end = (bisect_left(self._times, moment) for moment in arrived)
+        return np.arange(start, end)
+
+    @cached_property
+    def _times(self) -> list[datetime]:
+        return [one.scan.arrived_at for one in self.scans]

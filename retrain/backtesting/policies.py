@@ -71,6 +71,7 @@ class Baselines:
         self._scratch, self._span = scratch, span
         self._question = scratch.past.question
         self._first = scratch.reader.heads(scratch.past.champion)
+        self._known_before: tuple[Heads, Performance | None] | None = None
         with scratch.database.reading() as session:
             self._replayed = self._replay(session)
             self._reference = _reference(session, scratch)
@@ -145,7 +146,7 @@ class Baselines:
             if (truth := self._span.scans[place].truth(at)) is not None
             and not truth.ai_influenced
         ]
-        before = _measured(self._rescored(heads, self._reference))
+        before = self._before(heads)
         results = self._results(heads, known)
         if before is None or results is None or _measured(results) is None:
             return []
@@ -167,6 +168,16 @@ class Baselines:
             threshold=threshold,
             ai_influenced=0,
         )
+
+    def _before(self, heads: Heads) -> Performance | None:
+        """Return how well heads read the reference: the same, week by week, while they serve."""
+        if self._reference is None:
+            return None
+        known = self._known_before
+        if known is None or known[0] is not heads:
+            known = heads, _measured(self._rescored(heads, self._reference))
+            self._known_before = known
+        return known[1]
 
     def _rescored(self, heads: Heads, reference: LabelledResults) -> LabelledResults:
         """Return the reference as other heads read it."""

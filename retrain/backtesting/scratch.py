@@ -20,6 +20,7 @@ from sqlalchemy import event, insert, select
 from sqlalchemy.orm import Session
 
 from monitor.assembling.tables import ScanMemberRow, WithdrawnScanRow
+from monitor.kept_answers import KEPT, KeptAnswers
 from monitor.references import ProfileStore
 from monitor.tables import (
     EmbeddingRow,
@@ -47,6 +48,7 @@ _PREFIX = "backtest-"
 _STALE_SECONDS = 86_400
 #: Scans whose results are computed at once.
 _TOGETHER = 4096
+_CACHE_KB = 128 * 1024
 
 
 class Scratch:
@@ -57,8 +59,14 @@ class Scratch:
     ) -> None:
         self.past, self.reader = past, reader
         self.clock = ReplayClock(past.question.since)
-        self.database = _throwaway(folder / "scratch.db")
+        self._kept = KeptAnswers()
+        self.database = _throwaway(folder / "scratch.db", self._kept)
         self.profiles = ProfileStore(_borrowed(folder / "profiles", profiles, past))
+        #: of an instance: what it is part of
+        self._made_of: dict[int, list[int]] = {}
+        for rows in past.members.values():
+            for row in rows:
+                self._made_of.setdefault(row["member"], []).append(row["scan"])
         self._scans = _Coming(past.scans, "arrived_at")
         self._labels = _Coming(past.labels, "arrived_at")
         self._withdrawals = _Coming(past.withdrawals, "withdrawn_at")
@@ -96,7 +104,14 @@ class Scratch:
                 self._store_results(session, version, arrived)
             _insert(session, LabelRow, labels)
             _insert(session, WithdrawnScanRow, self._withdrawals.before(now))
+        self._kept.forget(self._about(label["scan"] for label in labels))
         return len(labels)
+
+    def _about(self, scans: Iterable[int]) -> Iterator[int]:
+        """Yield scans, and the series and studies of which they are instances."""
+        for scan in scans:
+            yield scan
+            yield from self._made_of.get(scan, ())
 
     def embed(
         self,
@@ -165,6 +180,7 @@ class Scratch:
                 for scan, probabilities in zip(part, said.tolist(), strict=True)
             ]
             _insert(session, ResultRow, rows)
+        self._kept.forget(seen)
 
     def _found(self) -> AppliedPlan:
         past, question = self.past, self.past.question
@@ -219,13 +235,15 @@ def scratch_folder(work: Path) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _throwaway(path: Path) -> Database:
+def _throwaway(path: Path, kept: KeptAnswers) -> Database:
     """Make a database that nobody needs after a power cut."""
-    database = Database(f"sqlite:///{path}")
+    database = Database(f"sqlite:///{path}", info={KEPT: kept})
 
     @event.listens_for(database.engine, "connect")
     def hurry(connection: Any, _record: object) -> None:
-        connection.execute("PRAGMA synchronous=OFF")
+        # Half a year is some hundred megabytes: read once, its pages stay.
+        for pragma in ("synchronous=OFF", f"cache_size=-{_CACHE_KB}", "temp_store=MEMORY"):
+            connection.execute(f"PRAGMA {pragma}")
 
     Base.metadata.create_all(database.engine)
     return database

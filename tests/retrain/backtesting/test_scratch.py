@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 from shifted_history import ANCHOR, MONITOR, WEEK, ShiftedHistory
 from sqlalchemy import func, select
+from sqlalchemy.orm import Session
 
+from monitor.kept_answers import KEPT
+from monitor.performance import LabelledResults, labelled_results
 from monitor.tables import EmbeddingRow, LabelRow, ResultRow, ScanRow
 from registry import ledger
 from registry.errors import InsufficientDataError
@@ -28,8 +31,8 @@ def past(history: ShiftedHistory) -> Past:
         question = ask(
             session,
             MONITOR,
-            since=ANCHOR + 3 * WEEK + timedelta(hours=5),
-            until=ANCHOR + 5 * WEEK,
+            since=ANCHOR + timedelta(hours=5),
+            until=ANCHOR + 2 * WEEK,
             text=history.plan_text(),
         )
         return read_past(session, question)
@@ -69,7 +72,7 @@ def test_no_scan_and_no_label_is_there_before_its_time(scratch: Scratch, past: P
 def test_a_look_ends_each_window_and_the_span(past: Past) -> None:
     moments = list(looks(past.question))
     assert moments == sorted(set(moments))
-    assert {ANCHOR + 4 * WEEK, ANCHOR + 5 * WEEK} <= set(moments)
+    assert {ANCHOR + WEEK, ANCHOR + 2 * WEEK} <= set(moments)
     assert moments[-1] == past.question.until
     assert moments[0] > past.question.since
     steps = [later - earlier for earlier, later in itertools.pairwise(moments)]
@@ -100,6 +103,38 @@ def test_an_embedding_that_is_nowhere_is_an_error_that_says_so(
     del scratch.reader.vectors[scans[1].id]
     with pytest.raises(InsufficientDataError, match=r"stored embeddings by pneumonia@1"):
         scratch.reader.embeddings(scans)
+
+
+def test_results_on_a_reference_are_kept_until_one_of_its_scans_gets_a_label(
+    scratch: Scratch, past: Past
+) -> None:
+    [reference] = {row.dataset for row in past.references}
+    asked: list[LabelledResults] = []
+    alike: list[bool] = []
+
+    def ask_again() -> None:
+        with scratch.database.reading() as session:
+            asked.append(_results(session, past, reference))
+            del session.info[KEPT]
+            anew = _results(session, past, reference)
+        alike.append([scan.id for scan in asked[-1].scans] == [scan.id for scan in anew.scans])
+
+    ask_again()
+    ask_again()
+    assert asked[0] is asked[1]
+    for moment in looks(past.question):
+        scratch.clock.at = moment
+        scratch.deliver()
+        ask_again()
+    assert all(alike)
+    # Labels of the reference's last weeks came meanwhile.
+    assert len(asked[-1].scans) > len(asked[0].scans)
+
+
+def _results(session: Session, past: Past, dataset: int) -> LabelledResults:
+    return labelled_results(
+        session, version=past.champion.id, task="pneumonia", dataset=dataset, without_ai=True
+    )
 
 
 def test_what_a_killed_replay_left_is_gone_a_day_later(tmp_path: Path) -> None:
