@@ -22,22 +22,26 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import (
     JSON,
     URL,
+    BigInteger,
+    Connection,
     DateTime,
     Dialect,
     Engine,
+    Integer,
     MetaData,
     TypeDecorator,
     create_engine,
     event,
     make_url,
 )
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.orm import DeclarativeBase, Session
 
 from registry.errors import HomeError, NewerSchemaError, SetupError, StorageFullError
 
 if TYPE_CHECKING:
     from alembic.config import Config
+    from sqlalchemy.engine import ExceptionContext
 
 OLDEST_SAFE_SQLITE = (3, 51, 3)
 BUSY_SECONDS = 30
@@ -80,6 +84,9 @@ class Base(DeclarativeBase):
     metadata = MetaData(naming_convention=NAMING)
     type_annotation_map = {  # noqa: RUF012 - SQLAlchemy reads it as a class attribute
         datetime: UtcDateTime(),
+        # Two thousand million rows are reached in years; SQLite's integers hold 64 bits anyway,
+        # and only a column of type INTEGER counts up by itself there.
+        int: BigInteger().with_variant(Integer(), "sqlite"),
         dict[str, Any]: JSON(),
         list[Any]: JSON(),
         list[str]: JSON(),
@@ -121,8 +128,9 @@ class Database:
     def transaction(self) -> Iterator[Session]:
         """Open a session that commits at the end, or rolls back on any error.
 
-        On SQLite it takes the write lock at once (BEGIN IMMEDIATE), so that
-        two writers queue instead of failing half-way.
+        It takes its turn at once, so that two writers queue instead of failing
+        half-way, and each reads what the one before it wrote: the write lock on
+        SQLite (BEGIN IMMEDIATE), an advisory lock on PostgreSQL.
 
         Raises
         ------
@@ -130,12 +138,15 @@ class Database:
             If the disk has no room; nothing of the transaction is kept.
         SetupError
             If the file may not be written.
+        sqlalchemy.exc.OperationalError
+            If the turn does not come within `BUSY_SECONDS`, or the server is away.
         """
         with (
             _faults_named(),
             Session(self.engine, expire_on_commit=False, info=self._info) as session,
             session.begin(),
         ):
+            _take_turn(session.connection(), within_seconds=BUSY_SECONDS)
             yield session
 
     @contextmanager
@@ -163,6 +174,8 @@ class Database:
         if stored == ScriptDirectory.from_config(_alembic_config()).get_current_head():
             return
         with self.engine.begin() as connection:
+            # Another process may migrate just now, for as long as that takes.
+            _take_turn(connection, within_seconds=0)
             config = _alembic_config()
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
@@ -254,7 +267,7 @@ def _postgresql_engine(url: URL) -> Engine:
     mode = str(url.query.get("sslmode", "disable"))
     authorities = url.query.get("sslrootcert")
     url = url.difference_update_query(["sslmode", "sslrootcert"])
-    return create_engine(
+    engine = create_engine(
         url.set(drivername="postgresql+pg8000"),
         connect_args={
             "ssl_context": _tls(mode, None if authorities is None else str(authorities)),
@@ -263,6 +276,60 @@ def _postgresql_engine(url: URL) -> Engine:
         },
         pool_pre_ping=True,
         hide_parameters=True,
+    )
+    event.listen(engine, "handle_error", _classified)
+    return engine
+
+
+#: Names the queue of writers among a database's advisory locks: "driftwrd" in ASCII.
+_TURN = int.from_bytes(b"driftwrd", "big")
+#: A writer that says nothing for so long has hung, or its machine is gone: others go on.
+_IDLE_SECONDS = 600
+
+
+def _take_turn(connection: Connection, *, within_seconds: int) -> None:
+    """Queue behind the writers that came before, until they commit; 0 waits for ever."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(
+            f"SET LOCAL lock_timeout = '{within_seconds}s'; "
+            f"SET LOCAL idle_in_transaction_session_timeout = '{_IDLE_SECONDS}s'; "
+            f"SELECT pg_advisory_xact_lock({_TURN})"
+        )
+
+
+#: Classes of SQLSTATE that tell of the server or of other sessions, not of the statement:
+#: connection, rollback, resources, lock not available, operator intervention.
+_OPERATIONAL = ("08", "40", "53", "55", "57")
+_INTEGRITY = "23"
+
+
+def _classified(context: ExceptionContext) -> DBAPIError | None:
+    """Give an error the class that DB-API has for it: pg8000 calls nearly all programming errors.
+
+    PostgreSQL's documentation, appendix A, lists the codes.
+    """
+    error = context.sqlalchemy_exception
+    if not isinstance(error, DBAPIError) or error.orig is None:
+        return None
+    code = _code(error) or ""
+    # Without a code, the driver itself found the server away.
+    away = not code and type(error.orig).__name__ == "InterfaceError"
+    if away or code.startswith("57P"):
+        context.is_disconnect = True
+    kind: type[DBAPIError]
+    if away or code.startswith(_OPERATIONAL):
+        kind = OperationalError
+    elif code.startswith(_INTEGRITY):
+        kind = IntegrityError
+    else:
+        return None
+    return kind(
+        error.statement,
+        error.params,
+        error.orig,
+        hide_parameters=error.hide_parameters,
+        connection_invalidated=context.is_disconnect,
+        ismulti=error.ismulti,
     )
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from databases import POSTGRESQL, SQLITE, Databases, PostgresqlDatabases, SqliteFiles
 from running_postgresql import RunningPostgresql
 
 from registry.database import Database
@@ -41,24 +42,30 @@ def postgresql() -> Iterator[RunningPostgresql]:
         server.stop()
 
 
+@pytest.fixture(scope="session")
+def databases(
+    request: pytest.FixtureRequest,
+    migrated_database: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Databases:
+    """Where tests' databases are made: in SQLite files, or on a PostgreSQL server.
+
+    The marks of `databases` say which; without one, DRIFTWARD_TEST_DATABASE does.
+    """
+    kind = getattr(request, "param", os.environ.get("DRIFTWARD_TEST_DATABASE", SQLITE))
+    if kind == POSTGRESQL:
+        return PostgresqlDatabases(request.getfixturevalue("postgresql"))
+    if kind != SQLITE:
+        pytest.exit(f"DRIFTWARD_TEST_DATABASE is {kind}; it can be {SQLITE} or {POSTGRESQL}")
+    return SqliteFiles(tmp_path_factory.mktemp("databases"), migrated=migrated_database)
+
+
 @pytest.fixture
-def database(
-    request: pytest.FixtureRequest, migrated_database: Path, tmp_path: Path
-) -> Iterator[Database]:
-    """An empty, migrated database of a test's own: SQLite, or what `on_each_database` says."""
-    if getattr(request, "param", "sqlite") == "postgresql":
-        server: RunningPostgresql = request.getfixturevalue("postgresql")
-        url = server.migrated()
-        opened = Database(url)
-        yield opened
-        opened.dispose()
-        server.drop(url)
-        return
-    path = tmp_path / "driftward.db"
-    shutil.copyfile(migrated_database, path)
-    opened = Database(f"sqlite:///{path}")
-    yield opened
-    opened.dispose()
+def database(databases: Databases) -> Iterator[Database]:
+    """An empty, migrated database of a test's own."""
+    made = databases.migrated()
+    yield made
+    databases.throw_away(made)
 
 
 @pytest.fixture

@@ -2,10 +2,97 @@
 
 from __future__ import annotations
 
+import shutil
+from abc import ABC, abstractmethod
+from contextlib import suppress
+from itertools import count
+from pathlib import Path
+
 import pytest
+from running_postgresql import RunningPostgresql
+
+from registry.database import Database
+
+SQLITE, POSTGRESQL = "sqlite", "postgresql"
 
 #: Runs a test once on each database that Driftward supports: `pytestmark = on_each_database`,
-#: or as a decorator. Without it, the fixture `database` is SQLite.
-on_each_database = pytest.mark.parametrize("database", ["sqlite", "postgresql"], indirect=True)
+#: or as a decorator. Without it, all that stands on the fixture `databases` is SQLite, or what
+#: the environment's DRIFTWARD_TEST_DATABASE says.
+on_each_database = pytest.mark.parametrize(
+    "databases", [SQLITE, POSTGRESQL], indirect=True, scope="session"
+)
 #: Runs it on PostgreSQL alone.
-on_postgresql = pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+on_postgresql = pytest.mark.parametrize(
+    "databases", [POSTGRESQL], indirect=True, scope="session"
+)
+#: Runs it on SQLite alone: its subject is the file.
+on_sqlite = pytest.mark.parametrize("databases", [SQLITE], indirect=True, scope="session")
+
+
+class Databases(ABC):
+    """Makes databases of one kind, for tests to fill, to copy and to throw away."""
+
+    kind: str
+
+    @abstractmethod
+    def migrated(self) -> Database:
+        """Make an empty one with every table."""
+
+    @abstractmethod
+    def copied(self, original: Database) -> Database:
+        """Copy one that nobody uses meanwhile."""
+
+    @abstractmethod
+    def throw_away(self, database: Database) -> None:
+        """Close it and delete it, whoever is connected."""
+
+
+class SqliteFiles(Databases):
+    """Databases in files of one folder."""
+
+    kind = SQLITE
+
+    def __init__(self, folder: Path, *, migrated: Path) -> None:
+        self._folder, self._migrated, self._numbers = folder, migrated, count(1)
+
+    def migrated(self) -> Database:
+        return self._copy(self._migrated)
+
+    def copied(self, original: Database) -> Database:
+        connection = original.engine.raw_connection()
+        connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        connection.close()
+        original.dispose()
+        return self._copy(Path(original.url.removeprefix("sqlite:///")))
+
+    def _copy(self, original: Path) -> Database:
+        folder = self._folder / str(next(self._numbers))
+        folder.mkdir()
+        path = folder / "driftward.db"
+        shutil.copyfile(original, path)
+        return Database(f"sqlite:///{path}")
+
+    def throw_away(self, database: Database) -> None:
+        database.dispose()
+        with suppress(FileNotFoundError):
+            shutil.rmtree(Path(database.url.removeprefix("sqlite:///")).parent)
+
+
+class PostgresqlDatabases(Databases):
+    """Databases on one server."""
+
+    kind = POSTGRESQL
+
+    def __init__(self, server: RunningPostgresql) -> None:
+        self._server = server
+
+    def migrated(self) -> Database:
+        return Database(self._server.migrated())
+
+    def copied(self, original: Database) -> Database:
+        original.dispose()  # nobody may be connected to what is copied
+        return Database(self._server.copied(original.url))
+
+    def throw_away(self, database: Database) -> None:
+        database.dispose()
+        self._server.drop(database.url)

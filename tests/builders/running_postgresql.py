@@ -139,6 +139,10 @@ class RunningPostgresql:
             self._template = "template_migrated"
         return self._create(f"test_{next(self._numbers)}", template=self._template)
 
+    def copied(self, url: str) -> str:
+        """Copy a database to which nobody is connected, and return the copy's URL."""
+        return self._create(f"test_{next(self._numbers)}", template=url.rpartition("/")[2])
+
     def _create(self, name: str, *, template: str = "template0") -> str:
         self.administer(f"CREATE DATABASE {name} TEMPLATE {template}")
         return self._url(name)

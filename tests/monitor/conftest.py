@@ -1,10 +1,10 @@
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from databases import Databases
 from monitored_history import History, found
 
 from monitor.references import ProfileStore
@@ -12,25 +12,29 @@ from registry.database import Database
 
 
 @pytest.fixture(scope="session")
-def founded(migrated_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a monitored model and its accepted references: fitted once, copied often."""
-    folder = tmp_path_factory.mktemp("monitored")
-    shutil.copyfile(migrated_database, folder / "driftward.db")
-    database = Database(f"sqlite:///{folder / 'driftward.db'}")
-    found(database)
-    History(database, ProfileStore(folder / "profiles")).accept_reference()
-    database.engine.raw_connection().cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    database.dispose()
-    return folder
+def founded_profiles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the profiles of `founded`."""
+    return tmp_path_factory.mktemp("monitored") / "profiles"
+
+
+@pytest.fixture(scope="session")
+def founded(databases: Databases, founded_profiles: Path) -> Iterator[Database]:
+    """A monitored model with its accepted references: fitted once, copied often."""
+    made = databases.migrated()
+    found(made)
+    History(made, ProfileStore(founded_profiles)).accept_reference()
+    yield made
+    databases.throw_away(made)
 
 
 @pytest.fixture
-def history(founded: Path, tmp_path: Path) -> Iterator[History]:
+def history(
+    databases: Databases, founded: Database, founded_profiles: Path
+) -> Iterator[History]:
     """A monitored model with accepted references and no window yet."""
-    shutil.copyfile(founded / "driftward.db", tmp_path / "driftward.db")
-    database = Database(f"sqlite:///{tmp_path / 'driftward.db'}")
-    yield History(database, ProfileStore(founded / "profiles"))
-    database.dispose()
+    made = databases.copied(founded)
+    yield History(made, ProfileStore(founded_profiles))
+    databases.throw_away(made)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
+from databases import on_each_database
 from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
@@ -22,6 +23,8 @@ from registry.jobs import (
     fence,
 )
 from registry.worker import Worker
+
+pytestmark = on_each_database
 
 EXPIRED = timedelta(seconds=-1)
 

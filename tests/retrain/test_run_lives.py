@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import copy
-import shutil
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import ClassVar
 
 import pytest
+from databases import Databases
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -29,7 +27,6 @@ from monitor.episodes import EpisodeState, Impact
 from monitor.labels import Provenance
 from monitor.references import ProfileStore
 from registry import ledger
-from registry.database import Database
 from registry.errors import TransitionError
 from registry.jobs import Job, JobState
 from registry.versions import VersionRow
@@ -48,16 +45,14 @@ class RunLives(RuleBasedStateMachine):
 
     #: a database with a first version, its plan and scans of a shift, copied for each example
     template: ClassVar[Retraining]
+    databases: ClassVar[Databases]
 
     shifts: Bundle[int] = Bundle("shifts")
 
     def __init__(self) -> None:
         super().__init__()
-        self._folder = tempfile.TemporaryDirectory(prefix="run-lives-")
-        path = Path(self._folder.name) / "driftward.db"
-        shutil.copyfile(self.template.database.url.removeprefix("sqlite:///"), path)
         self.made = copy.copy(self.template)
-        self.made.database = Database(f"sqlite:///{path}")
+        self.made.database = self.databases.copied(self.template.database)
         self.made.history = copy.copy(self.template.history)
         self.made.history.database = self.made.database
         self.ended: dict[int, str] = {}
@@ -65,8 +60,7 @@ class RunLives(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         assert ledger_is_valid(self.made.database)
-        self.made.database.dispose()
-        self._folder.cleanup()
+        self.databases.throw_away(self.made.database)
 
     @rule(
         target=shifts,
@@ -242,21 +236,17 @@ class RunLives(RuleBasedStateMachine):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def template(
-    migrated_database: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[None]:
+def template(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     folder = tmp_path_factory.mktemp("template")
-    path = folder / "driftward.db"
-    shutil.copyfile(migrated_database, path)
-    database = Database(f"sqlite:///{path}")
+    database = databases.migrated()
     found(database)
     made = Retraining(History(database, ProfileStore(folder / "profiles")))
     made.apply_plan()
     made.shifted(3 * AT_LEAST, provenance=Provenance.DATASET)
-    database.dispose()
-    RunLives.template = made
+    RunLives.template, RunLives.databases = made, databases
     yield
-    del RunLives.template
+    del RunLives.template, RunLives.databases
+    databases.throw_away(database)
 
 
 TestRunLives = RunLives.TestCase

@@ -40,7 +40,7 @@ def killed(function):
 # Before a transaction; in one, its rows written; in one, its episode and ledger entry written.
 place = {"packed": kept, "_write_scans": follower, "record": shifts}[step]
 setattr(place, step, killed(getattr(place, step)))
-database = Database(f"sqlite:///{sys.argv[1]}")
+database = Database(sys.argv[1])
 clock = ReplayClock(ANCHOR + timedelta(hours=200))
 follower.Follower(database, ProfileStore(Path(sys.argv[2])), clock).follow("chest")
 """
@@ -50,11 +50,11 @@ follower.Follower(database, ProfileStore(Path(sys.argv[2])), clock).follow("ches
     ("step", "times"), [("packed", 3), ("_write_scans", 2), ("record", 1), ("record", 2)]
 )
 def test_a_kill_anywhere_neither_loses_nor_doubles_a_scan_or_an_alarm(
-    followed: FollowedHistory, founded: Path, tmp_path: Path, step: str, times: int
+    followed: FollowedHistory, founded_profiles: Path, step: str, times: int
 ) -> None:
     followed.live(2 * LOT, windows=False, follow=False)
     followed.live(2 * LOT, shift=0.9, windows=False, follow=False)
-    program = [sys.executable, "-c", PROGRAM, tmp_path / "driftward.db", founded / "profiles"]
+    program = [sys.executable, "-c", PROGRAM, followed.database.url, founded_profiles]
     repository = Path(__file__).parents[3]
     done = subprocess.run(
         [*program, repository, step, str(times)],

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -21,13 +19,9 @@ from retrain.states import RunState
 
 
 @pytest.fixture
-def retraining(migrated_database: Path, tmp_path: Path) -> Iterator[Retraining]:
-    path = tmp_path / "driftward.db"
-    shutil.copyfile(migrated_database, path)
-    database = Database(f"sqlite:///{path}")
+def retraining(database: Database, tmp_path: Path) -> Retraining:
     found(database)
-    yield Retraining(History(database, ProfileStore(tmp_path / "profiles")))
-    database.dispose()
+    return Retraining(History(database, ProfileStore(tmp_path / "profiles")))
 
 
 def acted(retraining: Retraining, run: int) -> tuple[str | None, str]:
