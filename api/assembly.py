@@ -108,7 +108,12 @@ class Driftward:
                 f"{settings.home} is not a Driftward home: `driftward init --home {settings.home}` "
                 "makes one, and `driftward demo` shows one at work"
             )
-        driftward.database.require_known_schema()
+        stored = driftward.database.require_known_schema()
+        if settings.database_url is not None and stored is None:
+            raise HomeError(
+                f"the database of {settings.home} is empty: `driftward init --home "
+                f"{settings.home}` makes its tables and the home's keys"
+            )
         driftward.database.migrate()
         return driftward
 

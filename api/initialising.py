@@ -35,7 +35,8 @@ def initialise(
     Raises
     ------
     HomeError
-        If it is one already, or a folder with other things in it.
+        If it is one already, or a folder with other things in it; if the database is another
+        home's, or cannot be reached.
     """
     driftward = Driftward(settings, clock=clock)
     home = driftward.home
@@ -43,6 +44,11 @@ def initialise(
         raise HomeError(f"{home.root} is a Driftward home already: nothing was changed")
     if home.root.exists() and any(home.root.iterdir()):
         raise HomeError(f"{home.root} holds other files: name an empty or a new folder")
+    if settings.database_url is not None and driftward.database.require_known_schema():
+        raise HomeError(
+            "the database that DRIFTWARD_DATABASE_URL names is a home's already, and other keys "
+            "would not fit it: nothing was changed; name an empty database, or that home"
+        )
     for folder in (home.root, home.keys, home.vault, home.quarantine, home.work, home.profiles):
         folder.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
     for key in (home.pseudonym_key, home.quarantine_key):

@@ -57,7 +57,7 @@ class RunningPostgresql:
     """A PostgreSQL server; to be stopped."""
 
     def __init__(self) -> None:
-        self._programs = _programs()
+        self.programs = _programs()
         # Not below pytest's folder: the server's user could not reach it there.
         self._folder = Path(tempfile.mkdtemp(prefix="driftward-postgresql-"))
         self._password = secrets.token_hex(16)
@@ -77,7 +77,7 @@ class RunningPostgresql:
                 shutil.chown(path, self._owner)
         subprocess.run(
             [
-                *(self._programs / "initdb", "--pgdata", self._folder / "data", "--no-sync"),
+                *(self.programs / "initdb", "--pgdata", self._folder / "data", "--no-sync"),
                 *("--username", _USER, "--pwfile", password, "--auth", "scram-sha-256"),
                 *("--encoding", "UTF8", "--locale", "C"),
             ],
@@ -99,7 +99,7 @@ class RunningPostgresql:
         with (self._folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [
-                    *(self._programs / "postgres", "-D", self._folder / "data"),
+                    *(self.programs / "postgres", "-D", self._folder / "data"),
                     *("-p", str(self.port), *settings),
                 ],
                 stdout=log,
