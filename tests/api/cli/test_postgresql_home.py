@@ -67,7 +67,7 @@ def test_a_home_is_made_takes_scans_and_comes_back_from_a_dump(
     again = driftward(restored, "scan", "add", files[0], "--site", "north", "--home", home)
     assert again.returncode == 0, again.stderr
     listed = driftward(restored, "scan", "list", "--home", home, "--json")
-    assert len(json.loads(listed.stdout)["scans"]) == 3
+    assert len(json.loads(listed.stdout)) == 3
     verified = driftward(restored, "audit", "verify", "--home", home, "--json")
     found = json.loads(verified.stdout)
     assert (found["valid"], found["unguarded"]) == (True, [])
