@@ -16,11 +16,11 @@ import structlog
 from monitored_history import ANCHOR, History, found
 from plan_texts import with_values
 from retraining_rows import AT_LEAST, MODEL, PLAN, SUBGROUP, Retraining, seal
+from running_receiver import new_home
 from sqlalchemy import func, select, update
 from sqlalchemy.exc import OperationalError
 
 from api.assembly import Driftward
-from api.initialising import initialise
 from api.logs import configure_logs
 from api.settings import Settings
 from monitor.causes import Cause
@@ -93,10 +93,9 @@ class Taken:
         return each and once and ended and nothing_left and self.ledger_is_valid
 
 
-def home_with_breaches(root: Path, count: int, *, database_url: str | None = None) -> Driftward:
+def home_with_breaches(root: Path, count: int) -> Driftward:
     """Found a home with a plan, labelled scans of a shift, and as many open episodes of it."""
-    driftward = Driftward(Settings(home=root / "home", database_url=database_url))
-    initialise(driftward.settings, name="tester")
+    driftward = Driftward(Settings(home=new_home(root / "home")))
     found(driftward.database)
     made = Retraining(History(driftward.database, driftward.profiles))
     made.apply_plan(_PLAN)

@@ -9,14 +9,8 @@ from breaches import home_with_breaches, take_up
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-def test_each_breach_has_one_run_under_a_plan_however_many_take_it_up(
-    request: pytest.FixtureRequest, tmp_path: Path, kind: str
-) -> None:
-    url = None
-    if kind == "postgresql":
-        url = request.getfixturevalue("postgresql").empty()
-    driftward = home_with_breaches(tmp_path, 40, database_url=url)
+def test_each_breach_has_one_run_under_a_plan_however_many_take_it_up(tmp_path: Path) -> None:
+    driftward = home_with_breaches(tmp_path, 40)
     taken = take_up(driftward, schedulers=3, workers=3, within_seconds=400)
     assert taken.sound, taken
     assert taken.queued == 10

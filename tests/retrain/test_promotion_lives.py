@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
-from databases import Databases
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
@@ -19,6 +21,7 @@ from sqlalchemy import func, select
 
 from monitor.references import ProfileStore
 from registry import serving
+from registry.database import Database
 from registry.errors import DriftwardError, NotFoundError
 from registry.ledger import LedgerEntry
 from registry.serving import Reign
@@ -50,21 +53,24 @@ class PromotionLives(RuleBasedStateMachine):
 
     #: a database with a first version and its plan, copied for each example
     template: ClassVar[Retraining]
-    databases: ClassVar[Databases]
 
     candidates: Bundle[int] = Bundle("candidates")
 
     def __init__(self) -> None:
         super().__init__()
+        self._folder = tempfile.TemporaryDirectory(prefix="promotion-lives-")
+        path = Path(self._folder.name) / "driftward.db"
+        shutil.copyfile(self.template.database.url.removeprefix("sqlite:///"), path)
         self.made = copy.copy(self.template)
-        self.made.database = self.databases.copied(self.template.database)
+        self.made.database = Database(f"sqlite:///{path}")
         self.runs: dict[int, Expected] = {}
         self.served = [self._champion()]
         self.plans = 0
 
     def teardown(self) -> None:
         assert ledger_is_valid(self.made.database)
-        self.databases.throw_away(self.made.database)
+        self.made.database.dispose()
+        self._folder.cleanup()
 
     @rule(
         target=candidates,
@@ -199,16 +205,20 @@ class PromotionLives(RuleBasedStateMachine):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def template(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def template(
+    migrated_database: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
     folder = tmp_path_factory.mktemp("template")
-    database = databases.migrated()
+    path = folder / "driftward.db"
+    shutil.copyfile(migrated_database, path)
+    database = Database(f"sqlite:///{path}")
     found(database)
     made = Retraining(History(database, ProfileStore(folder / "profiles")))
     made.apply_plan(_PLAN)
-    PromotionLives.template, PromotionLives.databases = made, databases
+    database.dispose()
+    PromotionLives.template = made
     yield
-    del PromotionLives.template, PromotionLives.databases
-    databases.throw_away(database)
+    del PromotionLives.template
 
 
 TestPromotionLives = PromotionLives.TestCase

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
-from databases import Databases
 from requested_labels import RequestedLabels, requested_plan
 from retraining_rows import Retraining, candidate_of, ledger_is_valid
 from sqlalchemy import select
@@ -84,7 +85,7 @@ def candidate_scores(world: RequestedLabels) -> dict[int, float]:
 
 
 def test_a_candidate_that_only_mends_what_was_drawn_more_often_is_refused_by_its_weights(
-    retraining: Retraining, databases: Databases, monkeypatch: pytest.MonkeyPatch
+    retraining: Retraining, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = RequestedLabels(retraining=retraining, seed=4)
     text = requested_plan(
@@ -107,12 +108,13 @@ def test_a_candidate_that_only_mends_what_was_drawn_more_often_is_refused_by_its
     ]
     assert rates[1] < rates[0]
     claim = retraining.claim("validate", f"validate/run {run.id}", {"run": run.id})
-    copy = databases.copied(retraining.database)
+    retraining.database.dispose()
+    source = Path(retraining.database.engine.url.database or "")
+    shutil.copyfile(source, tmp_path / "copy.db")
 
     weighed = verdict(retraining.database, reader, claim, retraining)
     monkeypatch.setattr(validating, "_weights", lambda *_: None)
-    naive = verdict(copy, reader, claim, retraining)
-    databases.throw_away(copy)
+    naive = verdict(Database(f"sqlite:///{tmp_path / 'copy.db'}"), reader, claim, retraining)
     assert naive.outcome == Outcome.PASSED
     assert weighed.outcome == Outcome.FAILED
     assert "weighted by inverse inclusion" in str(weighed.detail)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import shutil
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
-from databases import Databases
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -27,6 +29,7 @@ from monitor.episodes import EpisodeState, Impact
 from monitor.labels import Provenance
 from monitor.references import ProfileStore
 from registry import ledger
+from registry.database import Database
 from registry.errors import TransitionError
 from registry.jobs import Job, JobState
 from registry.versions import VersionRow
@@ -45,14 +48,16 @@ class RunLives(RuleBasedStateMachine):
 
     #: a database with a first version, its plan and scans of a shift, copied for each example
     template: ClassVar[Retraining]
-    databases: ClassVar[Databases]
 
     shifts: Bundle[int] = Bundle("shifts")
 
     def __init__(self) -> None:
         super().__init__()
+        self._folder = tempfile.TemporaryDirectory(prefix="run-lives-")
+        path = Path(self._folder.name) / "driftward.db"
+        shutil.copyfile(self.template.database.url.removeprefix("sqlite:///"), path)
         self.made = copy.copy(self.template)
-        self.made.database = self.databases.copied(self.template.database)
+        self.made.database = Database(f"sqlite:///{path}")
         self.made.history = copy.copy(self.template.history)
         self.made.history.database = self.made.database
         self.ended: dict[int, str] = {}
@@ -60,7 +65,8 @@ class RunLives(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         assert ledger_is_valid(self.made.database)
-        self.databases.throw_away(self.made.database)
+        self.made.database.dispose()
+        self._folder.cleanup()
 
     @rule(
         target=shifts,
@@ -236,17 +242,21 @@ class RunLives(RuleBasedStateMachine):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def template(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def template(
+    migrated_database: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
     folder = tmp_path_factory.mktemp("template")
-    database = databases.migrated()
+    path = folder / "driftward.db"
+    shutil.copyfile(migrated_database, path)
+    database = Database(f"sqlite:///{path}")
     found(database)
     made = Retraining(History(database, ProfileStore(folder / "profiles")))
     made.apply_plan()
     made.shifted(3 * AT_LEAST, provenance=Provenance.DATASET)
-    RunLives.template, RunLives.databases = made, databases
+    database.dispose()
+    RunLives.template = made
     yield
-    del RunLives.template, RunLives.databases
-    databases.throw_away(database)
+    del RunLives.template
 
 
 TestRunLives = RunLives.TestCase
