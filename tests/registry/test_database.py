@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from databases import on_each_database
+from databases import on_each_database, on_sqlite
 from sqlalchemy import inspect, text
 
 import api.assembly  # noqa: F401 - the metadata must know every table
@@ -54,6 +54,7 @@ def test_a_newer_schema_is_refused_and_left_alone(database: Database) -> None:
     assert database.revision() == "9999"
 
 
+@on_sqlite
 def test_sqlite_is_new_enough_and_survives_power_loss(database: Database) -> None:
     assert safe_sqlite().sqlite_version_info >= OLDEST_SAFE_SQLITE
     with database.engine.connect() as connection:
