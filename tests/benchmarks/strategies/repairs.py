@@ -8,7 +8,8 @@ subprocess does, on what a run would have. It is judged on 600 new scans from af
 on 486 of the reference, none of which took part, by the graph of the bundle that would be promoted.
 Settings of the transformer were chosen on children who are in no locked set here, as `tuning.py`
 does it.
-What the product's decision would let a run try is found from the 300 labels of the run alone. Words
+What the product's decision would let a run try is found from labels of the change that are in no
+locked set: of 240 scans, and of more where a tone curve alone changed, which `tones.py` chose. Words
 choose the measurements whose key has them all. What was measured is kept line by line in
 `results/repairs.jsonl`.
 """
@@ -20,7 +21,6 @@ import shutil
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -34,7 +34,7 @@ sys.path[:0] = [str(HERE.parents[2]), str(HERE.parent / "drift"), str(HERE)]
 import numpy as np  # noqa: E402
 import numpy.typing as npt  # noqa: E402
 from results import Results  # noqa: E402
-from sample_scans import CHANGES, SPLITS, Deal, Part  # noqa: E402
+from sample_scans import CHANGES, COUNTS, SPLITS, TONES, Deal, Part  # noqa: E402
 
 from api.demo.acquisition import OLD_SOFTWARE  # noqa: E402
 from api.demo.foundation import general_bundle  # noqa: E402
@@ -58,6 +58,20 @@ THREADS = int(os.environ.get("STRATEGY_THREADS", "2"))
 CACHE = Path(os.environ.get("STRATEGY_CACHE", Path(tempfile.gettempdir()) / "strategies"))
 #: The margin that a candidate may lose on the reference, in AUC.
 MARGIN = 0.03
+#: What changes, by its name in `CHANGES`.
+TITLES = {
+    "update": "The demo's software update: noise, edges and tone curve",
+    "unprocessed": (
+        "The scanner sends its images for processing: linear in exposure, dense tissue dark"
+    ),
+    "steeper tone curve": (
+        "A steeper tone curve alone: a sigmoid of slope 6, as the update's is, and nothing else"
+    ),
+    "flatter tone curve": (
+        "A flatter tone curve alone: black is shown as a gray of .15, and white as one of .85"
+    ),
+    "tone curve": "A stronger tone curve alone: gray values to the power of .6",
+}
 
 _PLAIN = Attempt(
     strategy=Strategy.FULL,
@@ -75,7 +89,7 @@ class Encoder:
     """What a model's first version starts from, what then changes, and how each is trained."""
 
     first: Attempt
-    #: what harms it; a tone curve alone is measured besides
+    #: what harms it; changes of the tone curve alone are measured besides
     change: str
     repairs: Mapping[str, Attempt]
 
@@ -93,6 +107,8 @@ ENCODERS = {
         repairs={
             "recalibration": _RECALIBRATION,
             "linear probe": _PROBE,
+            # It has no attention: what the training says of that is measured, too.
+            "LoRA": replace(_PLAIN, strategy=Strategy.LORA),
             "self-supervised adaptation": _ADAPTATION,
             "full fine-tuning": replace(_PLAIN, frozen_share=0.4, epochs=6),
             "full fine-tuning, layer decay .8": replace(
@@ -188,6 +204,15 @@ class Reading:
             threshold=task.threshold or 0.5,
         )
 
+    def first(self, count: int) -> Reading:
+        """Return the reading of the first scans alone."""
+        return replace(
+            self,
+            scores=self.scores[:count],
+            called=self.called[:count],
+            truth=self.truth[:count],
+        )
+
     def figures(self) -> dict[str, float]:
         return {
             "auc": auc(self.scores, self.truth.astype(np.int64)),
@@ -223,8 +248,24 @@ def before_repair(encoder: str, seed: int, change: str) -> dict[str, Any]:
             "new": judged(base, deal.part("shift locked", new)),
             "reference": reference.figures(),
         },
-        "decision": decision(reference, Reading.of(base, deal.part("shift training", new))),
+        **first_decision(reference, base, deal, change),
     }
+
+
+def first_decision(reference: Reading, base: Bundle, deal: Deal, change: str) -> dict[str, Any]:
+    """Return what the decision lets a run try, and of how many labels it says so.
+
+    A moved operating point shows in the scans of one class alone, so that a change of the tone
+    curve is asked about again as more labels come.
+    """
+    names = ("shift training", "shift later") if change in TONES else ("shift training",)
+    labelled = Reading.of(base, Part.joined(*(deal.part(n, CHANGES[change]) for n in names)))
+    count = COUNTS["shift training"]
+    tried = decision(reference, labelled.first(count))
+    while not tried and count < len(labelled.truth):
+        count = min(2 * count, len(labelled.truth))
+        tried = decision(reference, labelled.first(count))
+    return {"decision": tried, "labels": count}
 
 
 def decision(reference: Reading, labelled: Reading) -> list[str]:
@@ -309,7 +350,7 @@ def keys() -> list[str]:
         for encoder, trains in ENCODERS.items()
         for change, names in (
             (trains.change, list(trains.repairs)),
-            ("tone curve", ["recalibration"]),
+            *((tone, ["recalibration"]) for tone in TONES),
         )
         for name in names
     ]
@@ -352,22 +393,16 @@ def tables(rows: Mapping[str, Mapping[str, Any]]) -> str:
         "processors, and include the making of the bundle. Where a strategy refused a split, "
         "figures are of the others.",
     ]
-    for change, title in (
-        ("update", "The demo's software update: noise, edges and tone curve"),
-        (
-            "unprocessed",
-            "The scanner sends its images for processing: linear in exposure, dense tissue dark",
-        ),
-        ("tone curve", "A tone curve alone (gray values to the power of .6)"),
-    ):
+    for change, title in TITLES.items():
         lines += [
             "",
             f"**{title}**",
             "",
             "| encoder | strategy | splits | AUC before the change | after it | repaired | given "
             "back | sensitivity / specificity before the change | after it | repaired | on the "
-            "reference: AUC first version → repaired | seconds | the decision would try |",
-            "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+            "reference: AUC first version → repaired | most lost there | seconds | the "
+            "decision would try |",
+            "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
         ]
         for encoder, trains in ENCODERS.items():
             for name in trains.repairs:
@@ -376,18 +411,35 @@ def tables(rows: Mapping[str, Mapping[str, Any]]) -> str:
                     for key in (f"{change}/{encoder}/{seed}/{name}" for seed in range(SPLITS))
                     if key in rows
                 ]
-                made = [row for row in found if "refused" not in row]
-                if made:
-                    lines.append(_row(encoder, name, made, refused=len(found) - len(made)))
+                if found:
+                    lines.append(_row(encoder, name, found))
+        lines += _refusals(change, rows)
     return "\n".join(lines) + "\n"
 
 
-def _row(encoder: str, name: str, found: Sequence[Mapping[str, Any]], *, refused: int) -> str:
+def _refusals(change: str, rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return why strategies refused splits of a change, a line for each reason."""
+    reasons: dict[str, list[str]] = {}
+    for encoder, trains in ENCODERS.items():
+        for seed in range(SPLITS):
+            for name in trains.repairs:
+                row = rows.get(f"{change}/{encoder}/{seed}/{name}", {})
+                if "refused" in row:
+                    where = f"{encoder}, {name}, split {seed}"
+                    reasons.setdefault(row["refused"], []).append(where)
+    told = [f"Refused ({'; '.join(where)}): *{reason}*" for reason, where in reasons.items()]
+    return [part for one in told for part in ("", one)]
+
+
+def _row(encoder: str, name: str, found: Sequence[Mapping[str, Any]]) -> str:
+    made = [row for row in found if "refused" not in row]
+    shown = made or found
+
     def mean(of: Callable[[Mapping[str, Any]], float]) -> float:
-        return float(np.mean([of(one) for one in found]))
+        return float(np.mean([of(one) for one in shown]))
 
     def span(of: Callable[[Mapping[str, Any]], float], digits: int = 3) -> str:
-        values = [of(one) for one in found]
+        values = [of(one) for one in shown]
         return (
             f"{np.mean(values):.{digits}f} ({min(values):.{digits}f}–{max(values):.{digits}f})"
         )
@@ -398,38 +450,62 @@ def _row(encoder: str, name: str, found: Sequence[Mapping[str, Any]], *, refused
             for measure in ("sensitivity", "specificity")
         )
 
-    def seconds(one: Mapping[str, Any]) -> float:
-        # Rows from before the processors' time was kept: two threads, by the clock.
-        return float(one.get("processor_seconds", 2 * one["seconds"]))
-
-    lost = [one["as_before"]["auc"] - one["before"]["new"]["auc"] for one in found]
-    gained = [one["after"]["new"]["auc"] - one["before"]["new"]["auc"] for one in found]
-    given_back = "–"
-    if min(lost) > MARGIN:
-        worst = min(gain / loss for gain, loss in zip(gained, lost, strict=True))
-        given_back = f"{sum(gained) / sum(lost):.0%} (least {worst:.0%})"
-    tried = Counter(
-        ", ".join(one["decision"]) or "nothing: no fall shown"
-        for one in found
-        if "decision" in one
-    )
+    refused = len(found) - len(made)
+    reference = f"{mean(lambda one: one['before']['reference']['auc']):.3f} → "
+    lost = max((_lost_on_reference(one) for one in made), default=0.0)
     cells = [
         encoder,
         name,
-        str(len(found)) + (f", {refused} refused" if refused else ""),
+        f"{len(made)}, {refused} refused" if refused else str(len(made)),
         span(lambda one: one["as_before"]["auc"]),
         span(lambda one: one["before"]["new"]["auc"]),
-        span(lambda one: one["after"]["new"]["auc"]),
-        given_back,
+        span(lambda one: one["after"]["new"]["auc"]) if made else "–",
+        _given_back(made),
         point(lambda one: one["as_before"]),
         point(lambda one: one["before"]["new"]),
-        point(lambda one: one["after"]["new"]),
-        f"{mean(lambda one: one['before']['reference']['auc']):.3f} → "
-        f"{span(lambda one: one['after']['reference']['auc'])}",
-        f"{mean(seconds):.0f}",
-        "; ".join(f"{count} ×: {what}" for what, count in tried.most_common()) or "–",
+        point(lambda one: one["after"]["new"]) if made else "–",
+        f"{reference}{span(lambda one: one['after']['reference']['auc'])}" if made else "–",
+        f"{max(lost, 0.0):.3f}" if made else "–",
+        f"{mean(_processor_seconds):.0f}" if made else "–",
+        _tried(shown),
     ]
     return f"| {' | '.join(cells)} |"
+
+
+def _tried(shown: Sequence[Mapping[str, Any]]) -> str:
+    """Return what the decision would try, how often, and of how many labels."""
+    found: dict[str, list[int]] = {}
+    for one in shown:
+        if "decision" in one:
+            what = ", ".join(one["decision"]) or "nothing: no fall shown"
+            found.setdefault(what, []).append(one.get("labels", COUNTS["shift training"]))
+    return (
+        "; ".join(
+            f"{len(labels)} × {what} (of {', '.join(map(str, sorted(set(labels))))} labels)"
+            for what, labels in found.items()
+        )
+        or "–"
+    )
+
+
+def _given_back(made: Sequence[Mapping[str, Any]]) -> str:
+    """Return how much of the lost AUC came back; nothing where too little was lost to say so."""
+    lost = [one["as_before"]["auc"] - one["before"]["new"]["auc"] for one in made]
+    if not lost or min(lost) <= MARGIN:
+        return "–"
+    gained = [one["after"]["new"]["auc"] - one["before"]["new"]["auc"] for one in made]
+    worst = min(gain / loss for gain, loss in zip(gained, lost, strict=True))
+    return f"{sum(gained) / sum(lost):.0%} (least {worst:.0%})"
+
+
+def _lost_on_reference(row: Mapping[str, Any]) -> float:
+    lost: float = row["before"]["reference"]["auc"] - row["after"]["reference"]["auc"]
+    return lost
+
+
+def _processor_seconds(row: Mapping[str, Any]) -> float:
+    # Rows from before the processors' time was kept: two threads, by the clock.
+    return float(row.get("processor_seconds", 2 * row["seconds"]))
 
 
 if __name__ == "__main__":

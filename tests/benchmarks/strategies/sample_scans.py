@@ -58,8 +58,12 @@ class Unprocessed(Processing):
 CHANGES = {
     "update": NEW_SOFTWARE,
     "unprocessed": Unprocessed(version="raw", noise=0.05),
+    "steeper tone curve": Processing(version="steeper", contrast=6),
+    "flatter tone curve": Processing(version="flatter", black=0.15, white=0.85),
     "tone curve": Toned(version="toned", gamma=0.6),
 }
+#: Changes of the tone curve and of nothing else.
+TONES = ("steeper tone curve", "flatter tone curve", "tone curve")
 _BITS = 4095
 
 
@@ -103,6 +107,8 @@ class Deal:
         for name, count in COUNTS.items():
             self._places[name] = order[start : start + count]
             start += count
+        # Whose labels come while a run is not asked for yet.
+        self._places["shift later"] = order[start:]
 
     def places(self, name: str) -> npt.NDArray[np.int64]:
         """Return which children of the sample are of a kind."""
