@@ -51,6 +51,10 @@ def read_specification(
         raise error(
             f"{source}{where}: not YAML: {getattr(problem, 'problem', problem)}"
         ) from problem
+    twice = _key_that_stands_twice(node)
+    if twice is not None:
+        line, name = twice
+        raise error(f"{source}:{line}: {name}: stands twice: keep one of them")
     if not isinstance(document, dict):
         raise error(f"{source}: a mapping of keys is expected, of {what}")
     try:
@@ -62,6 +66,20 @@ def read_specification(
             for place in [_location(problem)]
         ]
         raise error("\n".join(dict.fromkeys(lines))) from refused
+
+
+def _key_that_stands_twice(node: yaml.Node | None) -> tuple[int, str] | None:
+    """Return the line and name of a key that its mapping has already; YAML would take the last."""
+    parts = node.value if isinstance(node, yaml.CollectionNode) else []
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, _ in node.value:
+            name = str(key.value)
+            if name in seen:
+                return key.start_mark.line + 1, name
+            seen.add(name)
+        parts = [value for _, value in node.value]
+    return next(filter(None, map(_key_that_stands_twice, parts)), None)
 
 
 def _location(problem: ErrorDetails) -> tuple[int | str, ...]:

@@ -16,6 +16,7 @@ from registry.database import Database
 from registry.errors import BadInputError, NotFoundError, RefusedError
 from registry.identities import Identity, Role
 from retrain.change_plan import Plan, parse_plan
+from retrain.soundness import require_sound
 from retrain.tables import PlanRow
 
 
@@ -57,7 +58,9 @@ def apply_file(
     try:
         by.require(Role.ADMIN, "apply a change plan")
         with database.transaction() as session:
-            before = in_force(session, parse_plan(text, source=source).model)
+            plan = parse_plan(text, source=source)
+            require_sound(session, plan, source=source)
+            before = in_force(session, plan.model)
             after = apply_plan(session, text, source=source, actor=by.name, at=at)
     except (BadInputError, RefusedError) as error:
         with database.transaction() as session:

@@ -125,7 +125,10 @@ def show_(run: NumberArgument, home: HomeOption = None, as_json: JsonOption = Fa
             f"{progress.share:.0%} done"
         )
     lines += _attempt_lines(document)
-    lines += [f"  {gate['outcome']:<14}{gate['sentence']}" for gate in document["gates"]]
+    lines += [
+        f"  {gate['outcome']:<14}{gate['name']}: {gate['sentence']}"
+        for gate in document["gates"]
+    ]
     if document["left_to_people"]:
         lines.append(f"  left to who signs: {', '.join(document['left_to_people'])}")
     if document["shadow"]:

@@ -158,11 +158,12 @@ def _figures(
     truth = span.truth[rows] if len(rows) else np.zeros(0, dtype=bool)
     patients = [span.patients[row] for row in rows.tolist()]
     found: dict[str, Figure | None] = dict.fromkeys(MEASURES)
-    try:
-        area = estimate_auc(scores[rows], truth, patients, level=LEVEL)
-        found["auc"] = Figure.of(area.estimate, area.interval)
-    except InsufficientDataError:
-        pass
+    if len(rows):
+        try:
+            area = estimate_auc(scores[rows], truth, patients, level=LEVEL)
+            found["auc"] = Figure.of(area.estimate, area.interval)
+        except InsufficientDataError:
+            pass
     for name, right, of_class in (
         ("sensitivity", called[rows], truth),
         ("specificity", ~called[rows], ~truth),

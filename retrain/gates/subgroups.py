@@ -240,7 +240,8 @@ def _judge(
     else:
         outcome = Outcome.NOT_EVALUABLE
         verdict = (
-            f"neither shown to be worse nor to be within {allowed}: "
+            f"neither shown to be worse, by Holm's correction over all subgroups, nor to be within "
+            f"{allowed}: "
             "restrict the model there, label more scans, or let a person decide"
         )
     return GateOutcome(
@@ -263,7 +264,7 @@ def _judge(
 def _in_words(measure: Measure, pooled: _Pooled) -> str:
     difference = pooled.difference
     return (
-        f"Pooled with {pooled.subgroups - 1} others: "
+        f"Pooled with {pooled.subgroups - 1} other{'s' if pooled.subgroups > 2 else ''}: "
         f"{amount(measure, difference.estimate, signed=True)} "
         f"({interval_in_words(measure, difference.interval)})."
     )

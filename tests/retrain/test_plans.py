@@ -246,3 +246,32 @@ def test_a_run_that_can_learn_from_no_label_waits_for_those_that_judge_and_choos
 ) -> None:
     rules = parse_plan(TEXT, source="plan.yaml").labels
     assert rules.needed(labels_train=labels_train(strategies)) == needed
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("    - label_provenance\n", ""), r"gates.required: lacks label_provenance"),
+        (("    - no_patient_on_both_sides\n", ""), r"lacks no_patient_on_both_sides"),
+        (("  role: approver", "  role: viewer"), r"approval.role: viewer signs nothing"),
+        (
+            ("declared: []", "declared: [{attribute: eyecolor, value: blue}]"),
+            "eyecolor is no attribute of a scan",
+        ),
+        (
+            ("autonomy: act", "autonomy: act\nautonomy: observe"),
+            r"plan.yaml:\d+: autonomy: stands",
+        ),
+    ],
+)
+def test_an_unsound_plan_is_refused_and_recorded(
+    database: Database, now: datetime, change: tuple[str, str], message: str
+) -> None:
+    assert change[0] in TEXT
+    with pytest.raises(PlanError, match=message):
+        apply_file(database, TEXT.replace(*change), source="plan.yaml", by=ADMIN, at=now)
+    with database.reading() as session:
+        assert in_force(session, "pneumonia-cxr") is None
+        assert [entry.kind for entry in session.scalars(select(LedgerEntry))] == [
+            "plan.refused"
+        ]

@@ -117,3 +117,12 @@ def test_a_week_without_a_class_has_no_figure_and_is_not_below(span: LabelledSpa
     floor = Floor(auc=0.9, sensitivity=0.9, specificity=0.0)
     assert not any(map(floor.below, weeks))
     assert Floor(auc=0.9, sensitivity=0.9, specificity=0.99).surely_below(whole)
+
+
+def test_a_week_in_which_nothing_could_be_judged_has_no_figures(span: LabelledSpan) -> None:
+    longer = LabelledSpan(
+        scans=span.scans, embeddings=span.embeddings, since=ANCHOR, until=UNTIL + 2 * WEEK
+    )
+    weeks, _ = weekly(longer, TASK, [(ANCHOR, heads(1.0))])
+    assert weeks[-1].scans == 0
+    assert set(weeks[-1].figures.values()) == {None}

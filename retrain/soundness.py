@@ -1,0 +1,54 @@
+"""What a plan must have to be applied, beyond being well formed.
+
+Plans that are in force already are not held to it: what they say stays readable for good.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from monitor.subgroups import Attribute
+from monitor.tables import ScanRow
+from registry.errors import PlanError
+from registry.identities import Role
+from retrain.change_plan import Authority, Plan
+from retrain.gates.outcome import Gate
+
+#: Without these a candidate could pass that was judged on its own training patients, on labels
+#: that an AI influenced, or that harms where nothing had drifted.
+ALWAYS_REQUIRED = (Gate.NON_INFERIORITY, Gate.PATIENTS, Gate.PROVENANCE)
+
+
+def require_sound(session: Session, plan: Plan, *, source: str) -> None:
+    """Refuse a plan that leaves out what no plan may, or names what does not exist.
+
+    Raises
+    ------
+    PlanError
+        Naming the key.
+    """
+    missing = [gate.value for gate in ALWAYS_REQUIRED if gate not in plan.gates.required]
+    if missing and plan.authority is not Authority.NONE:
+        raise PlanError(
+            f"{source}: gates.required: lacks {', '.join(missing)}, without which no candidate may "
+            "be promoted: add what is missing"
+        )
+    if plan.approval.role not in {Role.APPROVER, Role.ADMIN}:
+        raise PlanError(
+            f"{source}: approval.role: {plan.approval.role.value} signs nothing: name approver"
+        )
+    for subgroup in plan.gates.limits.subgroups.declared:
+        if subgroup.attribute not in set(Attribute):
+            raise PlanError(
+                f"{source}: gates.limits.subgroups.declared: {subgroup.attribute} is no attribute "
+                f"of a scan: name one of {', '.join(Attribute)}"
+            )
+    known = set(session.scalars(select(ScanRow.site).distinct()))
+    unknown = [site for site in plan.data.sites or [] if site not in known]
+    # Before the first scan nobody knows which sites there will be.
+    if known and unknown:
+        raise PlanError(
+            f"{source}: data.sites: no scan ever came from {', '.join(unknown)}; from "
+            f"{', '.join(sorted(known))} some did: correct the name"
+        )
