@@ -1,12 +1,10 @@
 """Embedding: every scan of a monitor by its champion and its monitoring encoder.
 
-Scans are read from the vault once, prepared for each encoder and embedded by
-threads, a bounded number of scans ahead of what is written: on a CPU each
-thread takes a few scans from file to embedding on a core of its own; on a GPU
-the threads prepare and one feeds it. Embeddings, results, refusals and their
-ledger entry are written in one transaction for some hundred scans, behind the
-job's fence, meanwhile the threads go on. What is embedded together, and the
-order of what is written, depend on the scans alone.
+Scans are read from the vault once, prepared for each encoder and embedded by threads, a bounded
+number of scans ahead of what is written: on a CPU each thread takes a few scans from file to
+embedding on a core of its own; on a GPU the threads prepare and one feeds it. Embeddings, results,
+refusals and their ledger entry are written in one transaction for some hundred scans, behind the
+job's fence. What is embedded together, and the order of what is written, depend on scans alone.
 """
 
 from __future__ import annotations

@@ -11,7 +11,6 @@ import pwd
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
@@ -21,14 +20,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 from registry import ledger
 from registry.database import Base, Database
 from registry.errors import NotFoundError, NotPermittedError
-
-
-class Role(StrEnum):
-    VIEWER = "viewer"
-    OPERATOR = "operator"
-    APPROVER = "approver"
-    AUDITOR = "auditor"
-    ADMIN = "admin"
+from registry.roles import Role as Role  # noqa: PLC0414 - whoever acts has roles: found here, too
 
 
 class IdentityRow(ledger.Sealed, Base):

@@ -15,7 +15,7 @@ from api.cli.options import (
     show,
     table,
 )
-from registry.identities import Role
+from registry.roles import Role
 
 if TYPE_CHECKING:
     from api.assembly import Driftward

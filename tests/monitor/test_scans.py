@@ -324,7 +324,7 @@ def test_a_scan_that_was_deleted_or_slipped_in_is_found(desk: Desk) -> None:
     (row,) = desk.rows()
     with desk.database.transaction() as session:
         session.delete(session.get_one(ScanRow, row.id))
-    assert "batch 1 of scans was changed" in str(desk.verification().fault)
+    assert "batch 1 of scans was deleted" in str(desk.verification().fault)
     with desk.database.transaction() as session:
         values = {
             column.key: getattr(row, column.key) for column in ScanRow.__mapper__.column_attrs

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from believable_home import PSEUDONYM, Stage
+from tampering import unguarded
 
 from api.assembly import Driftward
 from api.evidence.gathering import gather
@@ -109,7 +110,7 @@ def test_a_recall_and_an_edited_record_stand_on_the_first_page(
     with driftward.database.transaction() as session:
         version = find(session, "general-imagenet@1")
         recalls.recall(session, version, reason="poisoned", by=OLA, at=driftward.clock.now())
-    with driftward.database.transaction() as session:
+    with unguarded(driftward.database) as session:
         [signature] = approvals.signatures(session, REPAIR)
         signature.reason = "another one"
     text = html_of(driftward)
