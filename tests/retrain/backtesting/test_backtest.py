@@ -123,6 +123,33 @@ def test_nothing_in_the_installation_changes_and_the_answer_repeats_to_the_byte(
     assert list(history.driftward.home.work.glob("backtest-*")) == []
 
 
+def test_a_candidate_that_passes_is_promoted_and_its_shift_becomes_usual(
+    history: ShiftedHistory,
+) -> None:
+    text = with_values(history.plan_text(), at_least="170", minimum_positives="15")
+    # So few labels show no smaller margin on the reference.
+    narrow = "reference_margins: {sensitivity: 0.08, specificity: 0.08, auc: 0.03}"
+    assert narrow in text
+    text = text.replace(narrow, narrow.replace("0.08", "0.3").replace("0.03", "0.15"))
+    found = asked(history, since=ANCHOR + 5 * WEEK, until=ANCHOR + 17 * WEEK, text=text)
+    run = found.runs[0]
+    assert (run.state, {outcome for outcome, _ in run.gates.values()}) == (
+        "promoted",
+        {"passed"},
+    )
+    [(promoted, version)] = found.policies[0].promotions
+    assert (promoted, version) == (run.ended_at, "pneumonia@2")
+    # It shadowed for as long as the plan says.
+    assert run.begun_at is not None
+    assert promoted - run.begun_at >= timedelta(days=7)
+    first = found.episodes[0]
+    assert (first.state, first.ended_at) == ("accepted", promoted)
+    # What was a shift is usual now: windows after it show nothing.
+    later = [window for window in found.windows if window.start >= promoted]
+    assert later
+    assert not any(window.alarm for window in later)
+
+
 def test_a_strategy_that_changes_the_encoder_is_named_and_not_simulated(
     history: ShiftedHistory,
 ) -> None:
