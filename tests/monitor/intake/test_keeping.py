@@ -24,6 +24,12 @@ OLGA = Identity(name="Olga", roles=frozenset({Role.OPERATOR}))
 READER = Identity(name="Reader", roles=frozenset({Role.VIEWER}))
 GOOD = as_file(radiograph())
 BURNED = as_file(radiograph(BurnedInAnnotation="YES"))
+SUSPICIONS = (
+    Reason.BURNED_IN,
+    Reason.BURNED_IN_UNKNOWN,
+    Reason.TEXT_FOUND,
+    Reason.TEXT_NOT_LOOKED_FOR,
+)
 
 
 class Ward:
@@ -145,7 +151,7 @@ def test_items_are_chosen_by_name_reason_and_site(ward: Ward) -> None:
         chosen(quarantine, ids=[first.id, "0" * 32])
 
 
-@pytest.mark.parametrize("reason", [Reason.BURNED_IN, Reason.BURNED_IN_UNKNOWN])
+@pytest.mark.parametrize("reason", SUSPICIONS)
 def test_a_release_takes_the_scan_on_a_persons_word_in_the_ledger(
     ward: Ward, reason: Reason
 ) -> None:
@@ -181,9 +187,7 @@ def test_what_was_released_is_known_when_it_comes_again(ward: Ward) -> None:
     assert len(ward.scans()) == 1
 
 
-@pytest.mark.parametrize(
-    "reason", [reason for reason in Reason if not reason.value.startswith("burned_in")]
-)
+@pytest.mark.parametrize("reason", [reason for reason in Reason if reason not in SUSPICIONS])
 def test_nothing_but_a_suspicion_of_text_can_be_denied(ward: Ward, reason: Reason) -> None:
     item = ward.set_aside(GOOD, reason)
     with pytest.raises(RefusedError, match="only a suspicion of burned-in text"):
