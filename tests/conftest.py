@@ -16,6 +16,21 @@ from registry.database import Database
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """On another database, run what stands on one and has not named its own."""
+    if os.environ.get("DRIFTWARD_TEST_DATABASE", SQLITE) == SQLITE:
+        return
+    concerned = [item for item in items if _stands_on_a_database(item)]
+    config.hook.pytest_deselected(items=[item for item in items if item not in concerned])
+    items[:] = concerned
+
+
+def _stands_on_a_database(item: pytest.Item) -> bool:
+    if not isinstance(item, pytest.Function) or "databases" not in item.fixturenames:
+        return False
+    return "databases" not in getattr(getattr(item, "callspec", None), "params", {})
+
+
 @pytest.fixture
 def now() -> datetime:
     return NOON

@@ -200,6 +200,11 @@ def caller_of(request: Request) -> Caller | None:
     return cast("Caller | None", getattr(request.state, "caller", None))
 
 
+def address_of(request: Request) -> str | None:
+    """Return the address that a request comes from, where it comes by the network."""
+    return request.client.host if request.client else None
+
+
 def who_asks(request: Request) -> Caller | None:
     """Return who makes a request, or None for somebody unknown.
 

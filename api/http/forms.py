@@ -9,6 +9,7 @@ from urllib.parse import parse_qs
 from fastapi import Request
 
 from api.http.access import caller_of, require_own_origin
+from api.http.multipart import media_type
 from registry.errors import BadInputError, NotPermittedError
 
 LARGEST_FORM = 16 << 10
@@ -46,7 +47,7 @@ async def read_form(request: Request) -> Mapping[str, str]:
         If another site's page sent it.
     """
     require_own_origin(request)
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = media_type(request.headers.get("content-type", "")).name
     if kind != FORM:
         raise BadInputError("a form is expected here: use the page")
     body = await read_body(request, largest=LARGEST_FORM)

@@ -17,6 +17,7 @@ from api.assembly import Driftward
 from api.http import problems
 from api.http.access import BRING_IN, READ_SITE, Caller, KnownCaller
 from api.http.dicomweb import RefusedRequestError, StoringDesk
+from api.http.forms import read_body
 from api.http.installation import Installation
 from api.http.multipart import media_type
 from api.http.paging import Before, Limit
@@ -30,7 +31,7 @@ from monitor.labelling.listing import (
 from monitor.labelling.provenance import Provenance
 from monitor.labelling.tabular import COLUMNS
 from monitor.labels import LabelImport
-from registry.errors import LabelError
+from registry.errors import BadInputError, LabelError
 
 router = APIRouter(prefix="/api/v1/labels", tags=["labels"])
 
@@ -386,15 +387,10 @@ def _require_media(request: Request, accepted: tuple[str, ...]) -> str:
 
 
 async def _body(request: Request) -> bytes:
-    """Return a body, read no further than it may be long."""
-    pieces: list[bytes] = []
-    size = 0
-    async for piece in request.stream():
-        size += len(piece)
-        if size > LARGEST_BODY:
-            raise RefusedRequestError(
-                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                f"a request may have {LARGEST_BODY >> 20} MB: split it",
-            )
-        pieces.append(piece)
-    return b"".join(pieces)
+    try:
+        return await read_body(request, largest=LARGEST_BODY)
+    except BadInputError as error:
+        raise RefusedRequestError(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            f"a request may have {LARGEST_BODY >> 20} MB: split it",
+        ) from error

@@ -17,7 +17,7 @@ from pydantic import (
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
-from api.http.access import READ, SIGN, Caller, KnownCaller, Road
+from api.http.access import READ, SIGN, Caller, KnownCaller, Road, address_of
 from api.http.forms import read_body
 from api.http.installation import Installation
 from api.http.numbers import Number
@@ -294,7 +294,7 @@ def signer(request: Request, caller: Caller, credential: str | None) -> Signer:
         identity=caller.identity,
         credential=credential,
         local=caller.road is Road.LOCAL,
-        address=request.client.host if request.client else None,
+        address=address_of(request),
     )
 
 

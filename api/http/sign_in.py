@@ -10,7 +10,15 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from starlette.concurrency import run_in_threadpool
 
 from api.assembly import Driftward
-from api.http.access import KNOWN, PUBLIC, SESSION_COOKIE, KnownCaller, Road, is_encrypted
+from api.http.access import (
+    KNOWN,
+    PUBLIC,
+    SESSION_COOKIE,
+    KnownCaller,
+    Road,
+    address_of,
+    is_encrypted,
+)
 from api.http.forms import read_form, read_own_form
 from api.http.installation import Installation, Renderer
 from registry.access import sessions, signing_in, tokens
@@ -45,7 +53,7 @@ async def sign_in(request: Request, driftward: Installation, pages: Renderer) ->
     fields = await read_form(request)
     name, to = fields.get("name", "").strip(), _own_path(fields.get("to", "/"))
     now = driftward.clock.now()
-    address = request.client.host if request.client else None
+    address = address_of(request)
     try:
         secret, proven = await run_in_threadpool(
             signing_in.sign_in,
@@ -115,7 +123,7 @@ async def change_password(
             caller.name,
             before=fields.get("before") or None,
             after=fields.get("after", ""),
-            address=request.client.host if request.client else None,
+            address=address_of(request),
             at=now,
         )
     except (BadInputError, NotSignedInError, TooManyAttemptsError) as error:
@@ -131,7 +139,7 @@ async def change_password(
             return sessions.begin(
                 session,
                 caller.name,
-                address=request.client.host if request.client else None,
+                address=address_of(request),
                 at=now,
             )
 

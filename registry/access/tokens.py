@@ -22,7 +22,7 @@ from registry.database import Base
 from registry.errors import BadInputError, ConflictError, NotFoundError, NotSignedInError
 from registry.identities import Identity, IdentityRow, Role, require_row
 
-DEFAULT_DAYS, MOST_DAYS = 90, 366
+MOST_DAYS = 366
 #: So that a scanner for secrets can find one that was committed by mistake.
 PREFIX = "dwt"
 _FORM = re.compile(rf"{PREFIX}_([0-9a-f]{{12}})_([A-Za-z0-9_-]{{43}})")
