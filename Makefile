@@ -27,14 +27,14 @@ demo: $(STAMP)  ## run the whole loop on the sample scans, then serve the dashbo
 	$(BIN)/driftward demo --home $(HOME_DIR)
 
 test: $(STAMP)  ## run every test
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(STAMP)  ## format, lint, types, imports and tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 format: $(STAMP)  ## format and mend what can be mended by itself
 	$(BIN)/ruff format .

@@ -22,7 +22,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeAlias
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -40,6 +40,8 @@ from registry.errors import HomeError, IntegrityError, NotFoundError, StorageFul
 
 _SUFFIX = ".quarantined"
 _ID = re.compile(r"[0-9a-f]{32}")
+#: inode, size, and when it was last changed [ns]
+_State: TypeAlias = tuple[int, int, int]
 _NONCE_BYTES = 12
 _LONGEST_RECORD = 4096
 #: Further ahead of now, a time is no other clock's but a wrong one's.
@@ -95,8 +97,8 @@ class Quarantine:
         self._root = root
         self._key = key
         self._cipher = AESGCM(key.secret)
-        #: file name -> when it was last changed [ns], and its item; None for what is none
-        self._seen: dict[str, tuple[int, QuarantinedItem | None]] = {}
+        #: file name -> its state, and its item; None for what is none
+        self._seen: dict[str, tuple[_State, QuarantinedItem | None]] = {}
         self._looking = threading.Lock()
 
     @classmethod
@@ -311,17 +313,17 @@ class Quarantine:
             )
         return self._path(item_id)
 
-    def _looked_at(self) -> Iterator[tuple[str, tuple[int, QuarantinedItem | None]]]:
+    def _looked_at(self) -> Iterator[tuple[str, tuple[_State, QuarantinedItem | None]]]:
         with os.scandir(self._root) as entries:
             for entry in entries:
                 if entry.name.startswith(UNFINISHED_PREFIX):
                     continue
                 try:
-                    changed = entry.stat(follow_symlinks=False).st_mtime_ns
+                    state = _state(entry)
                 except FileNotFoundError:
                     continue  # taken or removed since the folder was read
                 known = self._seen.get(entry.name)
-                if known is not None and known[0] == changed:
+                if known is not None and known[0] == state:
                     yield entry.name, known
                     continue
                 try:
@@ -330,7 +332,7 @@ class Quarantine:
                     continue
                 except OSError:
                     item = None  # a folder, a link in a circle, or another user's file
-                yield entry.name, (changed, item)
+                yield entry.name, (state, item)
 
     def _read_record(self, path: Path) -> QuarantinedItem | None:
         """Return the item in a file; None where there is no file, or no item in it."""
@@ -394,6 +396,12 @@ def counts_of(items: Iterable[QuarantinedItem]) -> list[QuarantineCount]:
             oldest=min(item.at, before.oldest) if before else item.at,
         )
     return sorted(found.values(), key=lambda count: (-count.items, count.reason, count.site))
+
+
+def _state(entry: os.DirEntry[str]) -> _State:
+    found = entry.stat(follow_symlinks=False)
+    # Files are replaced whole, often within one tick of the clock that dates them.
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _first_bytes(path: str) -> bytes:
