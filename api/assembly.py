@@ -350,6 +350,7 @@ class Driftward:
         from retrain.scheduling import EMBED
         from retrain.shadow.ending import END_SHADOW, ShadowEnder
         from retrain.validating import Validator
+        from retrain.watching.looking import WATCH, Watcher
 
         return {
             ASSEMBLE: self.assembler.handle,
@@ -370,6 +371,7 @@ class Driftward:
                 self.database, self.profiles, self.embedder, self.clock
             ).handle,
             END_SHADOW: ShadowEnder(self.database, self.clock).handle,
+            WATCH: Watcher(self.database, self.clock).handle,
             PURGE: self.quarantine_retention.handle,
             CHECKPOINT: self.checkpointer.handle,
             DELIVER_OUTBOX: OutboxDeliverer(

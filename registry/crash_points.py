@@ -43,6 +43,7 @@ POINTS = (
     "validate: before the commit",
     "validate: committed",
     "shadow: before the commit",
+    "watch: before the commit",
 )
 
 

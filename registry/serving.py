@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
+from types import MappingProxyType
 
 from sqlalchemy import ForeignKey, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
@@ -57,6 +58,7 @@ class Restriction(ledger.Sealed, Base):
     """A model out of use, wholly or for a subgroup, until lifted."""
 
     __tablename__ = "restrictions"
+    __added__ = MappingProxyType({"because_of": None, "lifted_for": None})
 
     id: Mapped[int] = mapped_column(primary_key=True)
     model: Mapped[str] = mapped_column(ForeignKey("models.name"), index=True)
@@ -67,6 +69,10 @@ class Restriction(ledger.Sealed, Base):
     since: Mapped[datetime]
     until: Mapped[datetime | None]
     lifted_reason: Mapped[str | None]
+    #: the version whose failure in use brought it: it ends when that is rolled back
+    because_of: Mapped[int | None] = mapped_column(ForeignKey("versions.id"))
+    #: the version that was promoted for it: it comes back when that is rolled back
+    lifted_for: Mapped[int | None] = mapped_column(ForeignKey("versions.id"))
 
 
 def champion(session: Session, model: str, deployment: str = EVERYWHERE) -> VersionRow | None:
@@ -195,12 +201,25 @@ def withhold(
     reason: str,
     actor: str,
     at: datetime,
+    because_of: VersionRow | None = None,
 ) -> Restriction:
-    """Take a model out of use, wholly or for a subgroup; what holds already is returned."""
+    """Take a model out of use, wholly or for a subgroup; what holds already is returned.
+
+    Parameters
+    ----------
+    because_of : the version that failed, and with whose rollback it ends
+    """
     for row in restrictions(session, model):
         if row.kind == kind and row.subgroup == subgroup:
             return row
-    row = Restriction(model=model, kind=kind.value, subgroup=subgroup, reason=reason, since=at)
+    row = Restriction(
+        model=model,
+        kind=kind.value,
+        subgroup=subgroup,
+        reason=reason,
+        since=at,
+        because_of=because_of.id if because_of else None,
+    )
     session.add(row)
     ledger.append(
         session,
@@ -214,9 +233,23 @@ def withhold(
     return row
 
 
-def lift(session: Session, row: Restriction, *, reason: str, actor: str, at: datetime) -> None:
-    """Take a model back into use."""
+def lift(
+    session: Session,
+    row: Restriction,
+    *,
+    reason: str,
+    actor: str,
+    at: datetime,
+    lifted_for: VersionRow | None = None,
+) -> None:
+    """Take a model back into use.
+
+    Parameters
+    ----------
+    lifted_for : the version that was promoted for it, and with whose rollback it comes back
+    """
     row.until, row.lifted_reason = at, reason
+    row.lifted_for = lifted_for.id if lifted_for else None
     ledger.append(
         session,
         at=at,
@@ -239,12 +272,17 @@ def restrictions(session: Session, model: str) -> list[Restriction]:
     )
 
 
-def lifted_restrictions(session: Session, model: str) -> list[Restriction]:
-    """Return what was out of use once and no longer is."""
+def lifted_for(session: Session, version: VersionRow) -> list[Restriction]:
+    """Return what a version's promotion took back into use."""
     return list(
         session.scalars(
             select(Restriction)
-            .where(Restriction.model == model, Restriction.until.is_not(None))
+            .where(Restriction.lifted_for == version.id, Restriction.until.is_not(None))
             .order_by(Restriction.id)
         )
     )
+
+
+def brought_by(session: Session, version: VersionRow) -> list[Restriction]:
+    """Return what is out of use now because a version failed."""
+    return [row for row in restrictions(session, version.model) if row.because_of == version.id]

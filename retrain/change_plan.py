@@ -22,6 +22,7 @@ from retrain.gates.limits import GateLimits
 from retrain.gates.outcome import Gate, Outcome
 from retrain.label_arithmetic import label_needs
 from retrain.label_rules import Fraction, LabelRules, LabelSample, PlanPart
+from retrain.watching.rules import WatchRules
 
 
 class Authority(StrEnum):
@@ -216,6 +217,8 @@ class Plan(PlanPart):
     shadow_days: Annotated[float, Field(ge=0)]
     #: least scans that candidate and champion both read meanwhile
     shadow_scans: Annotated[int, Field(ge=0)] = 0
+    #: of the first weeks after a promotion; without it nobody watches them
+    watch: WatchRules | None = None
 
     @model_validator(mode="after")
     def _authority_is_numbered(self) -> Self:

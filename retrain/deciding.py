@@ -267,8 +267,8 @@ class Decider:
             at=self._clock.now(),
         )
         for restriction in serving.restrictions(session, run.model):
-            # A person's suspension stays until a person lifts it.
-            if (restriction.kind, restriction.subgroup) == (
+            # A person's suspension, and a watch's, stays until a person lifts it.
+            if restriction.because_of is None and (restriction.kind, restriction.subgroup) == (
                 Withholding.RESTRICT,
                 episode.subgroup,
             ):

@@ -26,6 +26,7 @@ from retrain.change_plan import Authority
 from retrain.gates.outcome import Outcome
 from retrain.states import RunState
 from retrain.tables import RunRow
+from retrain.watching import beginning as watching
 
 #: Kinds of job that follow a promotion.
 DELIVER_OUTBOX = "deliver outbox"
@@ -75,6 +76,7 @@ def promote(session: Session, run: RunRow, *, by: Identity, at: datetime) -> Ver
     )
     if run.episode is not None:
         _accept_episode(session, run, candidate, by=by, at=at)
+    watching.begin(session, run, candidate, deployment=serving.EVERYWHERE, at=at)
     ask_for_delivery(session)
     enqueue(
         session,
@@ -132,7 +134,8 @@ def roll_back(
         actor=by.name,
         at=at,
     )
-    _restrict_again(session, current, by=by, at=at)
+    watching.end_superseded(session, model, at=at)
+    _as_before(session, current, by=by, at=at)
     for monitor in all_monitors(session):
         if monitor.specification.model == model:
             references.reinstate(
@@ -155,25 +158,22 @@ def ask_for_delivery(session: Session) -> None:
     enqueue(session, kind=DELIVER_OUTBOX, key=DELIVER_OUTBOX, payload={}, again=True)
 
 
-def _restrict_again(
-    session: Session, replaced: VersionRow, *, by: Identity, at: datetime
-) -> None:
-    """Put back the restrictions that the promotion of a rolled-back version had lifted."""
-    for row in serving.lifted_restrictions(session, replaced.model):
-        if (row.lifted_reason or "").startswith(_promotion_reason(replaced)):
-            serving.withhold(
-                session,
-                model=replaced.model,
-                kind=Withholding(row.kind),
-                subgroup=row.subgroup,
-                reason=f"{ref(replaced)}, promoted for it, was rolled back",
-                actor=by.name,
-                at=at,
-            )
-
-
-def _promotion_reason(version: VersionRow) -> str:
-    return f"{ref(version)} was promoted for it"
+def _as_before(session: Session, replaced: VersionRow, *, by: Identity, at: datetime) -> None:
+    """Put back what a rolled-back version had lifted, and end what its failure had brought."""
+    reason = f"{ref(replaced)}, promoted for it, was rolled back"
+    for row in serving.lifted_for(session, replaced):
+        serving.withhold(
+            session,
+            model=replaced.model,
+            kind=Withholding(row.kind),
+            subgroup=row.subgroup,
+            reason=reason,
+            actor=by.name,
+            at=at,
+        )
+    for row in serving.brought_by(session, replaced):
+        reason = f"{ref(replaced)}, which failed, was rolled back"
+        serving.lift(session, row, reason=reason, actor=by.name, at=at)
 
 
 def _require_gates_passed(session: Session, run: RunRow) -> None:
@@ -221,11 +221,16 @@ def _accept_episode(
     session: Session, run: RunRow, candidate: VersionRow, *, by: Identity, at: datetime
 ) -> None:
     episode = session.get_one(EpisodeRow, run.episode)
-    reason = f"{_promotion_reason(candidate)} by run {run.id}"
+    reason = f"{ref(candidate)} was promoted for it by run {run.id}"
     for restriction in serving.restrictions(session, run.model):
-        # A person's suspension stays until a person lifts it.
-        if (restriction.kind, restriction.subgroup) == (Withholding.RESTRICT, episode.subgroup):
-            serving.lift(session, restriction, reason=reason, actor=by.name, at=at)
+        # A person's suspension, and a watch's, stays until a person lifts it.
+        if restriction.because_of is None and (restriction.kind, restriction.subgroup) == (
+            Withholding.RESTRICT,
+            episode.subgroup,
+        ):
+            serving.lift(
+                session, restriction, reason=reason, actor=by.name, at=at, lifted_for=candidate
+            )
     if episode.state == EpisodeState.OPEN:
         episodes.end(
             session, episode, EpisodeState.ACCEPTED, reason=reason, actor=by.name, at=at

@@ -146,3 +146,48 @@ class ReviewRow(AppendOnly, Sealed, Base):
     by: Mapped[str]
     reason: Mapped[str]
     reviewed_at: Mapped[datetime]
+
+
+class WatchRow(Sealed, Base):
+    """A promoted version's first weeks in one deployment, held to what its gates promised."""
+
+    __tablename__ = "watches"
+    __table_args__ = (UniqueConstraint("version", "deployment", "since"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    model: Mapped[str] = mapped_column(ForeignKey("models.name"), index=True)
+    deployment: Mapped[str]
+    version: Mapped[int] = mapped_column(ForeignKey("versions.id"))
+    #: whose gates promised it
+    run: Mapped[int] = mapped_column(ForeignKey("runs.id"), index=True)
+    plan: Mapped[int] = mapped_column(ForeignKey("plans.id"))
+    #: watching, passed, failed, not evaluable, cut short
+    state: Mapped[str] = mapped_column(index=True)
+    #: of the promotion there
+    since: Mapped[datetime]
+    #: when its days are over
+    until: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+    #: how it ended, in a sentence; empty while it goes on
+    note: Mapped[str]
+
+
+class WatchLookRow(AppendOnly, Sealed, Base):
+    """One look of a watch: at most one a day."""
+
+    __tablename__ = "watch_looks"
+    __table_args__ = (UniqueConstraint("watch", "day"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    watch: Mapped[int] = mapped_column(ForeignKey("watches.id"), index=True)
+    #: days since the promotion that were over, from 1
+    day: Mapped[int]
+    looked_at: Mapped[datetime]
+    #: watching, passed, failed, not evaluable: what the watch was after it
+    state: Mapped[str]
+    #: patients with a label that counts
+    labelled: Mapped[int]
+    #: each measure with its promises, what was seen, and what was spent of the error rate
+    measures: Mapped[list[Any]]
+    #: {sign, sentence} of what was seen without labels
+    warnings: Mapped[list[Any]]

@@ -24,6 +24,7 @@ from registry.identities import SYSTEM
 from registry.jobs import Claim, fence
 from registry.versions import VersionRow, ref
 from retrain import label_requesting, plans, reviews, run_data, runs
+from retrain.gates import promises
 from retrain.gates.deployment import DeploymentMeasurement
 from retrain.gates.evaluation import Evidence, evaluate
 from retrain.gates.first_version import first_version_auc
@@ -120,8 +121,10 @@ class Validator:
             threshold=_threshold(task),
             weights=locked.weights,
         )
+        reached = first_version_auc(results, floor=plan.plan.gates.first_version_auc)
+        held_to = promises.of_first_version(results, plan.plan.gates.limits)
         return (
-            first_version_auc(results, floor=plan.plan.gates.first_version_auc),
+            replace(reached, figures={**reached.figures, **promises.recorded(held_to)}),
             parity(self._reader.parity(candidate), limits=plan.plan.gates.limits),
             no_patient_on_both_sides(
                 self._trained_on(candidate), locked=frozenset(locked.patients)

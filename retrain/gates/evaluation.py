@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from registry.errors import BadInputError
+from retrain.gates import promises
 from retrain.gates.calibration import calibration
 from retrain.gates.classes import Finding, PairedClasses, every_class
 from retrain.gates.deployment import DeploymentMeasurement, latency_and_size
@@ -92,7 +93,9 @@ def evaluate(gates: Sequence[Gate], evidence: Evidence, limits: GateLimits) -> G
             f"{len(gates)} gates are asked for, {len(set(gates))} of them different: "
             "name each gate of the plan once, and at least one"
         )
-    outcomes = tuple(_evaluate(gate, evidence, limits) for gate in gates)
+    outcomes = tuple(
+        _promising(_evaluate(gate, evidence, limits), evidence, limits) for gate in gates
+    )
     verdict = gravest([outcome.outcome for outcome in outcomes])
     return GateReport(
         verdict=verdict, outcomes=outcomes, limits=limits, sentence=_summary(verdict, outcomes)
@@ -137,6 +140,19 @@ def _evaluate(gate: Gate, evidence: Evidence, limits: GateLimits) -> GateOutcome
         case Gate.DEPLOYMENT | Gate.PARITY | Gate.PATIENTS | Gate.PROVENANCE:
             outcome = _of_what_it_rests_on(gate, evidence, limits)
     return outcome
+
+
+def _promising(outcome: GateOutcome, evidence: Evidence, limits: GateLimits) -> GateOutcome:
+    """Return a gate that keeps what it promises of the candidate in use, if it promises any."""
+    if outcome.outcome is not Outcome.PASSED:
+        return outcome
+    if outcome.name == Gate.NON_INFERIORITY:
+        kept = promises.on_reference(evidence.reference, limits)
+    elif outcome.name == Gate.SUPERIORITY:
+        kept = promises.where_it_drifted(evidence.findings[""], limits)
+    else:
+        return outcome
+    return replace(outcome, figures={**outcome.figures, **promises.recorded(kept)})
 
 
 def _in_each_finding(

@@ -26,6 +26,7 @@ from registry.versions import VersionRow
 from retrain import plans, runs
 from retrain.change_plan import Strategy
 from retrain.deciding import Decider
+from retrain.gates.promises import Promise, recorded
 from retrain.plans import AppliedPlan
 from retrain.states import RunState
 from retrain.tables import GateOutcomeRow, RunRow
@@ -181,8 +182,9 @@ class Retraining:
         episode: int | None = None,
         outcomes: Sequence[str] = ("passed", "passed"),
         state: RunState = RunState.AWAITING_APPROVAL,
+        promises: Sequence[Promise] = (),
     ) -> int:
-        """Add a run with a candidate, whose gates said this."""
+        """Add a run with a candidate, whose gates said and promised this."""
         with self.database.transaction() as session:
             champion = serving.require_champion(session, MODEL)
             candidate = candidate_of(session, champion)
@@ -212,13 +214,17 @@ class Retraining:
                     name=name,
                     outcome=outcome,
                     sentence="It was measured.",
-                    detail={"estimate": 0.9},
+                    detail={"estimate": 0.9, "figures": recorded(promises if first else [])},
                     decided_at=self.now,
                 )
-                for name, outcome in zip_longest(
-                    plan.plan.gates.required if outcomes else [],
-                    outcomes,
-                    fillvalue="passed",
+                for first, (name, outcome) in zip(
+                    [True, *[False] * 20],
+                    zip_longest(
+                        plan.plan.gates.required if outcomes else [],
+                        outcomes,
+                        fillvalue="passed",
+                    ),
+                    strict=False,
                 )
             ]
             session.add_all(gates)
