@@ -63,14 +63,17 @@ bench-backtest: $(STAMP)  ## a plan replayed on half a year of 50,000 scans
 bench-ledger: $(STAMP)  ## verify, sign and export a ledger of a million entries (needs postgresql)
 	$(BIN)/python tests/benchmarks/ledger/run.py
 
-faults: $(STAMP)  ## kill -9 at every crash point, 20 times each, and 1,000 breaches at once (needs dcmtk)
+faults: $(STAMP)  ## kill -9 at named crash points, 20 times each, and 1,000 breaches at once (needs dcmtk, orthanc)
 	$(BIN)/python tests/faults/receiving.py
+	$(BIN)/python tests/faults/sources.py
+	$(BIN)/python tests/faults/assembling.py
+	$(BIN)/python tests/faults/keys.py
 	$(BIN)/python tests/faults/embedding.py
 	$(BIN)/python tests/faults/training.py
 	$(BIN)/python tests/faults/scheduling.py
 
-fuzz: $(STAMP)  ## an hour of damaged files and requests
-	FUZZ_EXAMPLES=200000 $(BIN)/python -m pytest -q --timeout 5000 tests/monitor/intake/test_fuzz.py
+fuzz: $(STAMP)  ## an hour of damaged files and requests, and of files cut short
+	FUZZ_EXAMPLES=200000 $(BIN)/python -m pytest -q --timeout 5000 tests/monitor/intake/test_fuzz.py tests/monitor/intake/test_truncation.py
 
 # Each peer in an environment of its own: their dependencies exclude each other's.
 .peers/%/.installed: tests/benchmarks/drift/peers/%.txt

@@ -48,7 +48,13 @@ _KEPT_APPLICATION = {(0xE0, b"JFIF\0"): 14, (0xE8, b"mrfx"): 5, (0xEE, b"Adobe")
 _SIZE, _START_OF_TILE, _START_OF_DATA, _COMMENT_2000 = 0xFF51, 0xFF90, 0xFF93, 0xFF64
 _CODESTREAM, _END_OF_CODESTREAM = b"\xff\x4f\xff\x51", b"\xff\xd9"
 _CODING, _CODING_OF_COMPONENT = 0xFF52, 0xFF53
+#: the number of segments, and where up to 15 of them begin
+_RLE_HEADER = struct.Struct("<16L")
 _JP2_SIGNATURE = b"\0\0\0\x0cjP  \r\n\x87\n"
+
+
+#: What a frame is refused with whose own size contradicts the DICOM header.
+OTHER_SIZE = "the compressed frame is of another size than the header says"
 
 
 class CodestreamError(ValueError):
@@ -152,6 +158,42 @@ def read_wavelet_header(frame: bytes) -> WaveletHeader:
         levels=min(levels),
         plain=origin == (0, 0) and len(set(components)) == 1 and components[0][1:] == (1, 1),
     )
+
+
+def rle_lengths(frame: bytes) -> list[int]:
+    """Return how many bytes each segment of an RLE frame unpacks to (PS3.5 annex G).
+
+    It steps from run to run, and unpacks nothing; a decoder is many times faster.
+
+    Raises
+    ------
+    CodestreamError
+        If the frame's header says of no segments, or of such as lie beyond its end.
+    """
+    if len(frame) < _RLE_HEADER.size:
+        raise CodestreamError("the frame ends within its header")
+    count, *offsets = _RLE_HEADER.unpack_from(frame)
+    if not 1 <= count <= len(offsets):
+        raise CodestreamError(f"an RLE frame of {count} segments is none")
+    ends = [*offsets[1:count], len(frame)]
+    return [
+        _rle_length(frame, start, end) for start, end in zip(offsets[:count], ends, strict=True)
+    ]
+
+
+def _rle_length(frame: bytes, start: int, end: int) -> int:
+    if not _RLE_HEADER.size <= start <= end <= len(frame):
+        raise CodestreamError("a segment of the RLE frame lies beyond its end")
+    length, position = 0, start
+    while position < end - 1:  # a single byte at the end makes the length even
+        run = frame[position]
+        if run < 128:  # as many bytes as they are, and one more
+            length += min(run + 1, end - 1 - position)
+            position += run + 2
+        else:  # one byte, again and again; 128 is nothing at all
+            length += 257 - run if run > 128 else 0
+            position += 2 if run > 128 else 1
+    return length
 
 
 def blank_comments(frame: bytes, transfer_syntax: str) -> bytes:

@@ -19,6 +19,7 @@ from PIL import Image as PillowImage
 from pydicom.dataset import Dataset
 from pydicom.pixels import apply_color_lut
 
+from monitor.codestreams import CodestreamError
 from monitor.frames import frame_count
 from monitor.gray_levels import GrayLevels, Mask
 from monitor.images import Image
@@ -80,6 +81,8 @@ def decode(
         if samples.ndim == 3:
             return _color(samples, ds, reduced_by)
         return _gray(samples, ds, reduced_by)
+    except CodestreamError as error:  # ours, and quotes nothing
+        raise unreadable(Reason.UNDECODABLE, str(error)) from None
     except Exception as error:  # noqa: BLE001 - decoders raise anything on damaged data
         # Their messages quote the data set, so only their type is passed on.
         raise unreadable(

@@ -29,10 +29,12 @@ from pydicom.uid import (
 
 from monitor.codestreams import (
     JPEG_LS_SYNTAXES,
+    OTHER_SIZE,
     CodestreamError,
     FrameSize,
     read_frame_size,
     read_wavelet_header,
+    rle_lengths,
 )
 from monitor.frames import frame_count
 from monitor.wavelets import agrees, decode_without, wavelet_frame
@@ -100,16 +102,38 @@ def stored_samples(
             pass  # a tile may hold fewer levels than the main header says
     if transfer_syntax in _BY_IMAGECODECS:
         return _by_imagecodecs(ds, frame)
+    if transfer_syntax == RLELossless:
+        return _by_rle(ds, frame)
     samples = _without_mending(ds, frame)
     if samples is not None:
         return samples
+    return _by_pydicom(ds, frame)
+
+
+def _by_pydicom(ds: Dataset, frame: int) -> Samples:
     with warnings.catch_warnings():
         # pydicom warns of what it mends, once per file; what it cannot mend, it raises.
         warnings.simplefilter("ignore")
         array: Samples = pixel_array(
-            ds, index=frame, decoding_plugin=_PLUGINS.get(transfer_syntax, "")
+            ds,
+            index=frame,
+            decoding_plugin=_PLUGINS.get(ds.file_meta.TransferSyntaxUID, ""),
         )
     return array
+
+
+def _by_rle(ds: Dataset, number: int) -> Samples:
+    """Decode run lengths, which say nothing of the image's size until they have been counted."""
+    try:
+        return _by_pydicom(ds, number)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # noqa: BLE001 - it panics over some, which is no Exception
+        frame = get_frame(ds.PixelData, number, number_of_frames=frame_count(ds))
+        needed = [ds.Rows * ds.Columns] * (ds.SamplesPerPixel * ds.BitsAllocated // 8)
+        if rle_lengths(frame) != needed:
+            raise CodestreamError(OTHER_SIZE) from None
+        raise CodestreamError(f"the RLE frame is damaged ({type(error).__name__})") from None
 
 
 def _native(ds: Dataset, frame: int) -> Samples:

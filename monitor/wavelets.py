@@ -8,6 +8,7 @@ work, and are left out here where a preprocessing says so.
 from __future__ import annotations
 
 import io
+import struct
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,8 @@ from monitor.codestreams import (
 from monitor.frames import frame_count
 from registry.bundles.preprocessing import Fit, Preprocessing
 
+# Main headers have some hundred bytes.
+_HEADER_BYTES = 1 << 13
 _GRAY = frozenset(("MONOCHROME1", "MONOCHROME2"))
 # Their color transform belongs to the codestream, and is undone with it.
 _COLOR = frozenset(("RGB", "YBR_ICT", "YBR_RCT"))
@@ -42,7 +45,7 @@ def levels_to_skip(ds: Dataset, preprocessing: Preprocessing, frame: int = 0) ->
     if preprocessing.wavelet_oversampling is None or not _may_be_reduced(ds):
         return 0
     try:
-        header = read_wavelet_header(wavelet_frame(ds, frame))
+        header = _header(ds, frame)
     except CodestreamError:
         return 0  # decoding in full says what is wrong
     if not (header.plain and agrees(header, ds)):
@@ -51,6 +54,24 @@ def levels_to_skip(ds: Dataset, preprocessing: Preprocessing, frame: int = 0) ->
     while skipped < header.levels and _is_enough(header.shape_at(skipped + 1), preprocessing):
         skipped += 1
     return skipped
+
+
+def _header(ds: Dataset, frame: int) -> WaveletHeader:
+    """Read a frame's main header, without a copy of the frame where it begins at once."""
+    if frame_count(ds) == 1:
+        try:
+            return read_wavelet_header(_first_bytes(ds.PixelData))
+        except (CodestreamError, struct.error):
+            pass  # it is longer, in a JP2 file, or in more than one fragment
+    return read_wavelet_header(wavelet_frame(ds, frame))
+
+
+def _first_bytes(encapsulated: bytes) -> bytes:
+    """Return the first bytes of the first fragment, behind the offset table (PS3.5 annex A.4)."""
+    (table,) = struct.unpack_from("<4xL", encapsulated)
+    (length,) = struct.unpack_from("<4xL", encapsulated, 8 + table)
+    start = 16 + table
+    return encapsulated[start : start + min(length, _HEADER_BYTES)]
 
 
 def wavelet_frame(ds: Dataset, frame: int = 0) -> bytes:

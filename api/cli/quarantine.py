@@ -66,7 +66,10 @@ def list_(
     if rows:
         lines += table(rows, header=["item", "reason", "site", "size", "first refused", "came"])
     if len(newest) < len(items):
-        lines.append(f"and {len(items) - len(newest):,} older: see --limit, --reason, --site")
+        lines.append(
+            f"and {len(items) - len(newest):,} older: `driftward scan quarantine list` takes "
+            "--limit, --reason and --site"
+        )
     show([_document(item) for item in newest], as_json=as_json, lines=lines)
 
 
@@ -199,7 +202,8 @@ def purge(
         typer.Option(
             "--older-than",
             metavar="DAYS",
-            help="Days since the first refusal; by default as DRIFTWARD_QUARANTINE_DAYS says.",
+            help="Days since the first refusal, 0 for everything; by default as "
+            "DRIFTWARD_QUARANTINE_DAYS says.",
             min=0,
         ),
     ] = None,
@@ -213,7 +217,8 @@ def purge(
         by=driftward.whoever_runs_this(), older_than=timedelta(days=days)
     )
     document = {"removed": removed, "older_than_days": days}
-    show(document, as_json=as_json, lines=[f"{removed} items older than {days} days removed"])
+    which = f"items older than {days} days" if days else "items, all that were there,"
+    show(document, as_json=as_json, lines=[f"{removed} {which} removed"])
 
 
 def _reason(code: str | None) -> Reason | None:

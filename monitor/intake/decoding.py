@@ -16,8 +16,13 @@ from monitor.intake.burned_in_text import looks
 from monitor.intake.decoding_worker import HEADER, Asked
 from monitor.intake.reasons import Reason, unreadable
 
-#: For any image; large ones are given more.
+#: Of a processor, for any image; large ones are given more.
 _LEAST_SECONDS = 5.0
+#: By the clock it may take so many times as long: a machine that has other work is no reason to
+#: refuse an image, and a decoder that waits for ever uses no processor.
+_PATIENCE = 6.0
+#: How often the processor time is looked at.
+_LOOK_SECONDS = 0.25
 #: JPEG 2000 without loss, the slowest, takes half of it.
 _SECONDS_PER_MEGAPIXEL = 0.8
 #: For the process to load its libraries, on a machine that has other work.
@@ -26,6 +31,7 @@ _START_SECONDS = 20.0
 #: and for the engine to be loaded.
 _SECONDS_PER_LOOK = 10.0
 _ENGINE_SECONDS = 40.0
+_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class DecodingProcess:
@@ -108,12 +114,15 @@ class DecodingProcess:
         line = b""
         readable = select.poll()
         readable.register(process.stdout, select.POLLIN | select.POLLHUP)
-        latest = time.monotonic() + seconds
+        latest = time.monotonic() + seconds * _PATIENCE
+        enough = _spent(process) + seconds
         while not line.endswith(b"\n"):
             left = latest - time.monotonic()
             # Not select(): it takes no descriptor beyond 1,023.
-            if not readable.poll(max(0.0, left) * 1e3):
-                raise TimeoutError
+            if not readable.poll(min(max(0.0, left), _LOOK_SECONDS) * 1e3):
+                if left <= 0 or _spent(process) > enough:
+                    raise TimeoutError
+                continue
             read = os.read(process.stdout.fileno(), 4096)
             if not read:
                 raise EOFError
@@ -130,6 +139,14 @@ def _started(recognises_text: bool) -> subprocess.Popen[bytes]:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     )
+
+
+def _spent(process: subprocess.Popen[bytes]) -> float:
+    """Return the seconds of a processor that a process has used."""
+    with open(f"/proc/{process.pid}/stat", "rb") as file:  # noqa: PTH123 - a few times a second
+        # Behind the name, which may hold spaces: utime and stime are fields 14 and 15.
+        fields = file.read().rpartition(b")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
 def _end(running: list[subprocess.Popen[bytes]]) -> None:

@@ -18,6 +18,7 @@ from pydicom.uid import (
 )
 
 from monitor.codestreams import (
+    OTHER_SIZE,
     CodestreamError,
     bare_codestream,
     blank_comments,
@@ -215,9 +216,7 @@ def _bare_frame(frame: bytes, transfer_syntax: str, pixels: ImagePixels) -> byte
         != (pixels.rows, pixels.columns, pixels.samples)
         or announced.precision > pixels.bits_allocated
     ):
-        raise unreadable(
-            Reason.UNDECODABLE, "the compressed frame is of another size than the header says"
-        )
+        raise unreadable(Reason.UNDECODABLE, OTHER_SIZE)
     return frame
 
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
 from dicom_instances import as_file, gradient, radiograph
+from killed_processes import kill_at
 from sqlalchemy import func, select
 
 from api.assembly import Driftward
@@ -25,8 +22,6 @@ from monitor.tables import ScanRow
 from registry import ledger
 
 ACTOR = "ops"
-_DRIFTWARD = (sys.executable, "-c", "from api.cli import main; main()")
-REPOSITORY = Path(__file__).parents[2]
 
 
 def instance(number: int, **elements: Any) -> bytes:
@@ -88,22 +83,19 @@ class SourcesHome:
     def follow_once(self, *names: str) -> None:
         self.driftward.followers.follow_once(names, stop=threading.Event())
 
-    def follow_in_a_process(
-        self, *names: str, crash_at: str | None = None
-    ) -> subprocess.CompletedProcess[str]:
-        """Run `driftward source follow --once`, which is killed at a crash point."""
-        environment = {**os.environ, "DRIFTWARD_HOME": str(self.driftward.settings.home)}
-        if crash_at is not None:
-            environment["DRIFTWARD_CRASH_AT"] = crash_at
-        return subprocess.run(
-            [*_DRIFTWARD, "source", "follow", *names, "--once"],
-            cwd=REPOSITORY,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
+    def follow_and_be_killed(self, point: str, *, after: int = 0) -> None:
+        """Follow every source once, in a process that is killed at a crash point."""
+        settings = self.driftward.settings
+
+        def follow() -> None:
+            Driftward.open(settings).followers.follow_once((), stop=threading.Event())
+
+        kill_at(point, follow, after=after)
+
+    def standings(self) -> list[SourceStanding]:
+        with self.driftward.database.reading() as session:
+            names = session.scalars(select(SourceProgressRow.source)).all()
+            return [standing_of(session, name) for name in names]
 
     def standing(self, name: str) -> SourceStanding:
         with self.driftward.database.reading() as session:

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import io
 import struct
+from itertools import accumulate
 
+import imagecodecs
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -22,6 +24,7 @@ from monitor.codestreams import (
     bare_codestream,
     blank_comments,
     read_frame_size,
+    rle_lengths,
 )
 
 ROWS, COLUMNS = 37, 53
@@ -173,3 +176,25 @@ def test_a_damaged_frame_is_read_or_refused_and_keeps_its_length(
         assert len(blank_comments(bytes(damaged), transfer_syntax)) == len(damaged)
     except CodestreamError:
         return
+
+
+@given(
+    parts=st.lists(
+        st.one_of(st.binary(max_size=300), st.builds(bytes, st.integers(0, 300))), min_size=1
+    )
+)
+@settings(deadline=None, derandomize=True, max_examples=50)
+def test_run_lengths_are_counted_as_they_are_unpacked(parts: list[bytes]) -> None:
+    segments = [imagecodecs.packbits_encode(part) for part in parts[:15]]
+    segments = [segment + b"\0" * (len(segment) % 2) for segment in segments]
+    starts = list(accumulate(map(len, segments), initial=64))[:-1]
+    header = struct.pack("<16L", len(segments), *starts, *[0] * (15 - len(segments)))
+    assert rle_lengths(header + b"".join(segments)) == [len(part) for part in parts[:15]]
+
+
+@pytest.mark.parametrize(
+    "frame", [b"", bytes(63), bytes(64), struct.pack("<16L", 2, 64, *[0] * 14)]
+)
+def test_run_lengths_without_segments_are_refused(frame: bytes) -> None:
+    with pytest.raises(CodestreamError):
+        rle_lengths(frame)

@@ -5,14 +5,18 @@ from __future__ import annotations
 import gzip
 import struct
 import time
+import warnings
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import imagecodecs
 import pytest
 from dicom_instances import as_file, gradient, radiograph, set_frames
-from pydicom import dcmread
+from odd_files import SCAN, odd_files
+from pydicom import Dataset, dcmread
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 from pydicom.uid import (
@@ -32,6 +36,12 @@ from running_receiver import (
     status_of,
     store_request,
 )
+
+from monitor.codestreams import OTHER_SIZE
+from monitor.intake.image_pixels import NATIVE_SYNTAXES
+from monitor.intake.reading import data_set_start
+from monitor.intake.reasons import Reason
+from monitor.stored_samples import DECODED_SYNTAXES
 
 ROOT = "1.2.826.0.1.3680043.8.498"
 CR = ComputedRadiographyImageStorage
@@ -82,6 +92,19 @@ def sent(
         sender.associate(CR, syntax)
         sender.send(store_request(CR, "1.2.3", data_set))
         return status_of(sender.receive())
+
+
+def compressed(syntax: str, **elements: object) -> Dataset:
+    """Return a radiograph of 40 x 40 pixels, compressed without loss."""
+    ds = radiograph(gradient(40, 40), **elements)
+    if syntax == RLELossless:
+        ds.compress(RLELossless, generate_instance_uid=False)
+    else:
+        frame = imagecodecs.jpeg2k_encode(
+            gradient(40, 40), codecformat="j2k", reversible=True, level=0, bitspersample=12
+        )
+        set_frames(ds, bytes(frame), transfer_syntax=syntax)
+    return ds
 
 
 def newest_reason(receiver: RunningReceiver) -> str:
@@ -227,6 +250,29 @@ def test_identifiers_that_are_paths_become_no_paths(receiver: RunningReceiver) -
     assert not any("passwd" in name or "<b>" in name or ".." in name for name in names)
 
 
+def test_odd_files_are_what_was_written_down_by_the_network_too(
+    receiver: RunningReceiver,
+) -> None:
+    scans, reasons = len(receiver.scans()), Counter(receiver.reasons())
+    wrong = []
+    for file in odd_files():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ds = dcmread(DicomBytesIO(file.content), force=True)
+        syntax = getattr(ds, "file_meta", {}).get("TransferSyntaxUID", "")
+        if syntax not in DECODED_SYNTAXES | NATIVE_SYNTAXES:
+            continue  # there is no context under which it could be sent
+        status = sent(receiver, file.content[data_set_start(file.content) :], syntax=syntax)
+        before, scans_before, reasons = reasons, scans, Counter(receiver.reasons())
+        scans = len(receiver.scans())
+        # Of images that several files hold, the first is the scan or the item.
+        came = [*(reasons - before).elements(), *[SCAN] * (scans - scans_before)]
+        if status != SUCCESS or came not in ([], [file.fate]):
+            wrong.append((file.name, status, came))
+    assert wrong == []
+    assert {file.fate for file in odd_files()} - {SCAN, "not_dicom", "archive"} <= set(reasons)
+
+
 def test_archives_and_pages_go_to_quarantine(receiver: RunningReceiver) -> None:
     before = len(receiver.scans())
     for body in (b"PK\x03\x04" + bytes(200), gzip.compress(b"x" * 999), b"<html>" * 50):
@@ -238,14 +284,19 @@ def test_compressed_frames_that_disagree_with_the_header_go_to_quarantine(
     receiver: RunningReceiver,
 ) -> None:
     before = len(receiver.scans())
-    rle = radiograph(gradient(40, 40), SOPInstanceUID=f"{ROOT}.6.6")
-    rle.compress(RLELossless, generate_instance_uid=False)
-    rle.Rows = 12
-    j2k = radiograph(SOPInstanceUID=f"{ROOT}.6.7")
-    set_frames(j2k, b"\xff\x4f\xff\x51" + bytes(60), transfer_syntax=JPEG2000Lossless)
-    for ds, syntax in ((rle, RLELossless), (j2k, JPEG2000Lossless)):
+    no_codestream = radiograph(SOPInstanceUID=f"{ROOT}.6.7")
+    set_frames(no_codestream, b"\xff\x4f\xff\x51" + bytes(60), transfer_syntax=JPEG2000Lossless)
+    assert sent(receiver, encoded(as_file(no_codestream)), syntax=JPEG2000Lossless) == SUCCESS
+    assert newest_reason(receiver) == "undecodable"
+    # These are whole, and each decodes to 40 x 40 pixels.
+    for number, (syntax, rows) in enumerate(
+        (syntax, rows) for syntax in (RLELossless, JPEG2000Lossless) for rows in (12, 41)
+    ):
+        ds = compressed(syntax, SOPInstanceUID=f"{ROOT}.6.6.{number}")
+        ds.Rows = rows
         assert sent(receiver, encoded(as_file(ds)), syntax=syntax) == SUCCESS
-        assert newest_reason(receiver) == "undecodable"
+        item = list(receiver.driftward.quarantine.items())[-1]
+        assert (item.reason, item.detail) == (Reason.UNDECODABLE, OTHER_SIZE)
     assert len(receiver.scans()) == before
 
 

@@ -21,6 +21,7 @@ SECTIONS = {
     "receive": ("Receiving", "receive_throughput.py"),
     "mixed": ("Receiving beside compressed images", "receive_mixed.py"),
     "endurance": ("Receiving for ten minutes", "receive_endurance.py"),
+    "odd": ("Odd files", "odd_file_costs.py"),
     "decode": ("Decoding at reduced resolution", "decode_reduced.py"),
     "text": ("Text in pixels", "burned_in_text.py"),
     "pipeline": ("Embedding from the vault", "pipeline_embedding.py"),

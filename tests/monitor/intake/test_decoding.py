@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -59,6 +60,18 @@ def test_a_decoder_that_takes_for_ever_is_ended(
     with pytest.raises(UnreadableScanError, match="more than"):
         decoder.require_decodable(compressed(), samples=1600)
     decoder.require_decodable(compressed(), samples=1600)
+
+
+def test_what_counts_is_a_decoders_own_time_and_not_that_of_others(
+    decoder: DecodingProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoder.require_decodable(compressed(), samples=1600)
+    monkeypatch.setattr(decoding, "_LEAST_SECONDS", 0.2)
+    _stop(decoder)  # as if others had the processors
+    resume = threading.Timer(0.5, _signal, (decoder, signal.SIGCONT))
+    resume.start()
+    decoder.require_decodable(compressed(), samples=1600)
+    resume.join()
 
 
 class _KillsFirst:

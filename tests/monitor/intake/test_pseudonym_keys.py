@@ -3,96 +3,28 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 
 import pytest
+from crashed_keys import KEY_POINTS, crash_while_changing_keys
 from dicom_instances import as_file, gradient, radiograph
+from keyed_site import ROOT, Site, image
 from sqlalchemy import select
 
 from monitor.intake.intake import Accepted
-from monitor.intake.keys import create_key, load_keyring, save_keyring
-from monitor.intake.pseudonym_keys import PseudonymKeys
+from monitor.intake.keys import load_keyring, save_keyring
 from monitor.intake.pseudonyms import instance_pseudonym
-from monitor.intake.quarantine import Quarantine
 from monitor.intake.study_time import StudyTime
-from monitor.intake.vault import Vault
-from monitor.scans import Outcome, ScanIntake
-from monitor.tables import LookUpRow, ScanRow
+from monitor.scans import Outcome
+from monitor.tables import LookUpRow
 from registry import ledger
-from registry.clock import ReplayClock
 from registry.database import Database
 from registry.errors import HomeError, NotFoundError, NotPermittedError, RefusedError
 from registry.identities import Identity, Role
 
-ADA = Identity(name="Ada", roles=frozenset({Role.ADMIN}))
 OLGA = Identity(name="Olga", roles=frozenset({Role.OPERATOR}))
-ROOT = "1.2.826.0.1.3680043.8.498"
-
-
-def image(
-    patient: str = "1",
-    *,
-    study: int = 1,
-    series: int = 1,
-    instance: int = 1,
-    station: str = "ROOM3",
-) -> bytes:
-    return as_file(
-        radiograph(
-            PatientID=patient,
-            StudyInstanceUID=f"{ROOT}.1.{study}",
-            SeriesInstanceUID=f"{ROOT}.2.{series}",
-            SOPInstanceUID=f"{ROOT}.3.{instance}",
-            StationName=station,
-        )
-    )
-
-
-class Site:
-    """An intake whose keys can be rotated."""
-
-    study_time = StudyTime.REMOVED
-
-    def __init__(self, folder: Path, database: Database, now: datetime) -> None:
-        self.folder, self.database = folder, database
-        self.clock = ReplayClock(now)
-        self.key_file = folder / "keys" / "pseudonyms.key"
-        create_key(self.key_file)
-        (folder / "quarantine").mkdir(mode=0o700)
-        self.keys, self.intake = self.process()
-
-    def process(self) -> tuple[PseudonymKeys, ScanIntake]:
-        """Return what another process on the same home would have."""
-        keys = PseudonymKeys(self.database, self.key_file)
-        quarantine = Quarantine(
-            self.folder / "quarantine", key=load_keyring(self.key_file).newest.key
-        )
-        vault = Vault(self.folder / "vault")
-        return keys, ScanIntake(
-            self.database, vault, quarantine, keys, self.clock, study_time=self.study_time
-        )
-
-    def send(self, *contents: bytes, intake: ScanIntake | None = None) -> list[Outcome]:
-        intake = intake or self.intake
-        fates = intake.take([intake.prepare(content, site="north") for content in contents])
-        return [fate.outcome for fate in fates]
-
-    def rotate(self) -> int:
-        return self.keys.rotate(reason="yearly", by=ADA, clock=self.clock)
-
-    def drop(self, number: int) -> int:
-        return self.keys.drop(number, reason="no longer needed", by=ADA, clock=self.clock)
-
-    def scans(self) -> Sequence[ScanRow]:
-        with self.database.reading() as session:
-            return session.scalars(select(ScanRow).order_by(ScanRow.id)).all()
-
-    def verified(self) -> bool:
-        with self.database.reading() as session:
-            return ledger.verify(session).valid
 
 
 @pytest.fixture
@@ -245,21 +177,13 @@ def test_another_image_of_an_instance_is_a_conflict_across_a_rotation(north: Sit
     assert north.send(as_file(other)) == [Outcome.QUARANTINED]
 
 
-def test_a_crash_before_the_database_knows_leaves_the_old_key_in_force(north: Site) -> None:
-    before = north.key_file.read_bytes()
-    # What `rotate` leaves when it is killed at "keys: beside the old ones".
-    pending = north.key_file.with_name("pseudonyms.key.next")
-    north.rotate()
-    rotated = north.key_file.read_bytes()
-    assert north.process()[0].current().revision == 2
-    # And at "keys: known to the database".
-    north.key_file.write_bytes(before)
-    pending.write_bytes(rotated)
-    pending.chmod(0o600)
-    keys, intake = north.process()
-    assert keys.current().revision == 2
-    assert north.key_file.read_bytes() == rotated
-    assert north.send(image(), intake=intake) == [Outcome.ADDED]
+@pytest.mark.parametrize("changed_before", [0, 1])
+@pytest.mark.parametrize("point", KEY_POINTS)
+def test_whoever_changes_keys_and_is_killed_leaves_keys_that_find_everything(
+    north: Site, point: str, changed_before: int
+) -> None:
+    crash = crash_while_changing_keys(north, point=point, changed_before=changed_before)
+    assert crash.sound, crash
 
 
 def test_a_pending_key_that_the_database_never_knew_is_replaced(north: Site) -> None:

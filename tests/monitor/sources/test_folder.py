@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import os
-import signal
 import threading
 import time
 import zipfile
 from pathlib import Path
 
 import pytest
+from crashed_sources import crash_on_a_folder
 from dicom_instances import as_file
 from series_home import ct_series, rejection_of
 from sources_home import SourcesHome, instance
@@ -189,34 +189,23 @@ def test_what_is_moved_replaces_nothing(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("point", "afterwards"),
+    ("point", "afterwards", "after"),
     [
-        ("folder: picked up", "remove"),
-        ("source: fetched", "keep"),
-        ("scans: in the vault", "move"),
-        ("scans: before the commit", "remove"),
-        ("scans: committed", "move"),
-        ("source: position kept", "keep"),
-        ("source: position kept", "remove"),
+        ("folder: picked up", "remove", 0),
+        ("folder: picked up", "move", 2),
+        ("source: fetched", "keep", 1),
+        ("scans: in the vault", "move", 0),
+        ("scans: before the commit", "remove", 0),
+        ("scans: committed", "move", 0),
+        ("source: position kept", "keep", 0),
+        ("source: position kept", "remove", 0),
     ],
 )
 def test_a_follower_that_is_killed_anywhere_loses_nothing_and_doubles_nothing(
-    home: SourcesHome, incoming: Path, tmp_path: Path, point: str, afterwards: str
+    home: SourcesHome, tmp_path: Path, point: str, afterwards: str, after: int
 ) -> None:
-    follow(home, incoming, in_the_way_of(afterwards, tmp_path))
-    names = [f"{number}.dcm" for number in range(4)]
-    for number, name in enumerate(names):
-        put(incoming / name, instance(number))
-    put(incoming / "5.txt", b"no scan")
-    killed = home.follow_in_a_process(crash_at=point)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    home.follow_once()
-    home.follow_once()
-    assert (home.scans, home.quarantined) == (4, 1)
-    everything = [*names, "5.txt"]
-    assert files_below(incoming) == (everything if afterwards == "keep" else [])
-    assert files_below(tmp_path / "taken") == (everything if afterwards == "move" else [])
-    assert home.ledger_is_valid
+    crash = crash_on_a_folder(home, tmp_path, point=point, afterwards=afterwards, after=after)
+    assert crash.sound, crash
 
 
 @pytest.mark.parametrize("afterwards", ["keep", "remove", "move"])

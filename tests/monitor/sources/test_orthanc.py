@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
 
 import pytest
+from crashed_sources import crash_on_an_orthanc
 from running_orthanc import PASSWORD, USER, RunningOrthanc, encrypted, own_certificate
 from sources_home import SourcesHome, followers_of, instance, running, until
 from sqlalchemy import select
@@ -92,18 +92,8 @@ def test_what_is_there_and_what_comes_later_arrives_once(
 def test_a_follower_that_is_killed_anywhere_loses_nothing_and_doubles_nothing(
     followed: SourcesHome, orthanc: RunningOrthanc, point: str, by_feed: bool
 ) -> None:
-    if by_feed:
-        followed.follow_once()
-    for number in range(5):
-        orthanc.store(instance(number))
-    orthanc.store(instance(8, SOPClassUID=REPORT, Modality="SR"))
-    killed = followed.follow_in_a_process(crash_at=point)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    followed.follow_once()
-    assert followed.scans == 5
-    assert followed.quarantined == 1
-    assert followed.standing(NAME).backlog == 0
-    assert followed.ledger_is_valid
+    crash = crash_on_an_orthanc(followed, orthanc, point=point, by_feed=by_feed)
+    assert crash.sound, crash
 
 
 def test_instances_that_were_deleted_meanwhile_are_skipped_and_counted(
