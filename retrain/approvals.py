@@ -42,6 +42,18 @@ class Standing:
     why_not: str | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Approval:
+    """How the approval of a run stands at a moment."""
+
+    #: digest over everything that a signer sees of the run now
+    seen: str
+    #: oldest first
+    standings: tuple[Standing, ...]
+    #: how many approvals of what stands now are still missing
+    missing: int
+
+
 def seen_parts(session: Session, run: RunRow) -> dict[str, str]:
     """Return the digests of what a signer sees, part by part."""
     plan = plans.by_id(session, run.plan)
@@ -75,9 +87,25 @@ def seen_parts(session: Session, run: RunRow) -> dict[str, str]:
     }
 
 
-def seen_digest(session: Session, run: RunRow) -> str:
-    """Return the one digest over everything that a signer sees of a run."""
-    return _over(run, seen_parts(session, run))
+def approval_of(session: Session, run: RunRow, *, at: datetime) -> Approval:
+    """Return how a run's approval stands.
+
+    Of a run that has ended only what its signers saw is looked at: later nothing expires.
+    """
+    parts = seen_parts(session, run)
+    found = tuple(
+        Standing(signature=row, why_not=_why_not(session, run, row, parts, at=at))
+        for row in signatures(session, run.id)
+    )
+    given = {
+        one.signature.by
+        for one in found
+        if one.signature.meaning == Meaning.APPROVED and one.why_not is None
+    }
+    people = plans.by_id(session, run.plan).plan.approval.people
+    return Approval(
+        seen=_over(run, parts), standings=found, missing=max(0, people - len(given))
+    )
 
 
 def sign(
@@ -126,8 +154,8 @@ def sign(
             why="changed",
         )
     if any(
-        one.signature.by == by.name and one.why_not is None
-        for one in standings(session, run, at=at)
+        one.by == by.name and _why_not(session, run, one, parts, at=at) is None
+        for one in signatures(session, run.id)
     ):
         raise SignatureRefusedError(
             f"{by.name} has signed run {run.id} already: another person must",
@@ -318,36 +346,6 @@ def signatures(session: Session, run: int) -> list[ApprovalRow]:
     )
 
 
-def changed_since(session: Session, run: RunRow, signature: ApprovalRow) -> list[str]:
-    """Return the parts of what was seen that are others now; none where all stands."""
-    if not signature.parts:
-        before = _as_signed_before_parts(session, run)
-        return [] if signature.seen == before else ["candidate, gates or plan"]
-    now = seen_parts(session, run)
-    return [name for name, digest in now.items() if signature.parts.get(name) != digest]
-
-
-def standings(session: Session, run: RunRow, *, at: datetime) -> list[Standing]:
-    """Return a run's signatures, oldest first, each with why it does not count.
-
-    Of a run that has ended only what it saw is looked at: later it expires no more.
-    """
-    return [
-        Standing(signature=row, why_not=_why_not(session, run, row, at=at))
-        for row in signatures(session, run.id)
-    ]
-
-
-def missing(session: Session, run: RunRow, *, at: datetime) -> int:
-    """Return how many approvals of what stands now are still missing."""
-    valid = {
-        one.signature.by
-        for one in standings(session, run, at=at)
-        if one.signature.meaning == Meaning.APPROVED and one.why_not is None
-    }
-    return max(0, plans.by_id(session, run.plan).plan.approval.people - len(valid))
-
-
 def require_approved(session: Session, run: RunRow, *, at: datetime) -> None:
     """Refuse a promotion that lacks approvals of what stands now.
 
@@ -356,25 +354,41 @@ def require_approved(session: Session, run: RunRow, *, at: datetime) -> None:
     PlanRefusedError
         Naming the signatures that do not count, and why.
     """
-    lacking = missing(session, run, at=at)
-    if not lacking:
+    found = approval_of(session, run, at=at)
+    if not found.missing:
         return
     void = [
         f"that of {one.signature.by} {one.why_not}"
-        for one in standings(session, run, at=at)
+        for one in found.standings
         if one.why_not is not None and one.signature.meaning == Meaning.APPROVED
     ]
     why = f" ({'; '.join(void)})" if void else ""
     raise PlanRefusedError(
-        f"run {run.id} lacks {lacking} approval(s) of its candidate, gates and plan as they "
+        f"run {run.id} lacks {found.missing} approval(s) of its candidate, gates and plan as they "
         f"stand now{why}: `driftward approve {run.id}`"
     )
 
 
+def _changed_since(
+    session: Session, run: RunRow, signature: ApprovalRow, parts: dict[str, str]
+) -> list[str]:
+    """Return the parts of what was seen that are others now; none where all stands."""
+    if not signature.parts:
+        before = _as_signed_before_parts(session, run)
+        return [] if signature.seen == before else ["candidate, gates or plan"]
+    return [name for name, digest in parts.items() if signature.parts.get(name) != digest]
+
+
 def _why_not(
-    session: Session, run: RunRow, signature: ApprovalRow, *, at: datetime
+    session: Session,
+    run: RunRow,
+    signature: ApprovalRow,
+    parts: dict[str, str],
+    *,
+    at: datetime,
 ) -> str | None:
-    changed = changed_since(session, run, signature)
+    """Return why a signature does not count, where `parts` is what a signer sees now."""
+    changed = _changed_since(session, run, signature, parts)
     if changed:
         return f"saw other {', '.join(changed)}"
     if has_ended(RunState(run.state)):

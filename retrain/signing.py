@@ -97,7 +97,9 @@ def sign_run(
             if meaning is Meaning.REJECTED:
                 name = by.identity.name
                 runs.advance(session, row, RunState.REJECTED, note=reason, actor=name, at=at)
-            return Signed(signature=signature, missing=approvals.missing(session, row, at=at))
+            return Signed(
+                signature=signature, missing=approvals.approval_of(session, row, at=at).missing
+            )
 
 
 @contextmanager

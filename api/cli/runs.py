@@ -355,6 +355,7 @@ def _describe(session: Session, row: RunRow, *, at: datetime) -> dict[str, Any]:
     from retrain import approvals, runs
 
     candidate = session.get(VersionRow, row.candidate) if row.candidate else None
+    approval = approvals.approval_of(session, row, at=at)
     return {
         "run": row.id,
         "model": row.model,
@@ -371,10 +372,10 @@ def _describe(session: Session, row: RunRow, *, at: datetime) -> dict[str, Any]:
             for gate in runs.gate_outcomes(session, row.id)
         ],
         "left_to_people": approvals.left_to_people(session, row),
-        "seen": approvals.seen_digest(session, row),
-        "missing_approvals": approvals.missing(session, row, at=at),
+        "seen": approval.seen,
+        "missing_approvals": approval.missing,
         "signatures": [
             {**_describe_signature(one.signature), "void": one.why_not}
-            for one in approvals.standings(session, row, at=at)
+            for one in approval.standings
         ],
     }

@@ -33,7 +33,7 @@ from api.pages.model_page import model_page
 from api.pages.monitor_page import monitor_page
 from api.pages.quarantine_page import quarantine_counts, quarantine_mark, quarantine_page
 from api.pages.rendering import Pages
-from api.pages.run_page import run_lines, run_page
+from api.pages.run_page import run_course, run_lines, run_page
 from api.pages.scan_pages import scan_page, scans_page
 from monitor import episodes
 from monitor.intake.reasons import Reason
@@ -189,11 +189,11 @@ def show_progress(
 ) -> Response:
     """Return the part of a run's page that moves; ask for the whole page once it stopped."""
     with driftward.database.reading() as session:
-        view = run_page(session, driftward.home.work, number, now=driftward.clock.now())
+        course = run_course(session, driftward.home.work, number)
     response = pages.render(
-        request, "partials/progress.html", now=driftward.clock.now(), page=view
+        request, "partials/progress.html", now=driftward.clock.now(), course=course
     )
-    if not view.moving:
+    if not course.moving:
         response.headers["HX-Refresh"] = "true"
     return response
 

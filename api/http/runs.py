@@ -221,6 +221,7 @@ def show_run(number: Number, driftward: Installation) -> RunInFull:
     with driftward.database.reading() as session:
         row = runs.require_run(session, number)
         shadow = shadow_record(session, row, at=now)
+        approval = approvals.approval_of(session, row, at=now)
         return RunInFull(
             **_facts(session, row),
             progress=Progress.model_validate(progress, from_attributes=True)
@@ -236,12 +237,11 @@ def show_run(number: Number, driftward: Installation) -> RunInFull:
                 )
                 for gate in runs.gate_outcomes(session, number)
             ],
-            seen=approvals.seen_digest(session, row),
+            seen=approval.seen,
             signatures=[
-                _signature(one.signature, void=one.why_not)
-                for one in approvals.standings(session, row, at=now)
+                _signature(one.signature, void=one.why_not) for one in approval.standings
             ],
-            missing_approvals=approvals.missing(session, row, at=now),
+            missing_approvals=approval.missing,
             datasets=[_dataset(session, *item) for item in row.datasets.items()],
             shadow=Shadow.model_validate(shadow) if shadow else None,
         )

@@ -161,7 +161,8 @@ def _waiting(session: Session, runs: list[RunRow], now: datetime) -> list[Course
     for run in runs:
         state = RunState(run.state)
         if state is RunState.AWAITING_APPROVAL:
-            lacking = wording.counted(approvals.missing(session, run, at=now), "approval")
+            missing = approvals.approval_of(session, run, at=now).missing
+            lacking = wording.counted(missing, "approval")
             text, look, waits = f"{lacking} needed", _PERSON, True
         elif state is RunState.AWAITING_LABELS:
             text, look, waits = f"Run {run.id} {run.note}", _PERSON, True

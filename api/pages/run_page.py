@@ -99,12 +99,24 @@ class DatasetLine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunCourse:
+    """The part of a run's page that moves."""
+
+    run: int
+    state: State
+    moving: bool
+    milestones: tuple[Milestone, ...]
+    progress: Progress | None
+    #: of training, 0 to 100
+    percent: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunPage:
     """Everything on a run's page."""
 
     id: int
     model: str
-    state: State
     headline: str
     note: str
     episode: int | None
@@ -124,11 +136,7 @@ class RunPage:
     left_to_people: tuple[str, ...]
     awaiting_approval: bool
     ended: bool
-    moving: bool
-    milestones: tuple[Milestone, ...]
-    progress: Progress | None
-    #: of training, 0 to 100
-    percent: int
+    course: RunCourse
     gates: tuple[GateLine, ...]
     signatures: tuple[SignatureLine, ...]
     datasets: tuple[DatasetLine, ...]
@@ -182,13 +190,11 @@ def run_page(session: Session, work: Path, run: int, *, now: datetime) -> RunPag
     plan = plans.by_id(session, row.plan)
     gates = runs.gate_outcomes(session, run)
     state = RunState(row.state)
-    progress = progress_of(work, run) if state is RunState.TRAINING else None
-    missing = approvals.missing(session, row, at=now)
+    approval = approvals.approval_of(session, row, at=now)
     return RunPage(
         id=row.id,
         model=row.model,
-        state=states.run_state(row.state),
-        headline=_headline(session, row, gates, missing),
+        headline=_headline(session, row, gates, approval.missing),
         note=row.note,
         episode=row.episode,
         strategy=row.strategy,
@@ -199,15 +205,12 @@ def run_page(session: Session, work: Path, run: int, *, now: datetime) -> RunPag
         authority=plan.plan.authority.value,
         people=plan.plan.approval.people,
         role=plan.plan.approval.role,
-        missing=missing,
-        seen=approvals.seen_digest(session, row),
+        missing=approval.missing,
+        seen=approval.seen,
         left_to_people=tuple(approvals.left_to_people(session, row)),
         awaiting_approval=state is RunState.AWAITING_APPROVAL,
         ended=has_ended(state),
-        moving=state in MOVING,
-        milestones=_milestones(session, row),
-        progress=progress,
-        percent=_percent(progress),
+        course=_course(session, work, row),
         gates=tuple(_gate(gate.detail) for gate in gates),
         signatures=tuple(
             SignatureLine(
@@ -219,11 +222,34 @@ def run_page(session: Session, work: Path, run: int, *, now: datetime) -> RunPag
                 seen=one.signature.seen,
                 why_not=one.why_not,
             )
-            for one in approvals.standings(session, row, at=now)
+            for one in approval.standings
         ),
         datasets=_datasets(session, row),
         request=request_panel(session, row),
         shadow=shadow_panel(session, row, now=now),
+    )
+
+
+def run_course(session: Session, work: Path, run: int) -> RunCourse:
+    """Return what moves on a run's page, and nothing that costs more.
+
+    Raises
+    ------
+    NotFoundError
+    """
+    return _course(session, work, runs.require_run(session, run))
+
+
+def _course(session: Session, work: Path, row: RunRow) -> RunCourse:
+    state = RunState(row.state)
+    progress = progress_of(work, row.id) if state is RunState.TRAINING else None
+    return RunCourse(
+        run=row.id,
+        state=states.run_state(row.state),
+        moving=state in MOVING,
+        milestones=_milestones(session, row),
+        progress=progress,
+        percent=_percent(progress),
     )
 
 

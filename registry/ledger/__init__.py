@@ -4,6 +4,7 @@
 `append_only` guards its tables, and `exports` hands it to others.
 """
 
+from registry.ledger.fault import LedgerFault
 from registry.ledger.record import (
     GENESIS,
     AppendOnly,
@@ -21,7 +22,7 @@ from registry.ledger.record import (
     sealed_tables,
     wait_turn,
 )
-from registry.ledger.verification import LedgerFault, Verification, verify
+from registry.ledger.verification import Verification, verify
 
 __all__ = [
     "GENESIS",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
 from types import TracebackType
@@ -20,18 +19,11 @@ from sqlalchemy.orm import Session
 from registry.canonical import merkle_root
 from registry.database import Base
 from registry.errors import DriftwardError
+from registry.ledger.fault import LedgerFault
 from registry.ledger.record import BatchSealed, Form, Sealed, sealed_columns, values_digest
 
 _CHUNK = 2_000
 _CACHE_KIBIBYTES = 64 * 1024
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RowFault:
-    """A row or batch that is not as an entry sealed it."""
-
-    sequence: int
-    problem: str
 
 
 class PutAside:
@@ -143,7 +135,7 @@ class PutAside:
 
 def faults(
     session: Session, table: type[Base], aside: PutAside, *, entries: int
-) -> Iterator[RowFault]:
+) -> Iterator[LedgerFault]:
     """Yield every row, or batch, of a table that is not as the ledger sealed it.
 
     Parameters
@@ -160,7 +152,7 @@ def faults(
 
 def _seal_faults(
     session: Session, table: type[Base], aside: PutAside, entries: int
-) -> Iterator[RowFault]:
+) -> Iterator[LedgerFault]:
     name, columns, matched = table.__tablename__, sealed_columns(table), 0
     for keys, rows in _chunks(session, table, columns):
         sealed = aside.seals(name, keys)
@@ -168,18 +160,18 @@ def _seal_faults(
         for key, values in zip(keys, rows, strict=True):
             seal = sealed.get(key)
             if seal is None:
-                yield RowFault(
+                yield LedgerFault(
                     sequence=entries + 1, problem=f"row {name}/{key} was never recorded"
                 )
                 continue
             sequence, form, digest = seal
             if values_digest(table, columns, values, form) != digest:
-                yield RowFault(sequence=sequence, problem=f"row {name}/{key} was changed")
+                yield LedgerFault(sequence=sequence, problem=f"row {name}/{key} was changed")
     if matched != aside.count(name):
         present = (keys for keys, _ in _chunks(session, table, []))
         absent = aside.first_absent(name, present)
         if absent is not None:
-            yield RowFault(sequence=absent[0], problem=f"row {name}/{absent[1]} was deleted")
+            yield LedgerFault(sequence=absent[0], problem=f"row {name}/{absent[1]} was deleted")
 
 
 def _chunks(
@@ -198,7 +190,7 @@ def _chunks(
 
 def _batch_faults(
     session: Session, table: type[Any], aside: PutAside, entries: int
-) -> Iterator[RowFault]:
+) -> Iterator[LedgerFault]:
     name = table.__tablename__
     stored = _batches(session, table)
     current = next(stored, None)
@@ -213,9 +205,11 @@ def _batch_faults(
             ]
             current = next(stored, None)
         if not leaves and count:
-            yield RowFault(sequence=sequence, problem=f"batch {number} of {name} was deleted")
+            yield LedgerFault(
+                sequence=sequence, problem=f"batch {number} of {name} was deleted"
+            )
         elif len(leaves) != count:
-            yield RowFault(
+            yield LedgerFault(
                 sequence=sequence,
                 problem=(
                     f"batch {number} of {name} was changed: it has {len(leaves)} rows, "
@@ -223,14 +217,16 @@ def _batch_faults(
                 ),
             )
         elif merkle_root(leaves) != root:
-            yield RowFault(sequence=sequence, problem=f"batch {number} of {name} was changed")
+            yield LedgerFault(
+                sequence=sequence, problem=f"batch {number} of {name} was changed"
+            )
     while current is not None:
         yield _unrecorded(name, current[0], entries)
         current = next(stored, None)
 
 
-def _unrecorded(name: str, number: int, entries: int) -> RowFault:
-    return RowFault(
+def _unrecorded(name: str, number: int, entries: int) -> LedgerFault:
+    return LedgerFault(
         sequence=entries + 1, problem=f"batch {number} of {name} was never recorded"
     )
 

@@ -20,6 +20,7 @@ from registry.canonical import to_json
 from registry.database import Base
 from registry.ledger import append_only, sealed_rows
 from registry.ledger.checkpoints import Checkpoint
+from registry.ledger.fault import LedgerFault
 from registry.ledger.merkle import MerkleTree
 from registry.ledger.record import GENESIS, Form, LedgerEntry, LedgerHead, chain, sealed_tables
 from registry.ledger.sealed_rows import PutAside
@@ -28,16 +29,6 @@ CHUNK = 10_000
 #: a text as JSON has it
 _quoted = encode_basestring
 _FORM = _quoted(Form.JCS.value)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LedgerFault:
-    """A place where the ledger disagrees with itself, its tables, or a checkpoint."""
-
-    #: entry that the fault concerns
-    sequence: int
-    #: what is wrong, in a sentence
-    problem: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,7 +176,7 @@ def verify(
         faults = [walk.rewritten, walk.missing() or head_fault(session, walk)]
         checked = sealed_tables() if tables is None else tables
         faults += [
-            LedgerFault(sequence=fault.sequence, problem=fault.problem)
+            fault
             for table in checked
             for fault in sealed_rows.faults(session, table, aside, entries=walk.count)
         ]

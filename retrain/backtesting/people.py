@@ -48,7 +48,8 @@ def let_people_act(session: Session, run: RunRow, *, at: datetime) -> str | None
 
 
 def _sign(session: Session, run: RunRow, people: int, role: Role, at: datetime) -> None:
-    for number in range(people - approvals.missing(session, run, at=at), people):
+    given = people - approvals.approval_of(session, run, at=at).missing
+    for number in range(given, people):
         approvals.sign(
             session,
             run,

@@ -36,7 +36,8 @@ def sign(
 
 def missing(retraining: Retraining, run: int) -> int:
     with retraining.database.reading() as session:
-        return approvals.missing(session, runs.require_run(session, run), at=retraining.now)
+        row = runs.require_run(session, run)
+        return approvals.approval_of(session, row, at=retraining.now).missing
 
 
 def test_a_signature_counts_and_is_sealed(retraining: Retraining) -> None:
@@ -130,7 +131,7 @@ def test_what_is_seen_of_two_runs_differs(retraining: Retraining) -> None:
     first, second = retraining.run_awaiting_approval(), retraining.run_awaiting_approval()
     with retraining.database.reading() as session:
         seen = {
-            approvals.seen_digest(session, row)
+            approvals.approval_of(session, row, at=retraining.now).seen
             for row in runs.all_runs(session, MODEL)
             if row.id in {first, second}
         }

@@ -80,7 +80,8 @@ class Desk:
 
     def seen(self) -> str:
         with self.database.reading() as session:
-            return approvals.seen_digest(session, runs.require_run(session, self.run))
+            row = runs.require_run(session, self.run)
+            return approvals.approval_of(session, row, at=self.now).seen
 
     def promote(self) -> None:
         with (

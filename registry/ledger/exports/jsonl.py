@@ -20,10 +20,10 @@ from registry.canonical import jcs_bytes, to_json
 from registry.errors import BadInputError
 from registry.ledger.checkpoints import Checkpoint, origin_of
 from registry.ledger.exports.part import Part
+from registry.ledger.fault import LedgerFault
 from registry.ledger.record import GENESIS
 from registry.ledger.verification import (
     ChainWalk,
-    LedgerFault,
     Verification,
     stored_entries,
 )

@@ -356,4 +356,4 @@ def test_a_run_that_failed_asks_for_a_person_on_the_fleet(open_home: Open) -> No
         view = run_page(session, driftward.home.work, 2, now=driftward.clock.now())
     assert first.standing.next_step.text == "Run 2 failed: look at it"
     assert view.headline == "Run 2 failed"
-    assert [item.present for item in view.milestones][-1]
+    assert [item.present for item in view.course.milestones][-1]
