@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from monitored_history import History, found
 from people import PASSWORD, add_user
-from retraining_rows import PLAN, Retraining
+from retraining_rows import MODEL, PLAN, Retraining, person
 
 from monitor.references import ProfileStore
-from registry import identities, ledger
+from registry import identities, ledger, serving
+from registry.access.signing_in import Proof
 from registry.database import Database
 from registry.identities import Role
+from retrain import approvals, runs
+from retrain.approvals import Meaning
 
 if TYPE_CHECKING:
     from tests.api.cli.conftest import Run
@@ -124,6 +128,33 @@ def test_a_promotion_that_is_refused_is_recorded(
     with retraining.database.reading() as session:
         [entry] = ledger.entries(session, kind="promotion.refused")
     assert (entry.actor, entry.subject) == ("local", candidate)
+
+
+def test_an_approval_that_expired_promotes_nothing_and_the_ledger_says_so(
+    driftward: Run, retraining: Retraining
+) -> None:
+    run = retraining.run_awaiting_approval()
+    long_ago = datetime.now(UTC) - timedelta(days=31)
+    with retraining.database.transaction() as session:
+        approvals.sign(
+            session,
+            runs.require_run(session, run),
+            Meaning.APPROVED,
+            by=person("Mei"),
+            reason="gates read",
+            at=long_ago,
+            proof=Proof.PASSWORD,
+        )
+    candidate = driftward("run", "show", run, "--json").document["candidate"]
+    refused = driftward("promote", candidate)
+    assert refused.code == 1
+    said = f"that of Mei expired at {long_ago + timedelta(days=30):%Y-%m-%d %H:%M}"
+    assert said in " ".join(refused.stderr.split())
+    with retraining.database.reading() as session:
+        [entry] = ledger.entries(session, kind="promotion.refused")
+        assert said in entry.facts["problem"]
+        assert serving.require_champion(session, MODEL).number == 1
+        assert ledger.verify(session).valid
 
 
 def test_a_rejection_is_a_signature(driftward: Run, retraining: Retraining) -> None:

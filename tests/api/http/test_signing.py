@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import pytest
 from fastapi.testclient import TestClient
 from monitored_history import History, found
 from people import PASSWORD, add_user, make_token
-from retraining_rows import PLAN, Retraining, ledger_is_valid
+from retraining_rows import PLAN, Retraining, ledger_is_valid, person, seal
 
 from api.assembly import Driftward
 from api.http.app import create_app
@@ -20,8 +20,13 @@ from api.http.local_peer import nobody
 from api.settings import Settings
 from monitor.references import ProfileStore
 from registry import ledger
+from registry.access import tokens
+from registry.access.signing_in import Proof
 from registry.database import Database
 from registry.identities import Role
+from retrain import approvals, runs
+from retrain.approvals import Meaning
+from retrain.states import RunState
 
 pytestmark = pytest.mark.usefixtures("cheap_passwords")
 
@@ -133,6 +138,92 @@ def test_what_is_refused_is_a_problem_that_says_why(
     with driftward.database.reading() as session:
         refused = ledger.entries(session, kind="approval.refused")
     assert len(refused) == (status == 403)
+
+
+def signed_once(retraining: Retraining, run: int) -> None:
+    with retraining.database.transaction() as session:
+        approvals.sign(
+            session,
+            runs.require_run(session, run),
+            Meaning.APPROVED,
+            by=person("mei"),
+            reason="gates read",
+            at=retraining.now,
+            proof=Proof.PASSWORD,
+        )
+
+
+def started_by_the_signer(retraining: Retraining, _: int) -> None:
+    # The run's own entry names who started it: `test`, as its builder says.
+    add_user(retraining.database, "test", Role.APPROVER, at=retraining.now)
+
+
+def trained_otherwise(retraining: Retraining, run: int) -> None:
+    with retraining.database.transaction() as session:
+        row = runs.require_run(session, run)
+        row.settings = {**row.settings, "epochs": 900}
+        seal(session, "test", row)
+
+
+def planned_otherwise(retraining: Retraining, _: int) -> None:
+    retraining.apply_plan(f"{TWO}\n# reviewed\n")
+
+
+def for_another_site(retraining: Retraining, _: int) -> None:
+    add_user(retraining.database, "north", Role.APPROVER, sites=["north"], at=retraining.now)
+
+
+def nothing(*_: object) -> None:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "before", "who", "credential", "why", "problem"),
+    [
+        (nothing, signed_once, "mei", PASSWORD, "same_person", "has signed run"),
+        (nothing, started_by_the_signer, "test", PASSWORD, "starter", "started run"),
+        (trained_otherwise, nothing, "mei", PASSWORD, "changed", "no longer what you saw"),
+        (nothing, nothing, "mei", "revoked", "revoked_token", "was revoked"),
+        (nothing, for_another_site, "north", PASSWORD, "site", "takes effect at site"),
+        (planned_otherwise, nothing, "mei", PASSWORD, "plan_changed", "in force now"),
+    ],
+)
+def test_who_may_not_sign_this_run_or_not_so_is_refused_and_the_ledger_says_why(
+    retraining: Retraining,
+    driftward: Driftward,
+    client: TestClient,
+    run: int,
+    meanwhile: Callable[[Retraining, int], None],
+    before: Callable[[Retraining, int], None],
+    who: str,
+    credential: str,
+    why: str,
+    problem: str,
+) -> None:
+    before(retraining, run)
+    header = known(driftward, who)
+    if credential == "revoked":
+        credential = make_token(driftward.database, who, at=retraining.now)
+        with driftward.database.transaction() as session:
+            number = credential.split("_")[1]
+            tokens.revoke(session, number, reason="lost", by=person(who), at=retraining.now)
+    asked = body(client, run, header, credential=credential)
+    meanwhile(retraining, run)
+    with driftward.database.reading() as session:
+        given = len(approvals.signatures(session, run))
+    answer = client.post(f"/api/v1/runs/{run}/signatures", headers=header, json=asked)
+    assert answer.status_code == 403
+    assert problem in answer.json()["detail"]
+    with driftward.database.reading() as session:
+        [entry] = ledger.entries(session, kind="approval.refused")
+        assert (entry.actor, entry.subject) == (who, f"run {run}")
+        assert (entry.facts["why"], entry.facts["problem"]) == (
+            why,
+            answer.json()["detail"],
+        )
+        assert len(approvals.signatures(session, run)) == given
+        assert runs.require_run(session, run).state == RunState.AWAITING_APPROVAL
+    assert ledger_is_valid(driftward.database)
 
 
 def test_a_viewer_signs_nothing_and_a_form_is_no_json(
