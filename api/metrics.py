@@ -39,6 +39,9 @@ from registry.outbox import OutboxItem
 from registry.serving import Champion, Restriction
 from registry.versions import VersionRow
 from retrain.tables import RunRow
+from retrain.watching import showing
+from retrain.watching.beginning import looks_of
+from retrain.watching.states import WatchState
 
 #: Reads some figures out of one snapshot.
 Reader = Callable[[Session, datetime], Iterable[Metric]]
@@ -321,6 +324,30 @@ def _serving(session: Session, _now: datetime) -> Iterator[Metric]:
     )
 
 
+def _watches(session: Session, _now: datetime) -> Iterator[Metric]:
+    labels = ["model", "deployment"]
+    families = {
+        key: GaugeMetricFamily(f"driftward_watch_{key}", documentation, labels=labels)
+        for key, documentation in (
+            ("failed", "1 if the version that serves failed its watch, 0 if not."),
+            ("not_evaluable", "1 if its watch ended without labels enough to say."),
+            ("going_on", "1 while its first weeks are watched."),
+            ("labelled_patients", "Patients with a label that counted at the newest look."),
+        )
+    }
+    for row in showing.of_champions(session):
+        values = [row.model, row.deployment]
+        looks = looks_of(session, row)
+        for key, state in (
+            ("failed", WatchState.FAILED),
+            ("not_evaluable", WatchState.NOT_EVALUABLE),
+            ("going_on", WatchState.WATCHING),
+        ):
+            families[key].add_metric(values, float(row.state == state))
+        families["labelled_patients"].add_metric(values, looks[-1].labelled if looks else 0)
+    yield from families.values()
+
+
 def _recalled(session: Session, _now: datetime) -> Iterator[Metric]:
     family = GaugeMetricFamily(
         "driftward_champion_recalled",
@@ -418,4 +445,5 @@ READERS: tuple[Reader, ...] = (
     _silence,
     _serving,
     _recalled,
+    _watches,
 )

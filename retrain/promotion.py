@@ -11,8 +11,9 @@ from monitor import episodes, references
 from monitor.episodes import EpisodeState
 from monitor.monitors import all_monitors
 from monitor.tables import EpisodeRow
-from registry import serving
+from registry import ledger, serving
 from registry.errors import (
+    ConflictError,
     GateRefusedError,
     NotFoundError,
     PlanRefusedError,
@@ -136,16 +137,56 @@ def roll_back(
     )
     watching.end_superseded(session, model, at=at)
     _as_before(session, current, by=by, at=at)
-    for monitor in all_monitors(session):
-        if monitor.specification.model == model:
-            references.reinstate(
-                session,
-                monitor.name,
-                restored,
-                reason=f"{ref(current)} was rolled back: {reason}",
-                actor=by.name,
-                at=at,
-            )
+    why = f"{ref(current)} was rolled back: {reason}"
+    _reinstate(session, restored, reason=why, by=by, at=at)
+    ask_for_delivery(session)
+    return current, restored
+
+
+def undo_rollback(
+    session: Session, model: str, *, reason: str, by: Identity, at: datetime
+) -> tuple[VersionRow, VersionRow]:
+    """Undo a rollback that was a mistake; returns (replaced, restored).
+
+    It must be the newest move of the champion. What it had put back is lifted again, and the
+    version that serves again is watched anew, by the plan of the run that made it. The rollback
+    stays in the record, and counts for the plan's stop rule.
+
+    Raises
+    ------
+    ConflictError
+        If the champion came by another way, or was rolled back because its watch failed.
+    RecalledError
+        If the version was recalled meanwhile.
+    """
+    by.require(Role.OPERATOR, "undo a rollback")
+    current = serving.require_champion(session, model)
+    moves = ledger.entries(session, subject=str(ref(current)), newest_first=True)
+    newest = next((entry for entry in moves if entry.kind.startswith("champion.")), None)
+    served = serving.reigns(session, model)
+    if newest is None or newest.kind != "champion.rolled_back" or len(served) < 2:
+        raise ConflictError(
+            f"the champion {ref(current)} did not come by a rollback: there is none to undo"
+        )
+    restored = session.get_one(VersionRow, served[-2].version)
+    if watching.failed(session, restored):
+        raise ConflictError(
+            f"{ref(restored)} failed its watch, so its rollback was no mistake: start a new run"
+        )
+    serving.move_champion(
+        session,
+        restored,
+        expected=current.id,
+        reason=reason,
+        kind="champion.rollback_undone",
+        actor=by.name,
+        at=at,
+    )
+    _in_use_again(session, restored, by=by, at=at)
+    _reinstate(session, restored, reason=f"its rollback was undone: {reason}", by=by, at=at)
+    run = session.scalars(select(RunRow).where(RunRow.candidate == restored.id)).first()
+    if run is not None:
+        watching.begin(session, run, restored, deployment=serving.EVERYWHERE, at=at)
     ask_for_delivery(session)
     return current, restored
 
@@ -174,6 +215,32 @@ def _as_before(session: Session, replaced: VersionRow, *, by: Identity, at: date
     for row in serving.brought_by(session, replaced):
         reason = f"{ref(replaced)}, which failed, was rolled back"
         serving.lift(session, row, reason=reason, actor=by.name, at=at)
+
+
+def _in_use_again(session: Session, version: VersionRow, *, by: Identity, at: datetime) -> None:
+    """Lift what a rollback had put back."""
+    lifted = {(row.kind, row.subgroup) for row in serving.lifted_for(session, version)}
+    for row in serving.restrictions(session, version.model):
+        if row.because_of is None and (row.kind, row.subgroup) in lifted:
+            serving.lift(
+                session,
+                row,
+                reason=f"the rollback of {ref(version)} was undone",
+                actor=by.name,
+                at=at,
+                lifted_for=version,
+            )
+
+
+def _reinstate(
+    session: Session, version: VersionRow, *, reason: str, by: Identity, at: datetime
+) -> None:
+    """Give every monitor of the model the version's own reference back."""
+    for monitor in all_monitors(session):
+        if monitor.specification.model == version.model:
+            references.reinstate(
+                session, monitor.name, version, reason=reason, actor=by.name, at=at
+            )
 
 
 def _require_gates_passed(session: Session, run: RunRow) -> None:

@@ -28,6 +28,7 @@ from api.cli import (
     tokens,
     use,
     users,
+    watches,
 )
 from registry.errors import DriftwardError
 
@@ -53,6 +54,7 @@ for group in (
     sources,
     tokens,
     users,
+    watches,
 ):
     app.add_typer(group.app)
 for module in (demo, service, receive, use, references, runs):

@@ -218,6 +218,11 @@ def _standing_lines(document: dict[str, Any]) -> Iterator[str]:
     for one in document["out_of_use"]:
         where = one["subgroup"] or "everywhere"
         yield f"out of use: {one['kind']} {where} since {one['since']}: {one['reason']}"
+    for one in document["watches"]:
+        yield (
+            f"watch: {one['version']} {one['deployment']} since {one['since']}, {one['state']}, "
+            f"{one['labelled']} labelled patients"
+        )
     for monitor in document["drift"]:
         for episode in monitor["episodes"]:
             yield (

@@ -43,18 +43,24 @@ def promote(
 
 
 def rollback(
-    name: str, reason: ReasonOption, home: HomeOption = None, as_json: JsonOption = False
+    name: str,
+    reason: ReasonOption,
+    undo: Annotated[
+        bool,
+        typer.Option("--undo", help="Undo the newest rollback, if it was a mistake."),
+    ] = False,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Point NAME's champion back at the version before it."""
     from registry.versions import ref
-    from retrain.promotion import roll_back
+    from retrain.promotion import roll_back, undo_rollback
 
     driftward = opened(home)
     by = driftward.whoever_runs_this()
+    move = undo_rollback if undo else roll_back
     with driftward.database.transaction() as session:
-        replaced, restored = roll_back(
-            session, name, reason=reason, by=by, at=driftward.clock.now()
-        )
+        replaced, restored = move(session, name, reason=reason, by=by, at=driftward.clock.now())
         document = {"before": str(ref(replaced)), "after": str(ref(restored))}
     lines = [f"{name}: champion {document['before']} -> {document['after']}"]
     show(document, as_json=as_json, lines=lines)

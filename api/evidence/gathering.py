@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -20,6 +20,7 @@ from retrain import plans, runs
 from retrain.history.provenance import approvals_until, trained_on
 from retrain.plans import AppliedPlan
 from retrain.tables import DecisionRow, GateOutcomeRow, RunRow
+from retrain.watching.showing import of_run, told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +48,8 @@ class Evidence:
     gates: Sequence[GateOutcomeRow]
     signatures: Sequence[dict[str, Any]]
     reigns: Sequence[Reign]
+    #: over the candidate's first weeks in use, oldest first
+    watches: Sequence[Mapping[str, Any]]
     #: of the run, its episode, its candidate and its plan
     entries: Sequence[Entry]
     verification: ledger.Verification
@@ -97,6 +100,7 @@ def gather(session: Session, number: int, *, at: datetime) -> Evidence:
         else session.scalars(
             select(Reign).where(Reign.version == candidate.id).order_by(Reign.id)
         ).all(),
+        watches=[told(session, row) for row in of_run(session, run.id)],
         entries=_entries(session, run, candidate, plan),
         verification=ledger.verify(session),
     )

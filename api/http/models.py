@@ -14,6 +14,7 @@ from api.http.installation import Installation
 from api.http.numbers import Number
 from registry import lineage, recalls, serving, versions
 from registry.versions import ModelRow, VersionRef, VersionRow, ref
+from retrain.watching import showing
 
 router = APIRouter(prefix="/api/v1/models", tags=["models"])
 
@@ -68,6 +69,41 @@ class Lineage(BaseModel):
     descendants: list[Version]
 
 
+class WatchLook(BaseModel):
+    """What one day's look came to."""
+
+    day: int
+    looked_at: AwareDatetime
+    #: patients with a label that counts
+    labelled: int
+    #: each with its estimate, its interval, and what was promised of it
+    measures: list[dict[str, Any]]
+    #: what is seen without labels
+    warnings: list[dict[str, Any]]
+
+
+class Watch(BaseModel):
+    """A promoted version's first weeks, against what its gates promised."""
+
+    watch: int
+    deployment: str
+    version: str
+    run: int
+    #: watching, passed, failed, not evaluable, cut short
+    state: str
+    since: AwareDatetime
+    until: AwareDatetime
+    ended_at: AwareDatetime | None
+    #: how it ended; empty while it goes on
+    note: str
+    error_rate: float | None
+    when_it_fails: str | None
+    looks: int
+    newest_look: WatchLook | None
+    #: the command that a failed watch offers
+    offered: str | None
+
+
 @router.get("", summary="List models", dependencies=[READ])
 def list_models(driftward: Installation) -> list[Model]:
     """Return every model, by name."""
@@ -81,6 +117,15 @@ def show_model(name: str, driftward: Installation) -> Model:
     """Return one model."""
     with driftward.database.reading() as session:
         return _model(session, versions.require_model(session, name))
+
+
+@router.get("/{name}/watches", summary="List a model's watches", dependencies=[READ])
+def list_watches(name: str, driftward: Installation) -> list[Watch]:
+    """Return the watches over a model's promoted versions, newest first."""
+    with driftward.database.reading() as session:
+        versions.require_model(session, name)
+        rows = showing.watches_of(session, name)
+        return [Watch.model_validate(showing.told(session, row)) for row in rows]
 
 
 @router.get("/{name}/versions", summary="List a model's versions", dependencies=[READ])

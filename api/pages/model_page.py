@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from api.pages import wording
 from api.pages.standing import Standing, monitored_by, standing_of
+from api.pages.watched import WatchPanel, watch_panels
 from registry import lineage, recalls, serving, versions
 from registry.errors import NotFoundError
 from registry.versions import VersionRow, ref
@@ -80,6 +81,8 @@ class ModelPage:
     used: Used
     #: why the plan allows no run now, None where it does
     forbidden: str | None
+    #: over its promoted versions, newest first
+    watches: tuple[WatchPanel, ...]
 
 
 def model_page(session: Session, name: str, *, number: int | None, now: datetime) -> ModelPage:
@@ -120,6 +123,7 @@ def model_page(session: Session, name: str, *, number: int | None, now: datetime
         plan=plan,
         used=allowance.used(session, name, at=now),
         forbidden=None if plan is None else allowance.why_no_run(session, plan, at=now),
+        watches=watch_panels(session, name),
     )
 
 

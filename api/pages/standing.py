@@ -21,6 +21,8 @@ from registry.versions import VersionRow, ref
 from retrain import runs
 from retrain.states import RunState, has_ended
 from retrain.tables import RunRow
+from retrain.watching.showing import of_champions
+from retrain.watching.states import WatchState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +92,7 @@ def standing_of(
         run=run,
         state=_state(session, model, champion, restrictions, episode),
         next_step=_recall_step(session, champion, restrictions)
+        or _watch_step(session, champion)
         or _next_step(session, monitor, champion, episode, run, now),
     )
 
@@ -148,6 +151,21 @@ def _recall_step(
     return NextStep(
         text=f"{ref(champion)} is recalled: roll back or suspend",
         link=f"/models/{champion.model}",
+        urgent=True,
+    )
+
+
+def _watch_step(session: Session, champion: VersionRow | None) -> NextStep | None:
+    """Return what comes first where a version that serves failed its watch."""
+    failed = champion is not None and any(
+        row.version == champion.id and row.state == WatchState.FAILED
+        for row in of_champions(session)
+    )
+    if champion is None or not failed:
+        return None
+    return NextStep(
+        text=f"{ref(champion)} failed its watch: roll back, or keep it suspended",
+        link=f"/models/{champion.model}#watch",
         urgent=True,
     )
 

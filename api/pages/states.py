@@ -8,6 +8,7 @@ from enum import StrEnum
 from monitor.episodes import EpisodeState
 from retrain.gates.outcome import Outcome
 from retrain.states import RunState
+from retrain.watching.states import WatchState
 
 
 class Shape(StrEnum):
@@ -78,6 +79,14 @@ GATES = {
     Outcome.NOT_EVALUABLE: State(word="Not evaluable", shape=Shape.TRIANGLE, tone=Tone.WARN),
 }
 
+WATCHES = {
+    WatchState.WATCHING: State(word="Watching", shape=Shape.CIRCLE, tone=Tone.BUSY),
+    WatchState.PASSED: State(word="Passed", shape=Shape.CIRCLE, tone=Tone.GOOD),
+    WatchState.FAILED: State(word="Failed", shape=Shape.CROSS, tone=Tone.ALERT),
+    WatchState.NOT_EVALUABLE: State(word="Not evaluable", shape=Shape.TRIANGLE, tone=Tone.WARN),
+    WatchState.CUT_SHORT: State(word="Cut short", shape=Shape.SQUARE, tone=Tone.QUIET),
+}
+
 
 def passed(state: State) -> State:
     """Return what a state looks like once it lies behind."""
@@ -97,3 +106,8 @@ def run_state(state: str) -> State:
 def gate_state(outcome: str) -> State:
     """Return what a gate's outcome looks like."""
     return GATES[Outcome(outcome)]
+
+
+def watch_state(state: str) -> State:
+    """Return what a watch's state looks like."""
+    return WATCHES[WatchState(state)]

@@ -18,6 +18,7 @@ from registry.serving import EVERYWHERE, Reign, Restriction
 from registry.versions import VersionRow, ref
 from retrain.history.provenance import approvals_until
 from retrain.tables import PlanRow, RunRow
+from retrain.watching.showing import watched_at
 
 #: Kinds of entry whose facts say what an episode was concluded to be.
 _CONCLUSIONS = ("cause", "subgroup", "impact")
@@ -79,6 +80,7 @@ def standing_at(session: Session, model: str, at: datetime) -> dict[str, Any]:
                 .order_by(Restriction.id)
             )
         ],
+        "watches": watched_at(session, model, at),
         "drift": [
             drift_at(session, monitor, at)
             for monitor in session.scalars(

@@ -112,6 +112,14 @@ def record(
     )
 
 
+def failed(session: Session, version: VersionRow) -> bool:
+    """Return whether a version failed a watch anywhere."""
+    query = select(WatchRow.id).where(
+        WatchRow.version == version.id, WatchRow.state == WatchState.FAILED.value
+    )
+    return session.scalars(query.limit(1)).first() is not None
+
+
 def going_on(session: Session, model: str | None = None) -> list[WatchRow]:
     """Return the watches that go on, oldest first."""
     query = select(WatchRow).where(WatchRow.state == WatchState.WATCHING.value)

@@ -146,16 +146,24 @@ def look_at(
         if seen is None or patients < needed:
             against.append(Against(promise=promise, p_value=None, looks=looks))
         else:
-            against.append(_against(promise, seen, looks, spend=spend))
+            against.append(_against(promise, seen, looks, patients=patients, spend=spend))
     return MeasureLook(
         measure=measure, patients=patients, needed=needed, seen=seen, against=tuple(against)
     )
 
 
 def _against(
-    promise: Promise, seen: Proportion, looks: tuple[SpentLook, ...], *, spend: float
+    promise: Promise,
+    seen: Proportion,
+    looks: tuple[SpentLook, ...],
+    *,
+    patients: int,
+    spend: float,
 ) -> Against:
-    information = 1.0 / (_error(seen) ** 2 + _error(promise.measured) ** 2)
+    # By the variance that the promise goes with: that of what is seen grows as a measure falls,
+    # and a look that knows more patients would seem to know less.
+    least = promise.limit * (1.0 - promise.limit) / patients
+    information = 1.0 / (least + _error(promise.measured) ** 2)
     if looks and information < looks[-1].information * (1.0 + LEAST_GROWTH):
         return Against(promise=promise, p_value=None, looks=looks)
     look = next_look(looks, information=information, spend=spend)

@@ -214,7 +214,12 @@ class Retraining:
                     name=name,
                     outcome=outcome,
                     sentence="It was measured.",
-                    detail={"estimate": 0.9, "figures": recorded(promises if first else [])},
+                    detail={
+                        "name": name,
+                        "statistic": "none",
+                        "estimate": 0.9,
+                        "figures": recorded(promises if first else []),
+                    },
                     decided_at=self.now,
                 )
                 for first, (name, outcome) in zip(

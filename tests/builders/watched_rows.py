@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import numpy as np
 from plan_texts import with_values
-from retraining_rows import MODEL, PLAN, TASK, Retraining, person
+from retraining_rows import PLAN, TASK, Retraining, person
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -92,16 +92,11 @@ class Watched:
         site: str = "site",
         labelled: bool = True,
     ) -> list[int]:
-        """Let scans arrive now, of which the newest version calls so many right."""
+        """Let scans arrive now, of which what was promoted calls so many right."""
         scans = self.retraining.history.add(ill + well, at=self.retraining.now, site=site)
         called = [1] * found + [0] * (ill - found) + [0] * cleared + [1] * (well - cleared)
         with self.database.transaction() as session:
-            version = session.scalars(
-                select(VersionRow)
-                .where(VersionRow.model == MODEL)
-                .order_by(VersionRow.id.desc())
-            ).first()
-            assert version is not None
+            version = session.get_one(VersionRow, runs.require_run(session, self.run).candidate)
             _read(session, version, scans, called, self.retraining)
         if labelled:
             self.retraining.label(

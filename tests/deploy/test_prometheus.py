@@ -134,6 +134,7 @@ def test_few_alerts_wake_somebody(alerts: dict[str, dict[str, Any]]) -> None:
         "DriftwardChampionMissing",
         "DriftwardLedgerBroken",
         "DriftwardChampionRecalled",
+        "DriftwardWatchFailed",
     }
 
 
@@ -675,6 +676,34 @@ CASES = [
         alert="DriftwardChampionRecalled",
         name="none was recalled",
         series={'driftward_champion_recalled{model="chest"}': "0x30"},
+        at="15m",
+        fires=False,
+    ),
+    Case(
+        alert="DriftwardWatchFailed",
+        name="at one site",
+        series={'driftward_watch_failed{deployment="north",model="chest"}': "0x10 1x20"},
+        at="15m",
+        labels={"model": "chest", "deployment": "north"},
+    ),
+    Case(
+        alert="DriftwardWatchFailed",
+        name="it goes on",
+        series={'driftward_watch_failed{deployment="north",model="chest"}': "0x30"},
+        at="15m",
+        fires=False,
+    ),
+    Case(
+        alert="DriftwardWatchNotEvaluable",
+        name="it ended so",
+        series={'driftward_watch_not_evaluable{deployment="everywhere",model="chest"}': "1x20"},
+        at="15m",
+        labels={"model": "chest", "deployment": "everywhere"},
+    ),
+    Case(
+        alert="DriftwardWatchNotEvaluable",
+        name="it passed",
+        series={'driftward_watch_not_evaluable{deployment="everywhere",model="chest"}': "0x20"},
         at="15m",
         fires=False,
     ),
