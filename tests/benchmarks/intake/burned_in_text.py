@@ -72,7 +72,7 @@ def plain_image(kind: str, index: int) -> Dataset:
 def main() -> None:
     """Measure what still lacks, as far as the time goes, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--each", type=int, default=24, help="images of each size or kind")
+    parser.add_argument("--each", type=int, default=8, help="images of each size or kind")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="then stop")
     chosen = parser.parse_args()
     results = Results("burned_in_text", folder=HERE / "results")
