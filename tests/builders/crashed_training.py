@@ -36,6 +36,8 @@ TRAINING_POINTS = (
     "validate: committed",
 )
 _KILLED = -9
+#: A worker that other programs leave hardly any time to takes so long, and no crash is missed.
+_PATIENCE_SECONDS = 3600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +111,7 @@ def work(home: Path, *, crash_at: str | None = None) -> int | None:
     """Let a worker do what is queued, and return how its process ended."""
     armed = {} if crash_at is None else {"DRIFTWARD_CRASH_AT": crash_at}
     process = start_worker(home, environment=armed)
-    process.join(timeout=300)
+    process.join(timeout=_PATIENCE_SECONDS)
     return process.exitcode
 
 

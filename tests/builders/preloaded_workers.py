@@ -31,7 +31,8 @@ _LIBRARIES = (
     "retrain.deciding",
     "retrain.training",
     "retrain.validating",
-    "transformers",
+    # Its models are imported when one is opened, which takes as long as the rest of a job.
+    "transformers.models.vit.modeling_vit",
 )
 _LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 _SERVER = multiprocessing.get_context("forkserver")
