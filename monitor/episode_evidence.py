@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -15,10 +15,12 @@ from monitor.causes import NEW_SHARE, Diagnosis, ShiftEvidence, diagnose, shares
 from monitor.datasets import members
 from monitor.embeddings import EmbeddedScans
 from monitor.evaluation import Evaluation, ReferenceVerdict, leading
+from monitor.kept_answers import once
 from monitor.localising import Place, SubgroupVerdict, locate
 from monitor.metadata_shift import AttributeShift, metadata_shifts
 from monitor.profiles import ReferenceProfile, Verdict
 from monitor.references import ProfileStore
+from monitor.statistics.embeddings import Floats
 from monitor.subgroups import ACQUISITION, HIERARCHY, Attribute, Subgroup, value_of
 from monitor.tables import ScanRow
 from monitor.windows import Window
@@ -83,15 +85,18 @@ def gather(
     """
     item = leading(evaluation) if known is None else _against(evaluation, known.reference)
     window = evaluation.window
+    spec = evaluation.monitor.specification
+    attributes = (*ACQUISITION, *spec.subgroup_attributes)
     known_scans = members(session, item.reference.dataset)
+    known_shares = once(
+        session,
+        ("shares", item.reference.dataset, attributes),
+        lambda: _shares(known_scans, attributes),
+    )
     place = locate(
         item.subgroups,
         scans=item.verdict.scans,
-        new_values=_new_values(
-            embeddings.in_window(session, item.reference.version, window).scans,
-            known_scans,
-            item.subgroups,
-        ),
+        new_values=_new_values(item.scans, known_shares, item.subgroups),
     )
     carrier = place.carrier
     verdict = carrier.verdict if carrier else item.verdict
@@ -99,7 +104,6 @@ def gather(
     began = carrier.onset if carrier else item.onset
     if known is not None:
         began = known.onset
-    spec = evaluation.monitor.specification
     # What came before the first window is the reference's own past.
     earliest = min(began, max(began - spec.window_length, spec.anchor))
     around = _placed(
@@ -108,13 +112,14 @@ def gather(
         ),
         place,
     )
+    since = [scan.arrived_at >= began for scan in around.scans]
+    shifted = around.where(since)
     if known is None:
-        onset, interval = _onset(profile, around, began)
+        onset, interval, weights = _onset(profile, around, since)
     else:
         onset, interval = known.onset, [known.low.isoformat(), known.high.isoformat()]
-    shifted = around.where([scan.arrived_at >= began for scan in around.scans])
+        weights = profile.scan_weights(shifted.vectors, shifted.patients)
     displaced = float(np.mean(profile.scan_scores(shifted.vectors) > OUTLIER_QUANTILE))
-    attributes = (*ACQUISITION, *spec.subgroup_attributes)
     attributed = attributor and attributor.attribute(
         session,
         evaluation.monitor,
@@ -126,7 +131,7 @@ def gather(
         ShiftEvidence(
             place=place,
             tested=item.subgroups,
-            reference_shares=_shares(known_scans, attributes),
+            reference_shares=known_shares,
             place_shares=_shares(shifted.scans, attributes),
             displaced_share=displaced,
             pattern=attributed.attribution if attributed else None,
@@ -139,7 +144,7 @@ def gather(
         diagnosis=diagnosis,
         onset=onset,
         verdict=verdict,
-        heaviest=_heaviest(profile, shifted),
+        heaviest=_heaviest(weights, shifted),
         document={
             "diagnosis": diagnosis.to_dict(),
             "pattern": attributed.to_dict() if attributed else None,
@@ -183,24 +188,24 @@ def _placed(scans: EmbeddedScans, place: Place) -> EmbeddedScans:
 
 
 def _onset(
-    profile: ReferenceProfile, around: EmbeddedScans, began: datetime
-) -> tuple[datetime, list[Json]]:
-    """Return when the shift began, scan by scan, and the 95 % interval of it."""
-    shifted = np.array([scan.arrived_at >= began for scan in around.scans])
-    found = profile.onset(around.vectors, around.patients, shifted)
+    profile: ReferenceProfile, around: EmbeddedScans, shifted: Sequence[bool]
+) -> tuple[datetime, list[Json], Floats]:
+    """Return when the shift began, scan by scan, the 95 % interval of it, and scans' weights."""
+    found, weights = profile.onset(around.vectors, around.patients, np.array(shifted))
     times = [scan.arrived_at for scan in around.scans]
-    return times[found.index], [times[found.low].isoformat(), times[found.high].isoformat()]
+    interval: list[Json] = [times[found.low].isoformat(), times[found.high].isoformat()]
+    return times[found.index], interval, weights
 
 
 def _new_values(
     window: Sequence[ScanRow],
-    reference: Sequence[ScanRow],
+    reference_shares: Mapping[Attribute, Mapping[str, float]],
     tested: Sequence[SubgroupVerdict],
 ) -> dict[Subgroup, str]:
     """Return which equipment value is new, and is had by the scans of a subgroup and no others."""
     found: dict[Subgroup, str] = {}
     for attribute in ACQUISITION:
-        known = shares([value_of(scan, attribute) for scan in reference])
+        known = reference_shares[attribute]
         having: dict[str, set[int]] = {}
         for scan in window:
             value = value_of(scan, attribute)
@@ -244,8 +249,7 @@ def _metadata(
     return tuple(one for one in found if one.differs)
 
 
-def _heaviest(profile: ReferenceProfile, shifted: EmbeddedScans) -> tuple[Json, ...]:
-    weights = profile.scan_weights(shifted.vectors, shifted.patients)
+def _heaviest(weights: Floats, shifted: EmbeddedScans) -> tuple[Json, ...]:
     order = np.argsort(-weights, kind="stable")[:HEAVIEST]
     return tuple(
         {"scan": shifted.scans[index].id, "weight": round(float(weights[index]), 6)}

@@ -17,7 +17,7 @@ from monitor.profiles import LEAST_WINDOW_PATIENTS, ReferenceProfile, Verdict
 from monitor.references import ProfileStore
 from monitor.subgroup_references import Yardstick
 from monitor.subgroups import Subgroup, subgroups_of
-from monitor.tables import ReferenceRow, VerdictRow
+from monitor.tables import ReferenceRow, ScanRow, VerdictRow
 from monitor.verdict_history import WINDOWS_PER_BLOCK
 from monitor.windows import Window
 from registry import ledger
@@ -34,6 +34,8 @@ class ReferenceVerdict:
     """A window against one reference."""
 
     reference: ReferenceRow
+    #: of the window, in the order of their ids
+    scans: tuple[ScanRow, ...]
     verdict: Verdict
     subgroups: tuple[SubgroupVerdict, ...]
     #: of this window with those before it
@@ -170,6 +172,7 @@ def _judge(
     tested, notes = _subgroups(session, store, monitor, window, row, scans)
     return ReferenceVerdict(
         reference=row,
+        scans=scans.scans,
         verdict=verdict,
         subgroups=tuple(tested),
         persistence_p_value=persistence,

@@ -21,7 +21,7 @@ from monitor.statistics.embeddings import (
     require_few_copies,
 )
 from monitor.statistics.patients import Identifiers, Patients
-from monitor.statistics.persistence import persistence_p_value
+from monitor.statistics.persistence import KeptDraws, persistence_p_value
 from monitor.statistics.portfolio import Portfolio
 from monitor.statistics.threads import kernels, one_thread
 from monitor.statistics.verdicts import Detection, Verdict
@@ -40,8 +40,6 @@ LEAST_REFERENCE_PATIENTS = 200
 LEAST_WINDOW_SCANS = 20
 #: patients below which a window is not judged
 LEAST_WINDOW_PATIENTS = 5
-# Of a profile in memory, 64 kB each.
-_KEPT_DRAWS = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,10 +62,8 @@ class ReferenceProfile:
     space: str
     #: numerical libraries of the fit, which bit-for-bit agreement depends on
     kernels: tuple[str, ...]
-    #: draws of the rule of two windows, by the windows' sizes: large ones count alike
-    _draws: dict[tuple[float, ...], Floats] = field(
-        default_factory=dict, init=False, repr=False, compare=False
-    )
+    #: draws of the rule of two windows
+    _draws: KeptDraws = field(default_factory=KeptDraws, init=False, repr=False, compare=False)
 
     @classmethod
     def fit(
@@ -187,8 +183,10 @@ class ReferenceProfile:
 
     def onset(
         self, scans: Embeddings, patients: Identifiers | None, shifted: Flags
-    ) -> ChangePoint:
+    ) -> tuple[ChangePoint, Floats]:
         """Return when a shift began, as an index into scans in the order of arrival.
+
+        With it the `scan_weights` of the shifted scans, [m], which it rests on.
 
         Parameters
         ----------
@@ -203,7 +201,8 @@ class ReferenceProfile:
         rows = np.flatnonzero(shifted)
         self._enough(grouped.subset(rows), len(rows))
         with one_thread():
-            return change_point(self.portfolio.alignments(singles, grouped, shifted))
+            alignments, weights = self.portfolio.alignments(singles, grouped, shifted)
+            return change_point(alignments), weights
 
     def scan_scores(self, window: Embeddings) -> Floats:
         """Return how far out each scan lies, [n]: its rank among reference scans, (0, 1).
@@ -244,8 +243,7 @@ class ReferenceProfile:
         BadInputError
             For more than three, sizes that do not match, or p-values outside (0, 1].
         """
-        if len(self._draws) >= _KEPT_DRAWS:
-            self._draws.clear()
+        self._draws.tidy()
         with one_thread():
             return persistence_p_value(
                 p_values,

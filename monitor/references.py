@@ -53,6 +53,10 @@ class ProfileStore:
             shutil.rmtree(staging, ignore_errors=True)
         return digest
 
+    def directory(self, digest: str) -> Path:
+        """Return where a profile lies, for a process that loads it by itself."""
+        return self._root / digest
+
     def load(self, digest: str) -> ReferenceProfile:
         """Return a stored profile.
 

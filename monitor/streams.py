@@ -173,13 +173,25 @@ class StreamDetector:
             )
         singles = checked_embeddings(batch, what="batch", dimension=self.profile.dimension)
         keys = self._keys(patients, len(singles))
-        raised: StreamAlarm | None = None
+        raised = sum(alarm is not None for alarm in self._each(singles, keys))
+        return self._watch.alarms[-1] if raised else None
+
+    def course(
+        self, batch: Embeddings, patients: Identifiers | None = None
+    ) -> Iterator[StreamAlarm | None]:
+        """See the next scans as `update` does, and yield after each the alarm that it raises.
+
+        Between two of them the stream can be asked how it stands. Takes and raises what
+        `update` does, when the first is asked for.
+        """
+        singles = checked_embeddings(batch, what="batch", dimension=self.profile.dimension)
+        yield from self._each(singles, self._keys(patients, len(singles)))
+
+    def _each(self, singles: Singles, keys: Integers) -> Iterator[StreamAlarm | None]:
         with one_thread():
             for start, features in self._blocks(singles):
                 for i in range(len(features)):
-                    alarm = self._watch.see(features[i], int(keys[start + i]))
-                    raised = alarm or raised
-        return raised and self._watch.alarms[-1]
+                    yield self._watch.see(features[i], int(keys[start + i]))
 
     def save(self, directory: Path) -> None:
         """Write the stream's state, so that it goes on as if it had never stopped.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Self
+from typing import Self, TypeGuard
 
 from sqlalchemy import ColumnElement, and_
 
@@ -113,7 +113,7 @@ def value_of(scan: ScanRow, attribute: Attribute) -> str | None:
     """Return a scan's value of an attribute, or None where its header had none."""
     if attribute is Attribute.AGE_BAND:
         return None if scan.age_years is None else _age_band(scan.age_years)
-    value: str | None = getattr(scan, attribute.value)
+    value: str | None = getattr(scan, attribute)
     return value
 
 
@@ -130,22 +130,31 @@ def subgroups_of(
     at_least : scans in a subgroup; smaller ones are left out
     """
     levels = [attribute for attribute in HIERARCHY if attribute in attributes]
-    keys: list[Callable[[ScanRow], Subgroup | None]] = [
-        _named((attribute,)) for attribute in dict.fromkeys(attributes)
-    ]
-    keys += [_named(tuple(levels[:depth])) for depth in range(2, len(levels) + 1)]
+    named: list[tuple[Attribute, ...]] = [(one,) for one in dict.fromkeys(attributes)]
+    named += [tuple(levels[:depth]) for depth in range(2, len(levels) + 1)]
+    values = {
+        attribute: [value_of(scan, attribute) for scan in scans]
+        for attribute in dict.fromkeys((*attributes, *levels))
+    }
     found: dict[tuple[int, ...], Subgroup] = {}
-    for key in keys:
-        having: dict[Subgroup, list[int]] = {}
-        for place, scan in enumerate(scans):
-            name = key(scan)
-            if name is not None:
-                having.setdefault(name, []).append(place)
-        for name in sorted(having, key=str):
-            if len(having[name]) >= at_least:
-                found.setdefault(tuple(having[name]), name)
+    for together in named:
+        having: dict[tuple[str | None, ...], list[int]] = {}
+        for place, key in enumerate(zip(*(values[one] for one in together), strict=True)):
+            having.setdefault(key, []).append(place)
+        subgroups = {
+            Subgroup(tuple(zip(together, key, strict=True))): places
+            for key, places in having.items()
+            if _whole(key) and len(places) >= at_least
+        }
+        for name in sorted(subgroups, key=str):
+            found.setdefault(tuple(subgroups[name]), name)
     ordered = sorted(found.items(), key=lambda item: (-len(item[0]), str(item[1])))
     return [(name, _mask(places, len(scans))) for places, name in ordered]
+
+
+def _whole(key: tuple[str | None, ...]) -> TypeGuard[tuple[str, ...]]:
+    """Return whether a scan has all of these attributes."""
+    return None not in key
 
 
 def _mask(places: Sequence[int], scans: int) -> list[bool]:
@@ -153,21 +162,6 @@ def _mask(places: Sequence[int], scans: int) -> list[bool]:
     for place in places:
         belongs[place] = True
     return belongs
-
-
-def _named(attributes: Sequence[Attribute]) -> Callable[[ScanRow], Subgroup | None]:
-    """Return what names a scan's subgroup by some attributes, where it has all of them."""
-
-    def name(scan: ScanRow) -> Subgroup | None:
-        terms = []
-        for attribute in attributes:
-            value = value_of(scan, attribute)
-            if value is None:
-                return None
-            terms.append((attribute, value))
-        return Subgroup(tuple(terms))
-
-    return name
 
 
 def _age_band(years: int) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 import numpy as np
 from sqlalchemy import insert
@@ -26,7 +27,7 @@ from monitor.following.incoming import Arrival, moments, next_arrivals
 from monitor.following.shifts import JudgedShift, SeenShift
 from monitor.monitors import Monitor, require_monitor
 from monitor.references import ProfileStore
-from monitor.streams import StreamAlarm, StreamDetector
+from monitor.streams import StreamAlarm
 from monitor.tables import ReferenceRow, StreamRow, StreamScan
 from monitor.windows import Window
 from registry.clock import Clock
@@ -64,7 +65,7 @@ class Follower:
         clock: Clock,
         *,
         attributor: Attributor | None = None,
-        detectors: kept.KeepsDetectors = kept,
+        detectors: kept.KeepsDetectors[Any] = kept,
     ) -> None:
         self._database = database
         self._profiles = profiles
@@ -87,7 +88,7 @@ class Follower:
 
     def _follow(self, monitor_name: str, stream: int, claim: Claim | None) -> int:
         """Show one stream what it has not seen; returns how many scans it saw."""
-        detector: StreamDetector | None = None
+        detector: kept.Detector | None = None
         seen = 0
         while True:
             now = self._clock.now()
@@ -125,7 +126,7 @@ class Follower:
         monitor: Monitor,
         row: StreamRow,
         reference: ReferenceRow,
-        detector: StreamDetector,
+        detector: kept.Detector,
         arrivals: Sequence[Arrival],
         now: datetime,
     ) -> _Step:
@@ -192,7 +193,7 @@ class Follower:
         self,
         read: StreamRow,
         step: _Step,
-        detector: StreamDetector,
+        detector: kept.Detector,
         claim: Claim | None,
         now: datetime,
     ) -> None:
@@ -287,7 +288,7 @@ def _write_scans(session: Session, row: StreamRow, arrivals: Sequence[Arrival]) 
 
 
 def _shown(
-    detector: StreamDetector, arrivals: Sequence[Arrival], space: str
+    detector: kept.Detector, arrivals: Sequence[Arrival], space: str
 ) -> Sequence[Arrival]:
     """Show a detector some arrivals, those that are passed over left out."""
     batch = [(one.vector, one.patient) for one in arrivals if one.vector is not None]
@@ -340,6 +341,6 @@ def _seen_shift(
     )
 
 
-def _evidence(detector: StreamDetector) -> float:
+def _evidence(detector: kept.Detector) -> float:
     with np.errstate(divide="ignore"):
         return max(_NO_EVIDENCE, min(0.0, detector.evidence))

@@ -2,30 +2,62 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Protocol
+from typing import Protocol, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from monitor.following.budget import StreamBudget
 from monitor.profiles import ReferenceProfile
 from monitor.stream_files import pack_stream, unpack_stream
-from monitor.streams import StreamDetector
+from monitor.streams import StreamAlarm, StreamDetector
 from monitor.tables import ReferenceRow, ScanRow, StreamRow
 from registry import ledger
 
 
-class KeepsDetectors(Protocol):
+class Detector(Protocol):
+    """What following asks of a stream's detector, as `StreamDetector` describes it."""
+
+    @property
+    def scans(self) -> int: ...
+
+    @property
+    def alarms(self) -> tuple[StreamAlarm, ...]: ...
+
+    @property
+    def shifted(self) -> bool: ...
+
+    @property
+    def evidence(self) -> float: ...
+
+    def update(
+        self,
+        batch: npt.NDArray[np.float32],
+        patients: Sequence[str],
+        *,
+        space: str | None = None,
+    ) -> object:
+        """See the next scans."""
+        ...
+
+
+_Kept = TypeVar("_Kept", bound=Detector)
+
+
+class KeepsDetectors(Protocol[_Kept]):
     """Where a stream's detector is between two looks; this module keeps it in the stream's row."""
 
-    def detector_of(self, row: StreamRow, profile: ReferenceProfile) -> StreamDetector:
+    def detector_of(self, row: StreamRow, profile: ReferenceProfile) -> _Kept:
         """Return a stream's detector as it was left, within the row's budget."""
         ...
 
-    def packed(self, detector: StreamDetector) -> bytes:
+    def packed(self, detector: _Kept) -> bytes:
         """Return a detector as its row keeps it."""
         ...
 

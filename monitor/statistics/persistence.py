@@ -8,7 +8,8 @@ reference, and not to independent uniforms.
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -19,6 +20,10 @@ from registry.errors import BadInputError, InsufficientDataError
 #: independent means in each draw: three windows and a reference
 GROUPS = 4
 _GRID = 257
+# Of a reference in memory, 64 kB each, …
+_KEPT_JOINT = 16
+# … and 16 kB each; three windows need twelve.
+_KEPT_SINGLE = 48
 
 
 def persistence_statistic(p_values: Floats) -> Floats:
@@ -34,8 +39,30 @@ def persistence_statistic(p_values: Floats) -> Floats:
     return smallest
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptDraws:
+    """Draws of one reference, for windows whose sizes were there before: large ones count alike."""
+
+    #: of S, by the windows' sizes
+    joint: dict[tuple[float, ...], Floats] = field(default_factory=dict)
+    #: of one window's p-value, by its group, the reference's, and its size
+    single: dict[tuple[int, int, float], Floats] = field(default_factory=dict)
+
+    def tidy(self) -> None:
+        """Forget all where they are many."""
+        if len(self.joint) >= _KEPT_JOINT:
+            self.joint.clear()
+        if len(self.single) >= _KEPT_SINGLE:
+            self.single.clear()
+
+
 def persistence_draws(
-    sizes: Sequence[float], *, reference_size: float, forms: Singles, weights: Floats
+    sizes: Sequence[float],
+    *,
+    reference_size: float,
+    forms: Singles,
+    weights: Floats,
+    kept: KeptDraws | None = None,
 ) -> Floats:
     """Return draws of S when nothing shifted, rising.
 
@@ -45,20 +72,28 @@ def persistence_draws(
     reference_size : patients in the reference
     forms : [B, 4, 4, G] inner products of independent means, as `FoldSums.forms` draws
     weights : [G] the members' say
+    kept : what is drawn for single windows is looked up there, and put into it
     """
+    single = {} if kept is None else kept.single
+
+    def drawn_for(window: int, reference: int, size: float) -> Floats:
+        key = window, reference, size
+        if key not in single:
+            single[key] = _p_values(
+                forms,
+                window=window,
+                reference=reference,
+                ratio=size / reference_size,
+                weights=weights,
+            )
+        return single[key]
+
     drawn: list[Floats] = []
     # Groups are alike, so each takes each role in turn: four times as many draws.
     for turn in range(GROUPS):
         roles = [(turn + role) % GROUPS for role in range(GROUPS)]
         columns = [
-            _p_values(
-                forms,
-                window=roles[position],
-                reference=roles[-1],
-                ratio=size / reference_size,
-                weights=weights,
-            )
-            for position, size in enumerate(sizes)
+            drawn_for(roles[position], roles[-1], size) for position, size in enumerate(sizes)
         ]
         drawn.append(persistence_statistic(np.stack(columns, axis=-1)))
     return np.sort(np.concatenate(drawn))
@@ -71,7 +106,7 @@ def persistence_p_value(
     reference_size: float,
     forms: Singles,
     weights: Floats,
-    kept: MutableMapping[tuple[float, ...], Floats] | None = None,
+    kept: KeptDraws | None = None,
 ) -> float:
     """Return P(S <= observed) when nothing shifted: (1 + b) / (1 + B).
 
@@ -80,7 +115,7 @@ def persistence_p_value(
 
     Parameters
     ----------
-    kept : draws of this reference by the windows' sizes; those that lack are put into it
+    kept : draws of this reference; those that lack are put into it
 
     Raises
     ------
@@ -100,13 +135,13 @@ def persistence_p_value(
     if not all(0 < p <= 1 for p in p_values) or not all(size > 0 for size in sizes):
         raise BadInputError("p-values lie in (0, 1] and window sizes above 0")
     observed = float(persistence_statistic(np.asarray(p_values, dtype=np.float64)))
-    draws = None if kept is None else kept.get(tuple(sizes))
+    draws = None if kept is None else kept.joint.get(tuple(sizes))
     if draws is None:
         draws = persistence_draws(
-            sizes, reference_size=reference_size, forms=forms, weights=weights
+            sizes, reference_size=reference_size, forms=forms, weights=weights, kept=kept
         )
         if kept is not None:
-            kept[tuple(sizes)] = draws
+            kept.joint[tuple(sizes)] = draws
     return (1 + int(np.searchsorted(draws, observed, side="right"))) / (1 + len(draws))
 
 

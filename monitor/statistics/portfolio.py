@@ -200,25 +200,34 @@ class Portfolio:
         The parts add up to the unbiased squared distance between the window and the
         reference's mean feature; a scan that speaks against the shift counts negative.
         """
-        comparison = self.compare(window, patients)
+        return self._contributions(self.compare(window, patients), patients)
+
+    def _contributions(self, comparison: Comparison, patients: Patients) -> Floats:
         masses = comparison.sums.masses
-        parts = self._alignments(comparison, patients, np.ones(len(window), dtype=bool))
+        everything = np.ones(len(patients.codes), dtype=bool)
+        parts = self._alignments(comparison, patients, everything)
         by_scan = patients.weights(self.dependence.pooled)[patients.codes]
         pairs = masses.sum() ** 2 - np.square(masses).sum()
         weighted: Floats = by_scan * parts / pairs
         return weighted
 
-    def alignments(self, scans: Singles, patients: Patients, shifted: Flags) -> Floats:
+    def alignments(
+        self, scans: Singles, patients: Patients, shifted: Flags
+    ) -> tuple[Floats, Floats]:
         """Return how far each scan [n] goes along with the shift of those marked, [n].
 
         The inner product of its feature with the shifted scans' summed shift, its own
         patient left out, as the detector sees it that leads among the shifted scans: of
-        mean zero where nothing shifted.
+        mean zero where nothing shifted. And the `contributions` of those marked, [m].
         """
         rows = np.flatnonzero(shifted)
         comparison = self.compare(scans, patients)
-        leading = self.compare(scans[rows], patients.subset(rows))
-        return self._alignments(comparison, patients, shifted, leading=leading)
+        marked = patients.subset(rows)
+        leading = self.compare(scans[rows], marked)
+        return (
+            self._alignments(comparison, patients, shifted, leading=leading),
+            self._contributions(leading, marked),
+        )
 
     def _alignments(
         self,

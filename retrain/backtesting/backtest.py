@@ -19,10 +19,13 @@ from registry.database import Database
 from registry.ledger import LedgerEntry
 from registry.versions import VersionRow, ref
 from retrain import runs
+from retrain.backtesting.comparing_process import ComparedBeside, ToCompare
+from retrain.backtesting.comparison import compare
+from retrain.backtesting.detectors import Detectors, StreamProcesses
 from retrain.backtesting.labelled import LabelledSpan
 from retrain.backtesting.past import Past, read_past
-from retrain.backtesting.policies import Baselines, Course
-from retrain.backtesting.question import NOT_SIMULATED, Question
+from retrain.backtesting.processes import processes_beside
+from retrain.backtesting.question import Question
 from retrain.backtesting.replay import Replay, TellMoment
 from retrain.backtesting.report import (
     Backtest,
@@ -72,15 +75,32 @@ def backtest(
     with database.reading() as session:
         past = read_past(session, question)
         hours = recorded_hours(session, question.plan.model)
-    with one_thread(), scratch_folder(work) as folder:
+    with (
+        one_thread(),
+        scratch_folder(work) as folder,
+        processes_beside(len(past.scans)) as processes,
+    ):
+        streams = None if processes is None else StreamProcesses(processes)
         reader = StoredReader(
             past.champion, past.vectors(), open_bundle=open_bundle, embed=embed
         )
         scratch = Scratch(folder, past, reader, profiles=profiles)
         try:
-            replay = Replay(scratch, hours)
+            beside = None
+            if processes is not None:
+                to_compare = ToCompare(
+                    database=database.url,
+                    head=past.head,
+                    question=question,
+                    folder=folder,
+                    profiles=profiles,
+                    heads=reader.heads(past.champion),
+                    hours=hours,
+                )
+                beside = ComparedBeside(processes, to_compare)
+            replay = Replay(scratch, hours, Detectors(scratch, streams))
             replay.run(tell=tell)
-            return _concluded(scratch, replay, hours)
+            return _concluded(scratch, replay, hours, beside)
         finally:
             scratch.database.dispose()
 
@@ -95,16 +115,16 @@ def recorded_hours(session: Session, model: str) -> dict[Strategy, float]:
     return {strategy: sum(some) / len(some) for strategy, some in sorted(taken.items())}
 
 
-def _concluded(scratch: Scratch, replay: Replay, hours: Mapping[Strategy, float]) -> Backtest:
+def _concluded(
+    scratch: Scratch,
+    replay: Replay,
+    hours: Mapping[Strategy, float],
+    beside: ComparedBeside | None,
+) -> Backtest:
     question = scratch.past.question
     span = LabelledSpan.of(scratch)
-    baselines = Baselines(scratch, span)
-    reference = baselines.reference
-    floor = (
-        None
-        if reference is None
-        else Floor.of(reference, question.plan.gates.limits.reference_margins)
-    )
+    compared = (beside and beside.comparison()) or compare(scratch, span, hours)
+    floor = compared.floor
     with scratch.database.reading() as session:
         found = _Found(session, scratch, replay)
         return Backtest(
@@ -118,19 +138,10 @@ def _concluded(scratch: Scratch, replay: Replay, hours: Mapping[Strategy, float]
             runs=(caused := found.runs()),
             policies=(
                 _plan_figures(found, caused, span, floor),
-                *(
-                    _figures(course, scratch, span, floor, hours)
-                    for course in (
-                        baselines.never(),
-                        baselines.periodic(),
-                        baselines.triggered(),
-                    )
-                ),
+                *compared.policies,
             ),
             floor=floor,
-            gates_left_out=tuple(
-                gate.value for gate in question.plan.gates.required if gate in NOT_SIMULATED
-            ),
+            gates_left_out=tuple(gate.value for gate in question.gates_left_out),
             notes=tuple(_notes(scratch.past, floor)),
         )
 
@@ -314,37 +325,6 @@ def _plan_figures(
     )
 
 
-def _figures(
-    course: Course,
-    scratch: Scratch,
-    span: LabelledSpan,
-    floor: Floor | None,
-    hours: Mapping[Strategy, float],
-) -> PolicyFigures:
-    first = scratch.reader.heads(scratch.past.champion)
-    served = [(span.since, first), *((one.at, one.heads) for one in course.updates)]
-    weeks, whole = weekly(span, scratch.task, served)
-    each = hours.get(Strategy.LINEAR_PROBE)
-    used = frozenset[int]().union(*(one.labels for one in course.updates))
-    return PolicyFigures(
-        name=course.name,
-        rule=course.rule,
-        promotions=tuple((one.at, one.reason) for one in course.updates),
-        runs=course.runs,
-        hours=0.0
-        if course.runs == 0
-        else None
-        if each is None
-        else round(each * course.runs, 4),
-        labels_used=len(used),
-        weeks=tuple(weeks),
-        whole=whole,
-        below=None if floor is None else sum(map(floor.below, weeks)),
-        surely_below=None if floor is None else sum(map(floor.surely_below, weeks)),
-        passed_over=course.passed_over,
-    )
-
-
 def _notes(past: Past, floor: Floor | None) -> list[str]:
     """Return what a reader must know to weigh the figures."""
     question = past.question
@@ -355,9 +335,9 @@ def _notes(past: Past, floor: Floor | None) -> list[str]:
     ]
     if question.plan.autonomy is Autonomy.OBSERVE:
         notes[1] = "the plan observes: what it would do is recorded, and nothing is begun"
-    left = [gate.value for gate in question.plan.gates.required if gate in NOT_SIMULATED]
-    if left:
-        notes.append(f"not simulated, as they need pixels or the network: {', '.join(left)}")
+    if question.gates_left_out:
+        left = ", ".join(gate.value for gate in question.gates_left_out)
+        notes.append(f"not simulated, as they need pixels or the network: {left}")
     if past.unread:
         notes.append(
             f"{past.unread} scans of the span have no stored embedding by {ref(past.champion)}: "

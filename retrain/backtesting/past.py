@@ -32,7 +32,7 @@ from monitor.tables import (
 from registry import lineage
 from registry.database import Base
 from registry.errors import InsufficientDataError, NotFoundError
-from registry.ledger import LedgerEntry
+from registry.ledger import LedgerEntry, LedgerHead
 from registry.serving import EVERYWHERE, Reign
 from registry.versions import ModelRow, VersionRow, find, ref
 from retrain.backtesting.question import Question
@@ -78,6 +78,8 @@ class Past:
     withdrawals: Sequence[Row]
     #: scans of the span that no embedding in the champion's space stands for
     unread: int
+    #: digest of the ledger's newest entry when all this was read
+    head: str | None
 
     def vectors(self) -> dict[int, bytes]:
         """Return each scan's embedding in the champion's space, as it is stored."""
@@ -164,6 +166,7 @@ def read_past(session: Session, question: Question) -> Past:
             key=lambda row: (row["withdrawn_at"], row["scan"]),
         ),
         unread=sum(scan not in refusals for scan in counted) - len(read),
+        head=session.scalar(select(LedgerHead.digest)),
     )
 
 
@@ -379,7 +382,9 @@ def _rows(session: Session, table: type[Base], *where: ColumnElement[bool]) -> l
     """Return a table's rows by their columns, ordered by key."""
     columns = table_of(table)
     query = select(columns).where(*where).order_by(*columns.primary_key.columns)
-    return [dict(row) for row in session.execute(query).mappings()]
+    found = session.execute(query)
+    names = tuple(found.keys())
+    return [dict(zip(names, row, strict=True)) for row in found]
 
 
 def _rows_in(

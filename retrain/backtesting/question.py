@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -74,6 +75,11 @@ class Question:
         return tuple(gate for gate in self.plan.gates.required if gate not in NOT_SIMULATED)
 
     @property
+    def gates_left_out(self) -> tuple[Gate, ...]:
+        """The plan's other gates, in its order."""
+        return tuple(gate for gate in self.plan.gates.required if gate in NOT_SIMULATED)
+
+    @property
     def rehearsed(self) -> Plan:
         """The plan as it is in force in the replay: with these gates alone.
 
@@ -144,3 +150,17 @@ def _first_reference(session: Session, monitor: str) -> datetime:
             f"monitor {monitor} has no reference yet: `driftward reference build {monitor}`"
         )
     return row.accepted_at
+
+
+def looks(question: Question) -> Iterator[datetime]:
+    """Yield the moments at which what came is looked at: regularly, at windows' ends, at the end."""
+    spec = question.monitor.specification
+    length = spec.window_length
+    regular = question.since + question.look
+    passed = (question.since - spec.anchor) // length + 1
+    window = spec.anchor + max(passed, 1) * length
+    while (moment := min(regular, window)) < question.until:
+        yield moment
+        regular += question.look if moment == regular else timedelta(0)
+        window += length if moment == window else timedelta(0)
+    yield question.until

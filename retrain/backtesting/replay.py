@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import TypeAlias
 
@@ -10,17 +10,15 @@ from sqlalchemy.orm import Session
 
 from monitor.episodes import open_episodes
 from monitor.evaluating import DECIDE, EVALUATE, Evaluator, PerformanceMeter
-from monitor.following import kept
 from monitor.following.follower import FOLLOW, Follower
 from monitor.monitors import Monitor, require_monitor
-from monitor.profiles import ReferenceProfile
-from monitor.streams import StreamDetector
-from monitor.tables import StreamRow
+from registry.errors import DriftwardError
 from registry.jobs import Claim, JobQueue
 from registry.worker import JobHandler, Worker
 from retrain import runs
+from retrain.backtesting.detectors import Detectors
 from retrain.backtesting.people import let_people_act
-from retrain.backtesting.question import Question
+from retrain.backtesting.question import looks
 from retrain.backtesting.refitting_runs import RefittingTrainer
 from retrain.backtesting.scratch import Scratch
 from retrain.change_plan import Strategy
@@ -41,11 +39,18 @@ TellMoment: TypeAlias = Callable[[datetime], None]
 class Replay:
     """Lets a scratch installation live through a span, look by look."""
 
-    def __init__(self, scratch: Scratch, hours: Mapping[Strategy, float]) -> None:
+    def __init__(
+        self, scratch: Scratch, hours: Mapping[Strategy, float], detectors: Detectors
+    ) -> None:
         self._scratch = scratch
         self._question = scratch.past.question
         self._meter = PerformanceMeter(scratch.database, scratch.clock)
-        self._worker = Worker(JobQueue(scratch.database), _handlers(scratch, hours))
+        self._broken: Exception | None = None
+        handlers = _handlers(scratch, hours, detectors)
+        self._worker = Worker(
+            JobQueue(scratch.database),
+            {kind: self._remembering(handler) for kind, handler in handlers.items()},
+        )
         self._measured_at = self._question.since
         #: that came since then
         self._labels = 0
@@ -68,13 +73,35 @@ class Replay:
                 self._measure(session, monitor)
                 self._labels, self._measured_at = 0, moment
             self._ask(session, monitor, moment)
-        self._worker.drain()
+        self._do_what_waits()
         with self._scratch.database.transaction() as session:
             for run in runs.under_way(session):
                 why = let_people_act(session, run, at=moment)
                 if why is not None:
                     self.held_back.setdefault(run.id, why)
+        self._do_what_waits()
+
+    def _do_what_waits(self) -> None:
         self._worker.drain()
+        if self._broken is not None:
+            raise self._broken
+
+    def _remembering(self, handler: JobHandler) -> JobHandler:
+        """Let a fault in a job end the replay: without it, what comes after would be untrue.
+
+        A job that is refused is another matter: so it would have been at the time.
+        """
+
+        def handle(claim: Claim) -> None:
+            try:
+                handler(claim)
+            except DriftwardError:
+                raise
+            except Exception as error:
+                self._broken = self._broken or error
+                raise
+
+        return handle
 
     def _measure(self, session: Session, monitor: Monitor) -> None:
         """Measure the impact of the open episodes whose decisions still hang on it.
@@ -100,33 +127,9 @@ class _NoMetrics:
         pass
 
 
-class _Detectors:
-    """Detectors of streams, in memory: a replay is never continued by another process."""
-
-    def __init__(self) -> None:
-        #: by stream, with the budget that each works within
-        self._known: dict[int, tuple[StreamDetector, int]] = {}
-
-    def detector_of(self, row: StreamRow, profile: ReferenceProfile) -> StreamDetector:
-        known, budget = self._known.get(row.id, (None, 0))
-        if known is None:
-            known = kept.detector_of(row, profile)
-        elif budget != row.scans_between_false_alarms:
-            known = kept.detector_of(
-                StreamRow(
-                    state=kept.packed(known),
-                    scans_between_false_alarms=row.scans_between_false_alarms,
-                ),
-                profile,
-            )
-        self._known[row.id] = known, row.scans_between_false_alarms
-        return known
-
-    def packed(self, detector: StreamDetector) -> bytes:  # noqa: ARG002
-        return b""
-
-
-def _handlers(scratch: Scratch, hours: Mapping[Strategy, float]) -> Mapping[str, JobHandler]:
+def _handlers(
+    scratch: Scratch, hours: Mapping[Strategy, float], detectors: Detectors
+) -> Mapping[str, JobHandler]:
     database, profiles, clock = scratch.database, scratch.profiles, scratch.clock
     evaluator = Evaluator(database, profiles, scratch, None, clock)
     since = scratch.past.question.since
@@ -138,23 +141,9 @@ def _handlers(scratch: Scratch, hours: Mapping[Strategy, float]) -> Mapping[str,
 
     return {
         EVALUATE: evaluate,
-        FOLLOW: Follower(database, profiles, clock, detectors=_Detectors()).handle,
+        FOLLOW: Follower(database, profiles, clock, detectors=detectors).handle,
         DECIDE: Decider(database, clock).handle,
         TRAIN: RefittingTrainer(scratch, hours).handle,
         VALIDATE: Validator(database, scratch.reader, _NoMetrics(), clock).handle,
         RENEW_REFERENCE: ReferenceRenewer(database, profiles, scratch, clock).handle,
     }
-
-
-def looks(question: Question) -> Iterator[datetime]:
-    """Yield the moments at which what came is looked at: regularly, at windows' ends, at the end."""
-    spec = question.monitor.specification
-    length = spec.window_length
-    regular = question.since + question.look
-    passed = (question.since - spec.anchor) // length + 1
-    window = spec.anchor + max(passed, 1) * length
-    while (moment := min(regular, window)) < question.until:
-        yield moment
-        regular += question.look if moment == regular else timedelta(0)
-        window += length if moment == window else timedelta(0)
-    yield question.until

@@ -16,8 +16,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from sqlalchemy import event, insert, select
+from sqlalchemy import Dialect, event, select
 from sqlalchemy.orm import Session
+from sqlalchemy.types import TypeEngine
 
 from monitor.assembling.tables import ScanMemberRow, WithdrawnScanRow
 from monitor.kept_answers import KEPT, KeptAnswers
@@ -79,6 +80,19 @@ class Scratch:
     @property
     def task(self) -> str:
         return self.past.question.monitor.specification.task
+
+    def vector(self, version: VersionRow, scan: int) -> bytes | None:
+        """Return a scan's embedding in a version's space as it is stored, if it is."""
+        if version.space == self.past.champion.space:
+            return self.reader.vectors.get(scan)
+        return next(
+            (
+                row["vector"]
+                for row in self.past.embeddings.get(scan, ())
+                if row["space"] == version.space
+            ),
+            None,
+        )
 
     def deliver(self) -> int:
         """Let everything come that came before now; returns how many labels did.
@@ -266,6 +280,26 @@ def _of(by_scan: Mapping[int, Sequence[Row]], scans: Iterable[Row]) -> list[Row]
 
 
 def _insert(session: Session, table: type[Base], rows: Sequence[Row]) -> None:
-    if rows:
-        # By columns: thousands of rows, none of which is needed as an object.
-        session.execute(insert(table_of(table)), rows)
+    """Insert rows that have the same columns; those that lack are left to the database."""
+    if not rows:
+        return
+    connection = session.connection()
+    columns = table_of(table).columns
+    # Column by column, and by the driver: SQLAlchemy looks at each value of each row anew.
+    stored = [_stored(columns[name].type, rows, name, connection.dialect) for name in rows[0]]
+    into = ", ".join(f'"{name}"' for name in rows[0])
+    values = ", ".join("?" for _ in rows[0])
+    connection.exec_driver_sql(
+        f'INSERT INTO "{columns[next(iter(rows[0]))].table.name}" ({into}) VALUES ({values})',  # noqa: S608
+        list(zip(*stored, strict=True)),
+    )
+
+
+def _stored(
+    kind: TypeEngine[Any], rows: Sequence[Row], name: str, dialect: Dialect
+) -> list[Any]:
+    """Return a column of rows as the driver stores it."""
+    stored = kind.dialect_impl(dialect).bind_processor(dialect)
+    if stored is None:
+        return [row[name] for row in rows]
+    return [stored(row[name]) for row in rows]

@@ -24,15 +24,15 @@ from registry.errors import InsufficientDataError
 from retrain.strategies.epochs import (
     Epochs,
     Group,
-    Judged,
     Schedule,
     batches_of,
     shuffled,
 )
 from retrain.strategies.heads import read_head, with_head
+from retrain.strategies.judging import Judged, judged
 from retrain.strategies.layers import encoder_groups
 from retrain.strategies.making import Made, Work
-from retrain.strategies.network_pass import NetworkPass, judged
+from retrain.strategies.network_pass import NetworkPass
 from retrain.strategies.refitting import Examples, refit
 from retrain.strategies.scans import LEAST_TO_ADAPT_TO, Rows
 

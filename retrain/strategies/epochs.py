@@ -20,6 +20,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from retrain.strategies.judging import Judged
 from retrain.strategies.making import Point, Tell
 from retrain.strategies.scans import Rows
 from retrain.workspace import CHECKPOINT
@@ -35,15 +36,6 @@ class Group:
 
     parameters: list[nn.Parameter]
     rate: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
-    """How good a network is on what it is chosen by."""
-
-    #: the smaller, the better
-    loss: float
-    selection_auc: float
 
 
 class Lesson(Protocol):

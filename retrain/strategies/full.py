@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from torch import Tensor, nn
 
 from retrain.strategies.calibrating import calibrated_after_training
-from retrain.strategies.epochs import Epochs, Group, Judged, Schedule, batches_of, shuffled
+from retrain.strategies.epochs import Epochs, Group, Schedule, batches_of, shuffled
+from retrain.strategies.judging import Judged
 from retrain.strategies.layers import encoder_groups
 from retrain.strategies.making import Made, Work
 from retrain.strategies.network_pass import NetworkPass

@@ -7,10 +7,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from monitor.statistics.performance.discrimination import auc
 from registry.bundles.heads import Task, TaskKind
 from registry.bundles.network import Network, build_network
-from retrain.strategies.epochs import Judged
+from retrain.strategies.judging import Judged, judged
 from retrain.strategies.making import Work
 from retrain.strategies.scans import Rows
 
@@ -75,13 +74,6 @@ class NetworkPass:
     def leave_device(self) -> None:
         """Bring the network back, as it is written."""
         self.network.cpu().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-
-
-def judged(margins: npt.NDArray[np.float64], targets: npt.NDArray[np.int64]) -> Judged:
-    """Return cross-entropy and AUC of margins, uncalibrated."""
-    signs = np.where(targets == 1, 1.0, -1.0)
-    loss = float(np.mean(np.logaddexp(0.0, -signs * margins)))
-    return Judged(loss=loss, selection_auc=auc(margins, targets))
 
 
 def new_task(name: str, classes: tuple[str, ...]) -> Task:

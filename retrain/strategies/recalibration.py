@@ -16,8 +16,8 @@ from retrain.strategies.calibrating import (
     recalibrated_by_prevalence,
 )
 from retrain.strategies.heads import Doubles, read_head, with_moved_bias
+from retrain.strategies.judging import judged
 from retrain.strategies.making import Made, Point, Tell, Work, not_told
-from retrain.strategies.network_pass import judged
 from retrain.strategies.scans import Scans
 
 

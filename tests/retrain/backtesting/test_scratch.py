@@ -19,8 +19,7 @@ from monitor.tables import EmbeddingRow, LabelRow, ResultRow, ScanRow
 from registry import ledger
 from registry.errors import InsufficientDataError
 from retrain.backtesting.past import Past, read_past
-from retrain.backtesting.question import ask
-from retrain.backtesting.replay import looks
+from retrain.backtesting.question import ask, looks
 from retrain.backtesting.scratch import Scratch, scratch_folder
 from retrain.backtesting.stored_reading import StoredReader
 

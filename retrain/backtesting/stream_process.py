@@ -1,0 +1,107 @@
+"""A process that shows a stream's detector scans, and tells what it came to after each."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from monitor.profiles import ReferenceProfile
+from monitor.streams import StreamAlarm, StreamDetector
+from registry.errors import EmbeddingsError
+
+#: Scans of which is told at once.
+_TOLD_TOGETHER = 512
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Showing:
+    """A stream from its beginning, and the scans that it is shown."""
+
+    #: directory of its reference's profile
+    profile: Path
+    scans_between_false_alarms: int
+    burn_in: int
+    seed: int
+    #: as they are stored, [n, d]
+    vectors: npt.NDArray[np.float16]
+    #: [n]
+    patients: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """What a detector came to, after each of some scans."""
+
+    #: how near an alarm is
+    evidence: list[float]
+    #: whether the last alarm's shift lasts
+    shifted: list[bool]
+    #: all alarms so far, where one was raised or its shift ended: by the scans seen by then
+    alarms: list[tuple[int, tuple[StreamAlarm, ...]]]
+
+
+def work(connection: Connection) -> None:
+    """Take showings and tell of each, until the other side hangs up."""
+    # Whoever started this ends it, and says so.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        while True:
+            for told in shown(connection.recv()):
+                connection.send(told)
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return  # nobody asks any more
+
+
+def shown(showing: Showing) -> Iterator[Shown]:
+    """Show a new detector its scans; yield what it comes to, some hundred scans at a time.
+
+    The first entry is of the detector that has seen nothing.
+    """
+    detector = begun(showing, ReferenceProfile.load(showing.profile))
+    before: tuple[StreamAlarm, ...] = ()
+    evidence, shifted = [detector.evidence], [detector.shifted]
+    for start in range(0, len(showing.vectors), _TOLD_TOGETHER):
+        part = slice(start, start + _TOLD_TOGETHER)
+        changed = []
+        for _ in seen_one_by_one(detector, showing.vectors[part], showing.patients[part]):
+            with np.errstate(divide="ignore"):
+                evidence.append(detector.evidence)
+            shifted.append(detector.shifted)
+            if detector.alarms != before:
+                before = detector.alarms
+                changed.append((detector.scans, before))
+        yield Shown(evidence=evidence, shifted=shifted, alarms=changed)
+        evidence, shifted = [], []
+
+
+def begun(showing: Showing, profile: ReferenceProfile) -> StreamDetector:
+    """Return a showing's detector, which has seen nothing yet."""
+    return StreamDetector(
+        profile,
+        scans_between_false_alarms=showing.scans_between_false_alarms,
+        burn_in=showing.burn_in,
+        seed=showing.seed,
+    )
+
+
+def seen_one_by_one(
+    detector: StreamDetector, vectors: npt.NDArray[np.float16], patients: tuple[str, ...]
+) -> Iterator[None]:
+    """Show a detector scans, and let whoever asks look at it after each."""
+    singles = vectors.astype(np.float32)
+    if not len(singles):
+        return
+    try:
+        for _ in detector.course(singles, patients):
+            yield
+    except EmbeddingsError:
+        # Copies of one image are refused as a batch, and are scans all the same.
+        for vector, patient in zip(singles, patients, strict=True):
+            for _ in detector.course(vector[None], (patient,)):
+                yield
