@@ -55,12 +55,9 @@ def aggregated_probabilities(
 
 
 def _of_likeliest(rows: Floats, task: Task, counts: Sequence[int]) -> Floats:
-    wanted = len(task.classes) - 1
-    if task.positive is not None:
-        wanted = task.classes.index(task.positive)
     starts = _starts(rows, counts)
     chosen = [
-        start + int(np.argmax(rows[start : start + count, wanted]))
+        start + int(np.argmax(rows[start : start + count, task.column]))
         for start, count in zip(starts, counts, strict=True)
     ]
     return rows[chosen]

@@ -123,7 +123,6 @@ def read_changed(
     None where the scans' pixels are no longer kept, or a scan is read as several images.
     """
     bundle, encoder = bundles.open(version), embedder.encoder(version)
-    column = -1 if task.positive is None else task.classes.index(task.positive)
     parts: dict[str, list[npt.NDArray[np.float32]]] = {name: [] for name in CHANGES}
     for start in range(0, len(scans), _TOGETHER):
         try:
@@ -132,5 +131,5 @@ def read_changed(
             return None
         for name, read in parts.items():
             encoded = encoder.embed(changed(pixels, bundle.preprocessing, by=name))
-            read.append(encoded.probabilities[task.name][:, column])
+            read.append(encoded.probabilities[task.name][:, task.column])
     return {name: np.concatenate(read).astype(np.float64) for name, read in parts.items()}

@@ -178,21 +178,10 @@ def label_needs(
     rules = labels.request
     if rules is None:
         raise ValueError("the plan requests no labels")
-    alpha = Uses(before=0, declared=uses).spent(limits.superiority_alpha)
-    effect = _design_effect(rules.favour_near_threshold)
-    case = _Case(
-        gain=rules.gain,
-        discordance=rules.discordance,
-        alpha=alpha,
-        kept_alpha=limits.non_inferiority_alpha,
-        margins=(limits.drifted_margins.sensitivity, limits.drifted_margins.specificity),
-        minima=(limits.minimum_positives, limits.minimum_negatives),
-        prevalence=prevalence,
-        effect=effect,
-    )
-    judged = _fewest(case, rules.power, tuple(lost))
+    case = _Case.of(rules, limits, uses=uses)
+    judged = _fewest(case, prevalence, rules.power, tuple(lost))
     if judged is None:
-        best = min(_both(case, measure, CEILING).both for measure in lost)
+        best = min(_both(case, prevalence, measure, CEILING).both for measure in lost)
         raise InsufficientDataError(
             what=f"labels for a power of {rules.power:g}: {CEILING} patients would give "
             f"{best:.2f} at a prevalence of {prevalence:.1%}, a gain of "
@@ -215,12 +204,12 @@ def label_needs(
         training=max(0, all_of_them - gate - selection),
         prevalence=prevalence,
         prevalence_of=prevalence_of,
-        claims=tuple(_both(case, measure, judged) for measure in lost),
-        design_effect=effect,
+        claims=tuple(_both(case, prevalence, measure, judged) for measure in lost),
+        design_effect=case.effect,
         rules=rules,
         limits=limits,
         locked_share=labels.locked_share,
-        alpha=alpha,
+        alpha=case.alpha,
         uses=uses,
     )
 
@@ -238,16 +227,7 @@ def power_of(
     rules = labels.request
     if rules is None:
         raise ValueError("the plan requests no labels")
-    case = _Case(
-        gain=rules.gain,
-        discordance=rules.discordance,
-        alpha=Uses(before=0, declared=uses).spent(limits.superiority_alpha),
-        kept_alpha=limits.non_inferiority_alpha,
-        margins=(limits.drifted_margins.sensitivity, limits.drifted_margins.specificity),
-        minima=(limits.minimum_positives, limits.minimum_negatives),
-        prevalence=0.5,
-        effect=_design_effect(rules.favour_near_threshold),
-    )
+    case = _Case.of(rules, limits, uses=uses)
     found = []
     for measure in lost:
         superior, kept = _powers(case, measure, positives, negatives)
@@ -257,6 +237,8 @@ def power_of(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Case:
+    """What a power hangs on besides the patients."""
+
     gain: float
     discordance: float
     alpha: float
@@ -265,21 +247,34 @@ class _Case:
     margins: tuple[float, float]
     #: fewest patients with, and without the finding
     minima: tuple[int, int]
-    prevalence: float
     effect: float
+
+    @classmethod
+    def of(cls, rules: RequestRules, limits: GateLimits, *, uses: int) -> _Case:
+        return cls(
+            gain=rules.gain,
+            discordance=rules.discordance,
+            alpha=Uses(before=0, declared=uses).spent(limits.superiority_alpha),
+            kept_alpha=limits.non_inferiority_alpha,
+            margins=(limits.drifted_margins.sensitivity, limits.drifted_margins.specificity),
+            minima=(limits.minimum_positives, limits.minimum_negatives),
+            effect=_design_effect(rules.favour_near_threshold),
+        )
 
 
 @lru_cache(maxsize=256)
-def _fewest(case: _Case, power: float, lost: tuple[Measure, ...]) -> int | None:
+def _fewest(
+    case: _Case, prevalence: float, power: float, lost: tuple[Measure, ...]
+) -> int | None:
     """Return the fewest patients that give the power and, in 9 of 10 cases, the least sizes."""
 
     def enough(patients: int) -> bool:
-        positives = int(binom.ppf(0.1, patients, case.prevalence))
-        negatives = int(binom.ppf(0.1, patients, 1 - case.prevalence))
+        positives = int(binom.ppf(0.1, patients, prevalence))
+        negatives = int(binom.ppf(0.1, patients, 1 - prevalence))
         sizes = positives / case.effect, negatives / case.effect
         return all(
             size >= least for size, least in zip(sizes, case.minima, strict=True)
-        ) and all(_both(case, measure, patients).both >= power for measure in lost)
+        ) and all(_both(case, prevalence, measure, patients).both >= power for measure in lost)
 
     high = 16
     while not enough(high):
@@ -296,8 +291,8 @@ def _fewest(case: _Case, power: float, lost: tuple[Measure, ...]) -> int | None:
     return high
 
 
-def _both(case: _Case, lost: Measure, patients: int) -> Claim:
-    counts = [int(binom.ppf(q, patients, case.prevalence)) for q in _QUANTILES]
+def _both(case: _Case, prevalence: float, lost: Measure, patients: int) -> Claim:
+    counts = [int(binom.ppf(q, patients, prevalence)) for q in _QUANTILES]
     powers = [_powers(case, lost, count, patients - count) for count in counts]
     return Claim(
         lost=lost,

@@ -25,7 +25,6 @@ from registry.jobs import Claim, fence
 from registry.versions import VersionRow, ref
 from retrain import label_requesting, plans, reviews, run_data, runs
 from retrain.gates import promises
-from retrain.gates.deployment import DeploymentMeasurement
 from retrain.gates.evaluation import Evidence, evaluate
 from retrain.gates.first_version import first_version_auc
 from retrain.gates.impact import MeasuredImpact, measure_impact
@@ -91,9 +90,9 @@ class Validator:
                 return  # an earlier attempt came this far
             plan = plans.by_id(session, run.plan)
             candidate = session.get_one(VersionRow, run.candidate)
-            spent = _spent_set(session, run, plan)
             before = _judged_before(session, run)
         crash_points.reach("validate: begun")
+        spent = _spent_set(before, plan)
         if spent is not None:
             self._end(run_id, claim, RunState.REJECTED, spent)
             return
@@ -142,47 +141,48 @@ class Validator:
         declared = plan.plan.gates.locked_set_uses
         with self._database.reading() as session:
             champion = session.get_one(VersionRow, run.champion_before)
-        reference = self._paired(run, champion, candidate, Purpose.LOCKED_REFERENCE)
+        locked = self._locked(run, Purpose.LOCKED_REFERENCE)
+        drifted = self._locked(run, Purpose.LOCKED_DRIFTED)
+        reference = self._paired(run, champion, candidate, locked)
+        required = plan.plan.gates.required
         evidence = Evidence(
-            drifted=self._paired(run, champion, candidate, Purpose.LOCKED_DRIFTED),
+            drifted=self._paired(run, champion, candidate, drifted),
             reference=reference,
-            impact=self._impact(run, champion),
+            impact=self._impact(run, champion, locked),
             trained_on=self._trained_on(candidate),
-            reviewed=self._reviewed(run, champion, candidate),
+            reviewed=self._reviewed(run, champion, candidate, locked),
             parity=self._reader.parity(candidate),
-            changed=self._changed(run, champion, candidate, plan, reference),
-            deployment=self._deployment(run, champion, candidate, plan),
+            changed=self._changed(run, champion, candidate, locked.scans, reference)
+            if Gate.ROBUSTNESS in required
+            else None,
+            deployment=self._reader.timed(champion, candidate, locked.scans)
+            if Gate.DEPLOYMENT in required
+            else None,
             drifted_uses=Uses(before=before[Purpose.LOCKED_DRIFTED], declared=declared),
             reference_uses=Uses(before=before[Purpose.LOCKED_REFERENCE], declared=declared),
         )
-        report: GateReport = evaluate(
-            plan.plan.gates.required, evidence, plan.plan.gates.limits
-        )
+        report: GateReport = evaluate(required, evidence, plan.plan.gates.limits)
         return report.outcomes
 
     def _reviewed(
-        self, run: RunRow, champion: VersionRow, candidate: VersionRow
+        self, run: RunRow, champion: VersionRow, candidate: VersionRow, locked: _LockedSet
     ) -> tuple[str, PairedResults] | None:
         """Read the reference by the version of the last full review, if another one serves."""
         with self._database.reading() as session:
             version = reviews.reviewed_version(session, run.model)
         if version is None or version.id == champion.id:
             return None
-        found = self._paired(run, version, candidate, Purpose.LOCKED_REFERENCE)
-        return str(ref(version)), found
+        return str(ref(version)), self._paired(run, version, candidate, locked)
 
     def _changed(
         self,
         run: RunRow,
         champion: VersionRow,
         candidate: VersionRow,
-        plan: AppliedPlan,
+        scans: Sequence[ScanRow],
         reference: PairedResults,
     ) -> dict[str, PairedResults] | None:
-        """Read the reference under small changes of the acquisition, if a gate asks for it."""
-        if Gate.ROBUSTNESS not in plan.plan.gates.required:
-            return None
-        scans = self._locked(run, Purpose.LOCKED_REFERENCE).scans
+        """Read the reference under small changes of the acquisition."""
         before, after = (
             self._reader.changed(version, scans, task=self._task(version, run))
             for version in (champion, candidate)
@@ -194,20 +194,9 @@ class Validator:
             for name in before
         }
 
-    def _deployment(
-        self, run: RunRow, champion: VersionRow, candidate: VersionRow, plan: AppliedPlan
-    ) -> DeploymentMeasurement | None:
-        """Time both models on scans of the reference, if a gate asks for it."""
-        if Gate.DEPLOYMENT not in plan.plan.gates.required:
-            return None
-        return self._reader.timed(
-            champion, candidate, self._locked(run, Purpose.LOCKED_REFERENCE).scans
-        )
-
     def _paired(
-        self, run: RunRow, champion: VersionRow, candidate: VersionRow, purpose: Purpose
+        self, run: RunRow, champion: VersionRow, candidate: VersionRow, locked: _LockedSet
     ) -> PairedResults:
-        locked = self._locked(run, purpose)
         before, after = self._task(champion, run), self._task(candidate, run)
         return PairedResults(
             champion=self._reader.probabilities(champion, locked.scans, before.name),
@@ -226,7 +215,9 @@ class Validator:
             weights=locked.weights,
         )
 
-    def _impact(self, run: RunRow, champion: VersionRow) -> MeasuredImpact:
+    def _impact(
+        self, run: RunRow, champion: VersionRow, reference: _LockedSet
+    ) -> MeasuredImpact:
         """Measure what the shift did to the champion, on scans outside every locked set.
 
         The champion never saw the scans of the shift, not even those that the
@@ -257,7 +248,6 @@ class Validator:
                 or not known[scan.id, task.name].ai_influenced
             ]
             part = self._with_truth(session, honest, task.name)
-        reference = self._locked(run, Purpose.LOCKED_REFERENCE)
         return measure_impact(
             self._results(champion, reference, task),
             self._results(champion, part, task),
@@ -446,9 +436,9 @@ def _judged_before(session: Session, run: RunRow) -> dict[Purpose, int]:
     return counts
 
 
-def _spent_set(session: Session, run: RunRow, plan: AppliedPlan) -> str | None:
+def _spent_set(judged: Mapping[Purpose, int], plan: AppliedPlan) -> str | None:
     """Return why a locked set may judge no more candidates, or None while each still may."""
-    for purpose, used in _judged_before(session, run).items():
+    for purpose, used in judged.items():
         if used >= plan.plan.gates.locked_set_uses:
             return (
                 f"the {purpose.value} set has judged {used} candidates, as many as plan "

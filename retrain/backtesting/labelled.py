@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -124,10 +123,8 @@ class LabelledSpan:
     ) -> list[tuple[int, Truth]]:
         """Return the scans that arrived from a time on and may train at another, with truths."""
         found = []
-        for place, one in enumerate(self.scans):
-            if not after <= one.scan.arrived_at < at:
-                continue
-            truth = one.truth(at)
+        for place in self.places(after, at).tolist():
+            truth = self.scans[place].truth(at)
             if (
                 truth is not None
                 and truth.provenance in rules.provenance
@@ -136,10 +133,9 @@ class LabelledSpan:
                 found.append((place, truth))
         return found
 
-    def places(self, arrived: Sequence[datetime]) -> npt.NDArray[np.int64]:
-        """Return the numbers of the scans between two times."""
-        start, end = (bisect_left(self._times, moment) for moment in arrived)
-        return np.arange(start, end)
+    def places(self, since: datetime, until: datetime) -> npt.NDArray[np.int64]:
+        """Return the numbers of the scans that arrived from one time on and before another."""
+        return np.arange(bisect_left(self._times, since), bisect_left(self._times, until))
 
     @cached_property
     def _times(self) -> list[datetime]:

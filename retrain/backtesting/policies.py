@@ -8,7 +8,7 @@ between. So the difference to the plan is what these bring, and cost.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -23,11 +23,10 @@ from monitor.tables import ScanRow
 from registry.errors import InsufficientDataError
 from retrain import run_data
 from retrain.backtesting.labelled import LabelledSpan
-from retrain.backtesting.refitting_runs import Repair, best_repair
+from retrain.backtesting.refitting_runs import Repair, best_repair, without_pixels
 from retrain.backtesting.scratch import Scratch
 from retrain.backtesting.stored_reading import Heads
 from retrain.change_plan import Strategy
-from retrain.strategies.scans import Scans
 from retrain.workspace import Role
 
 #: Labelled scans that an update learns from are no older than this.
@@ -142,7 +141,7 @@ class Baselines:
             return []
         known = [
             (place, truth)
-            for place in self._span.places((since, at)).tolist()
+            for place in self._span.places(since, at).tolist()
             if (truth := self._span.scans[place].truth(at)) is not None
             and not truth.ai_influenced
         ]
@@ -183,14 +182,7 @@ class Baselines:
         """Return the reference as other heads read it."""
         embeddings = self._scratch.reader.embeddings(reference.scans)
         scores, threshold = heads.scores(embeddings, self._scratch.task)
-        return LabelledResults(
-            scores=scores,
-            truth=reference.truth,
-            patients=reference.patients,
-            scans=reference.scans,
-            threshold=threshold,
-            ai_influenced=reference.ai_influenced,
-        )
+        return replace(reference, scores=scores, threshold=threshold)
 
     def _update(
         self,
@@ -239,14 +231,10 @@ class Baselines:
             heads,
             self._scratch.task,
             self._scratch.reader.embeddings(scans),
-            Scans(
-                pixels=np.empty((0, 3, 0, 0), dtype=np.float32),
-                targets=np.array([values[scan.id] for scan in scans], dtype=np.int64),
-                roles=np.array(
-                    [Role.TRAINING] * training + [Role.SELECTION] * (len(scans) - training),
-                    dtype=np.int8,
-                ),
-                shifted=np.array([scan.id in truths for scan in scans], dtype=np.bool_),
+            without_pixels(
+                [values[scan.id] for scan in scans],
+                [Role.TRAINING] * training + [Role.SELECTION] * (len(scans) - training),
+                [scan.id in truths for scan in scans],
             ),
             [Strategy.LINEAR_PROBE],
         )

@@ -27,13 +27,14 @@ from retrain import plans, runs
 from retrain.backtesting.scratch import Scratch
 from retrain.backtesting.stored_reading import Heads
 from retrain.change_plan import Strategy, attempts
-from retrain.run_examples import RunExamples, examples_of
+from retrain.run_examples import examples_of
 from retrain.states import RunState
 from retrain.strategies.linear_probe import probed
 from retrain.strategies.making import Made, selection_facts
 from retrain.strategies.recalibration import reread
 from retrain.strategies.scans import Scans
 from retrain.tables import RunRow
+from retrain.workspace import Role
 
 _Refit: TypeAlias = Callable[[HeadState, str, Floats, Scans], Made]
 #: What embeddings suffice for.
@@ -110,7 +111,7 @@ class RefittingTrainer:
             found.heads(base),
             task,
             found.embeddings(examples.scans),
-            as_scans(examples),
+            without_pixels(examples.targets, examples.roles, examples.shifted),
             strategies,
         )
         version = _register(
@@ -173,13 +174,15 @@ def _repair(
     return Repair(strategy=strategy, heads=Heads(state=made.heads, tasks=tasks), facts=facts)
 
 
-def as_scans(examples: RunExamples) -> Scans:
-    """Return a run's examples as strategies read them, without pixels."""
+def without_pixels(
+    targets: Sequence[int], roles: Sequence[Role], shifted: Sequence[bool]
+) -> Scans:
+    """Return examples as strategies read them that learn from embeddings alone, [n] each."""
     return Scans(
         pixels=np.empty((0, 3, 0, 0), dtype=np.float32),
-        targets=np.array(examples.targets, dtype=np.int64),
-        roles=np.array(examples.roles, dtype=np.int8),
-        shifted=np.array(examples.shifted, dtype=np.bool_),
+        targets=np.array(targets, dtype=np.int64),
+        roles=np.array(roles, dtype=np.int8),
+        shifted=np.array(shifted, dtype=np.bool_),
     )
 
 

@@ -42,7 +42,7 @@ class Heads:
     def scores(self, embeddings: Singles, name: str) -> tuple[Floats, float]:
         """Return the probability of a task's finding for embeddings [n, d], and the threshold."""
         [task] = [one for one in self.tasks if one.name == name]
-        positive = self.probabilities(embeddings, task)[:, -1].astype(np.float64)
+        positive = self.probabilities(embeddings, task)[:, task.column].astype(np.float64)
         return positive, _threshold(task)
 
 
@@ -97,7 +97,8 @@ class StoredReader:
 
     def probabilities(self, version: VersionRow, scans: Sequence[ScanRow], task: str) -> Floats:
         found = self.read(version, self.embeddings(scans), task)
-        positive: Floats = found[:, -1].astype(np.float64)
+        column = self.task(version, task).column
+        positive: Floats = found[:, column].astype(np.float64)
         return positive
 
     def embeddings(self, scans: Sequence[ScanRow]) -> Singles:

@@ -115,24 +115,18 @@ def weekly(
     """
     scores = np.zeros(len(span.scans))
     called = np.zeros(len(span.scans), dtype=bool)
-    arrived = [one.scan.arrived_at for one in span.scans]
     for place, (since, heads) in enumerate(serving):
         until = serving[place + 1][0] if place + 1 < len(serving) else span.until
-        rows = np.flatnonzero([since <= moment < until for moment in arrived])
+        rows = span.places(since, until)
         if len(rows):
             scores[rows], threshold = heads.scores(span.embeddings[rows], task)
             called[rows] = scores[rows] >= threshold
     weeks = [
-        _figures(
-            span,
-            scores,
-            called,
-            np.flatnonzero(span.judged & _between(arrived, start, end)),
-            start,
-        )
+        _figures(span, scores, called, span.places(start, end), start)
         for start, end in _weeks(span)
     ]
-    return weeks, _figures(span, scores, called, np.flatnonzero(span.judged), span.since)
+    whole = span.places(span.since, span.until)
+    return weeks, _figures(span, scores, called, whole, span.since)
 
 
 def _weeks(span: LabelledSpan) -> Iterator[tuple[datetime, datetime]]:
@@ -142,19 +136,14 @@ def _weeks(span: LabelledSpan) -> Iterator[tuple[datetime, datetime]]:
         start += WEEK
 
 
-def _between(
-    arrived: Sequence[datetime], start: datetime, end: datetime
-) -> npt.NDArray[np.bool_]:
-    return np.array([start <= moment < end for moment in arrived], dtype=bool)
-
-
 def _figures(
     span: LabelledSpan,
     scores: npt.NDArray[np.float64],
     called: npt.NDArray[np.bool_],
-    rows: npt.NDArray[np.int64],
+    places: npt.NDArray[np.int64],
     start: datetime,
 ) -> WeekFigures:
+    rows = places[span.judged[places]]
     truth = span.truth[rows] if len(rows) else np.zeros(0, dtype=bool)
     patients = [span.patients[row] for row in rows.tolist()]
     found: dict[str, Figure | None] = dict.fromkeys(MEASURES)
