@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from registry.canonical import Json
 from registry.errors import BadInputError
 
 Specification = TypeVar("Specification", bound=BaseModel)
@@ -33,6 +35,7 @@ def read_specification(
     source: str,
     what: str,
     error: type[BadInputError] = BadInputError,
+    strictly: bool = False,
 ) -> Specification:
     """Return what a YAML text specifies.
 
@@ -41,6 +44,8 @@ def read_specification(
     source : the file's name, for errors
     what : what it specifies and where that is described: "a monitor; see docs/monitors.md"
     error : raised with one line a problem, each as `file:line: key: what is wrong`
+    strictly : a number must be written as one, and not as a text that looks like it; the
+        model's validators find `strictly` in their context
     """
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -58,7 +63,7 @@ def read_specification(
     if not isinstance(document, dict):
         raise error(f"{source}: a mapping of keys is expected, of {what}")
     try:
-        return kind.model_validate(document)
+        found = kind.model_validate(document, context={"strictly": strictly})
     except ValidationError as refused:
         lines = [
             f"{source}:{_line(node, place)}: {_key(place)}{_words(problem)}"
@@ -66,6 +71,38 @@ def read_specification(
             for place in [_location(problem)]
         ]
         raise error("\n".join(dict.fromkeys(lines))) from refused
+    if strictly:
+        lines = [
+            f"{source}:{_line(node, place)}: {_key(place)}{written!r} was read as {read!r}: "
+            f"write {read!r}"
+            for place, written, read in _read_otherwise(document, found.model_dump(mode="json"))
+            if isinstance(written, bool) or _is_quoted(node, place)
+        ]
+        if lines:
+            raise error("\n".join(lines))
+    return found
+
+
+def _is_quoted(node: yaml.Node | None, location: tuple[int | str, ...]) -> bool:
+    """Return whether a value stands in quotes; without, YAML takes 1e-05 for a text, too."""
+    *_, deepest = _nodes(node, location)
+    return isinstance(deepest, yaml.ScalarNode) and deepest.style is not None
+
+
+def _read_otherwise(
+    written: object, read: Json, above: tuple[int | str, ...] = ()
+) -> Iterator[tuple[tuple[int | str, ...], object, Json]]:
+    """Yield where something else than a number was read as one: the place, and both."""
+    if isinstance(written, dict) and isinstance(read, dict):
+        for key, value in written.items():
+            yield from _read_otherwise(value, read.get(str(key)), (*above, str(key)))
+    elif isinstance(written, list) and isinstance(read, list):
+        for place, (value, one) in enumerate(zip(written, read, strict=False)):
+            yield from _read_otherwise(value, one, (*above, place))
+    elif isinstance(read, (bool, int, float)) and (
+        isinstance(written, str) or isinstance(written, bool) != isinstance(read, bool)
+    ):
+        yield above, written, read
 
 
 def _key_that_stands_twice(node: yaml.Node | None) -> tuple[int, str] | None:
@@ -103,16 +140,29 @@ def _words(problem: ErrorDetails) -> str:
 def _line(node: yaml.Node | None, location: tuple[int | str, ...]) -> int:
     """Return the line of the deepest key of `location` that the file has, from 1."""
     line = node.start_mark.line + 1 if node else 1
-    for part in location:
-        found: yaml.Node | None = None
-        if isinstance(node, yaml.MappingNode):
-            for key, value in node.value:
-                if key.value == str(part):
-                    line, found = key.start_mark.line + 1, value
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
-            found = node.value[part]
+    above = node
+    for part, found in zip(location, _nodes(node, location)[1:], strict=False):
+        if isinstance(above, yaml.MappingNode):
+            line = next(
+                key.start_mark.line + 1 for key, _ in above.value if key.value == str(part)
+            )
+        else:
             line = found.start_mark.line + 1
-        if found is None:
-            break
-        node = found
+        above = found
     return line
+
+
+def _nodes(node: yaml.Node | None, location: tuple[int | str, ...]) -> list[yaml.Node]:
+    """Return a file's node and those on the way to a location, as far as the file has them."""
+    found = [] if node is None else [node]
+    for part in location:
+        if isinstance(node, yaml.MappingNode):
+            node = next((one for key, one in node.value if key.value == str(part)), None)
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
+            node = node.value[part]
+        else:
+            node = None
+        if node is None:
+            break
+        found.append(node)
+    return found

@@ -12,10 +12,10 @@ from enum import StrEnum
 from math import floor
 from typing import Annotated, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
 from monitor.causes import Cause
-from registry.errors import BadInputError, InsufficientDataError, PlanError
+from registry.errors import InsufficientDataError, PlanError
 from registry.identities import Role
 from registry.yaml_files import MisfitError, read_specification
 from retrain.gates.limits import GateLimits
@@ -221,10 +221,17 @@ class Plan(PlanPart):
     watch: WatchRules | None = None
 
     @model_validator(mode="after")
-    def _authority_is_numbered(self) -> Self:
+    def _authority_is_numbered(self, info: ValidationInfo) -> Self:
         if self.authority is Authority.PCCP and not self.authority_number:
             raise MisfitError(
                 "pccp needs authority_number, the authorised plan's number", "authority"
+            )
+        numbered = self.authority in {Authority.PCCP, Authority.IN_HOUSE}
+        if self.authority_number and not numbered and (info.context or {}).get("strictly"):
+            raise MisfitError(
+                f"a number is of an authorised plan, and the authority is {self.authority.value}: "
+                "name that authority, or leave the number out",
+                "authority_number",
             )
         return self
 
@@ -337,26 +344,26 @@ class Plan(PlanPart):
         return self.modifications.get(cause, ())
 
 
-def parse_plan(text: str, *, source: str) -> Plan:
+def parse_plan(text: str, *, source: str, applied: bool = False) -> Plan:
     """Read a plan.
+
+    Parameters
+    ----------
+    applied : it was put into force, maybe by a version that was less strict, and stays readable
 
     Raises
     ------
     PlanError
         Naming the file, the line and the key.
     """
-    try:
-        return read_specification(
-            text,
-            Plan,
-            source=source,
-            what="a change plan; see docs/change-plan.md",
-            error=PlanError,
-        )
-    except PlanError:
-        raise
-    except BadInputError as error:
-        raise PlanError(f"{source}: gates: {error}") from error
+    return read_specification(
+        text,
+        Plan,
+        source=source,
+        what="a change plan; see docs/change-plan.md",
+        error=PlanError,
+        strictly=not applied,
+    )
 
 
 def labels_train(strategies: Sequence[Strategy]) -> bool:

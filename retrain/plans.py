@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from registry import ledger
 from registry.canonical import Json, sha256
 from registry.database import Database
-from registry.errors import BadInputError, NotFoundError, RefusedError
+from registry.errors import BadInputError, NotFoundError, PlanError, RefusedError
 from registry.identities import Identity, Role
 from retrain.change_plan import Plan, parse_plan
 from retrain.soundness import require_sound
@@ -44,7 +44,7 @@ class Change:
 
 
 def apply_file(
-    database: Database, text: str, *, source: str, by: Identity, at: datetime
+    database: Database, content: bytes, *, source: str, by: Identity, at: datetime
 ) -> tuple[AppliedPlan, list[Change]]:
     """Put a plan into force, and return it with what it changes; a refused one is recorded.
 
@@ -57,6 +57,7 @@ def apply_file(
     """
     try:
         by.require(Role.ADMIN, "apply a change plan")
+        text = _text(content, source)
         with database.transaction() as session:
             plan = parse_plan(text, source=source)
             require_sound(session, plan, source=source)
@@ -70,10 +71,18 @@ def apply_file(
                 actor=by.name,
                 kind="plan.refused",
                 subject="change plan",
-                facts={"digest": sha256(text.encode()), "problem": str(error)},
+                facts={"digest": sha256(content), "problem": str(error)},
             )
         raise
     return after, changes_between(before.plan if before else None, after.plan)
+
+
+def _text(content: bytes, source: str) -> str:
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise PlanError(f"{source}:{line}: is not UTF-8 text: save it as UTF-8") from error
 
 
 def apply_plan(
@@ -182,4 +191,4 @@ def _read(row: PlanRow) -> AppliedPlan:
 @lru_cache(maxsize=16)
 def _parsed(text: str, source: str) -> Plan:
     """Parse a plan once: it is asked for with every decision, and cannot be changed."""
-    return parse_plan(text, source=source)
+    return parse_plan(text, source=source, applied=True)

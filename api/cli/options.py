@@ -83,9 +83,21 @@ def text_of(file: Path) -> str:
         If it cannot be read, or is not UTF-8 text.
     """
     try:
-        return file.read_text(encoding="utf-8")
+        return bytes_of(file).decode()
     except UnicodeDecodeError as error:
         raise BadInputError(f"{file} is not UTF-8 text: save it as UTF-8") from error
+
+
+def bytes_of(file: Path) -> bytes:
+    """Read a file that the command line names, whatever it holds.
+
+    Raises
+    ------
+    BadInputError
+        If it cannot be read.
+    """
+    try:
+        return file.read_bytes()
     except OSError as error:
         raise BadInputError(
             f"{file} cannot be read ({error.strerror}): give a file that can"

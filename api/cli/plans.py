@@ -13,6 +13,7 @@ from api.cli.options import (
     HomeOption,
     JsonOption,
     ReasonOption,
+    bytes_of,
     opened,
     show,
     table,
@@ -39,7 +40,7 @@ def apply(
     driftward = opened(home)
     plan, changes = apply_file(
         driftward.database,
-        text_of(file),
+        bytes_of(file),
         source=file.name,
         by=driftward.whoever_runs_this(),
         at=driftward.clock.now(),
@@ -68,7 +69,9 @@ def list_(model: str, home: HomeOption = None, as_json: JsonOption = False) -> N
         {
             "plan": plan.number,
             "digest": plan.digest,
-            "authority": parse_plan(plan.text, source=f"plan {plan.number}").authority.value,
+            "authority": parse_plan(
+                plan.text, source=f"plan {plan.number}", applied=True
+            ).authority.value,
             "applied_at": plan.applied_at.isoformat(),
             "applied_by": plan.applied_by,
             "in_force": place == 0,

@@ -218,7 +218,7 @@ class Story:
         say.line(f"run {newest.id} is refused: {newest.note}")
         _, changes = plans.apply_file(
             self._driftward.database,
-            plan.text.replace("sites: [guangzhou]", f"sites: [{SITE}, {SECOND_SITE}]"),
+            plan.text.replace("sites: [guangzhou]", f"sites: [{SITE}, {SECOND_SITE}]").encode(),
             source="plan.yaml",
             by=self._operator,
             at=self._clock.now(),

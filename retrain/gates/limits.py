@@ -9,6 +9,10 @@ from registry.errors import BadInputError
 from retrain.gates.measures import Measure
 
 
+class LimitError(BadInputError, ValueError):
+    """A limit is none; as a ValueError, whoever reads it from a file can say where it stands."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Margins:
     """How much worse a candidate may be and still count as not inferior, as fractions."""
@@ -57,7 +61,7 @@ class SubgroupLimits:
         _between(self.harm_alpha, "the alpha of harm in subgroups", 0.0, 0.5)
         _positive(self.minimum, "the fewest patients of a class in a subgroup")
         if len(set(self.declared)) != len(self.declared):
-            raise BadInputError("a subgroup is declared twice: declare each once")
+            raise LimitError("a subgroup is declared twice: declare each once")
 
     def margin(self, measure: Measure) -> float:
         return (
@@ -76,7 +80,7 @@ class Range:
 
     def __post_init__(self) -> None:
         if not self.low < self.high:
-            raise BadInputError(f"a range needs low < high, got {self.low} and {self.high}")
+            raise LimitError(f"a range needs low < high, got {self.low} and {self.high}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,14 +101,14 @@ class CalibrationLimits:
 
     def __post_init__(self) -> None:
         if not self.intercept.low < 0.0 < self.intercept.high:
-            raise BadInputError("the range of the calibration intercept must hold 0")
+            raise LimitError("the range of the calibration intercept must hold 0")
         if not self.slope.low < 1.0 < self.slope.high:
-            raise BadInputError("the range of the calibration slope must hold 1")
+            raise LimitError("the range of the calibration slope must hold 1")
         _between(self.error, "the largest calibration error", 0.0, 1.0)
         _between(self.alpha, "the alpha of calibration", 0.0, 0.5)
         _positive(self.bins, "the bins of the calibration error")
         if self.resamples < 2 / self.alpha:
-            raise BadInputError(
+            raise LimitError(
                 f"{self.resamples} resamples cannot give a quantile of {self.alpha}: "
                 f"take {round(20 / self.alpha)} or more"
             )
@@ -181,11 +185,11 @@ def no_limit(key: str) -> BadInputError:
 
 def _between(value: float, what: str, low: float, high: float) -> None:
     if not low < value < high:
-        raise BadInputError(
+        raise LimitError(
             f"{what} is {value}: it must lie between {low:g} and {high:g}, both excluded"
         )
 
 
 def _positive(value: int, what: str, *, least: int = 1) -> None:
     if value < least:
-        raise BadInputError(f"{what} is {value}: it must be at least {least}")
+        raise LimitError(f"{what} is {value}: it must be at least {least}")

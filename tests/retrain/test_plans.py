@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from datetime import datetime
 
 import pytest
@@ -52,12 +53,25 @@ def test_a_pccp_without_its_number_is_refused() -> None:
             "training.candidates",
         ),
         ("  days_between_promotions: 7", "  days_between_promotions: -1", "limits.days"),
+        # A number is written as one.
+        ("  at_least: 300", '  at_least: "300"', "labels.at_least: '300' was read as 300"),
+        ("  people: 1", "  people: true", "approval.people: True was read as 1"),
+        (
+            "    superiority_alpha: 0.025",
+            '    superiority_alpha: "0.025"',
+            "gates.limits.superiority_alpha",
+        ),
+        (
+            "authority: research\n",
+            "authority: research\nauthority_number: K1\n",
+            "authority_number: a number is of an authorised plan",
+        ),
     ],
 )
 def test_an_error_names_file_line_and_key(before: str, after: str, key: str) -> None:
     assert before in TEXT
     text = TEXT.replace(before, after)
-    wrong = after.rsplit("\n", maxsplit=1)[-1].strip().split(":")[0]
+    wrong = after.strip().rsplit("\n", maxsplit=1)[-1].strip().split(":")[0]
     line = 1 + next(
         n for n, row in enumerate(text.split("\n")) if row.strip().startswith(wrong)
     )
@@ -67,6 +81,20 @@ def test_an_error_names_file_line_and_key(before: str, after: str, key: str) -> 
         message.startswith(f"plan.yaml:{line}:") and key in message
         for message in str(error.value).split("\n")
     ), str(error.value)
+
+
+def test_a_limit_that_is_none_is_named_with_its_line() -> None:
+    text = re.sub(r"(non_inferiority_alpha: )[0-9.]+", r"\g<1>0.9", TEXT)
+    assert text != TEXT
+    with pytest.raises(PlanError, match=r"^plan.yaml:\d+: gates.limits: .*0.9"):
+        parse_plan(text, source="plan.yaml")
+
+
+def test_a_plan_in_force_stays_readable_where_the_rules_became_stricter() -> None:
+    text = TEXT.replace("  at_least: 300", '  at_least: "300"')
+    assert parse_plan(text, source="plan 1", applied=True).labels.at_least == 300
+    with pytest.raises(PlanError):
+        parse_plan(text, source="plan.yaml")
 
 
 def test_text_that_is_not_yaml_is_named_with_its_line() -> None:
@@ -96,11 +124,13 @@ ADMIN = Identity(name="Ada", roles=frozenset({Role.ADMIN}))
 
 
 def test_a_plan_that_is_applied_says_what_it_changes(database: Database, now: datetime) -> None:
-    _, first = apply_file(database, TEXT, source="plan.yaml", by=ADMIN, at=now)
+    _, first = apply_file(database, TEXT.encode(), source="plan.yaml", by=ADMIN, at=now)
     stricter = TEXT.replace("  people: 1", "  people: 2").replace(
         "acquisition: full fine-tuning", "acquisition: [recalibration, full fine-tuning]"
     )
-    applied, changes = apply_file(database, stricter, source="plan.yaml", by=ADMIN, at=now)
+    applied, changes = apply_file(
+        database, stricter.encode(), source="plan.yaml", by=ADMIN, at=now
+    )
     assert applied.number == 2
     assert {change.key for change in first} >= {"model", "authority", "approval.people"}
     assert [(change.key, change.before, change.after) for change in changes] == [
@@ -114,17 +144,22 @@ def test_a_plan_that_is_applied_says_what_it_changes(database: Database, now: da
 
 
 @pytest.mark.parametrize(
-    ("text", "by", "error"),
+    ("content", "by", "error"),
     [
-        (TEXT.replace("autonomy: act", "autonomy: rampage"), ADMIN, PlanError),
-        (TEXT, Identity(name="Ola", roles=frozenset({Role.OPERATOR})), NotPermittedError),
+        (TEXT.replace("autonomy: act", "autonomy: rampage").encode(), ADMIN, PlanError),
+        (f"{TEXT}# gr\xfcn\n".encode("latin-1"), ADMIN, PlanError),
+        (
+            TEXT.encode(),
+            Identity(name="Ola", roles=frozenset({Role.OPERATOR})),
+            NotPermittedError,
+        ),
     ],
 )
 def test_a_refused_plan_changes_nothing_and_is_recorded(
-    database: Database, now: datetime, text: str, by: Identity, error: type[Exception]
+    database: Database, now: datetime, content: bytes, by: Identity, error: type[Exception]
 ) -> None:
     with pytest.raises(error):
-        apply_file(database, text, source="plan.yaml", by=by, at=now)
+        apply_file(database, content, source="plan.yaml", by=by, at=now)
     with database.reading() as session:
         assert in_force(session, "pneumonia-cxr") is None
         entry = session.scalars(select(LedgerEntry)).one()
@@ -269,7 +304,9 @@ def test_an_unsound_plan_is_refused_and_recorded(
 ) -> None:
     assert change[0] in TEXT
     with pytest.raises(PlanError, match=message):
-        apply_file(database, TEXT.replace(*change), source="plan.yaml", by=ADMIN, at=now)
+        apply_file(
+            database, TEXT.replace(*change).encode(), source="plan.yaml", by=ADMIN, at=now
+        )
     with database.reading() as session:
         assert in_force(session, "pneumonia-cxr") is None
         assert [entry.kind for entry in session.scalars(select(LedgerEntry))] == [
