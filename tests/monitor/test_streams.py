@@ -127,6 +127,19 @@ def test_batches_do_not_matter_to_the_bit(
     assert bool(whole.alarms) == (shift > 0)
 
 
+def test_a_course_can_be_looked_at_after_each_scan(profile: ReferenceProfile) -> None:
+    batch = np.concatenate([scans(30, seed=21), scans(70, seed=22, shift=1.5)])
+    stream, one_by_one = started(profile), started(profile)
+    raised = []
+    for number, alarm in enumerate(stream.course(batch)):
+        expected = one_by_one.update(batch[number : number + 1])
+        assert (stream.scans, stream.evidence) == (number + 1, one_by_one.evidence)
+        assert (alarm is None) == (expected is None)
+        raised += [] if alarm is None else [number]
+    assert len(raised) == 1
+    assert stream.alarms == one_by_one.alarms
+
+
 @pytest.mark.parametrize("stop", [37, 151, 290, 395, 560])
 def test_a_stream_that_was_saved_goes_on_to_the_bit(
     profile: ReferenceProfile, tmp_path: Path, stop: int
