@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -66,15 +65,11 @@ class _NotStoredError(Exception):
 
 def work(connection: Connection) -> None:
     """Take what is to be compared, and send the comparison; None where it cannot be made."""
-    # Whoever started this ends it, and says so.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(_NICER)
     try:
         connection.send(_compared(connection.recv()))
     except _NotStoredError:
         connection.send(None)
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        return  # nobody asks any more
 
 
 def _compared(asked: ToCompare) -> Comparison | None:

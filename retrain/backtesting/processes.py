@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
@@ -24,7 +26,7 @@ class Processes:
         # Not forked: of a process with open databases and threads nothing is to be taken along.
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        process = context.Process(target=work, args=(theirs,), daemon=True)
+        process = context.Process(target=_live, args=(work, theirs), daemon=True)
         process.start()
         theirs.close()
         self._all.append(process)
@@ -35,6 +37,24 @@ class Processes:
             process.kill()
         for process in self._all:
             process.join()
+
+
+def _live(work: Callable[[Connection], None], connection: Connection) -> None:
+    """Do a process's work, and end at once when whoever began it is gone."""
+    # Who interrupts means the replay, which ends this.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        work(connection)
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return  # nobody asks any more
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -47,15 +46,10 @@ class Shown:
 
 
 def work(connection: Connection) -> None:
-    """Take showings and tell of each, until the other side hangs up."""
-    # Whoever started this ends it, and says so.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        while True:
-            for told in shown(connection.recv()):
-                connection.send(told)
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        return  # nobody asks any more
+    """Take showings, and tell of each, until the other side hangs up."""
+    while True:
+        for told in shown(connection.recv()):
+            connection.send(told)
 
 
 def shown(showing: Showing) -> Iterator[Shown]:

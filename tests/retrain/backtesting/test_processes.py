@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from multiprocessing import active_children
@@ -109,6 +111,24 @@ def test_a_process_that_is_killed_is_done_without(
     here = begun(showing, profile[0])
     here.update(*batch)
     assert alike(ahead, here)
+
+
+def test_processes_end_with_whoever_began_them() -> None:
+    """Killed, it can no longer end them."""
+    begin = (
+        "import time\n"
+        "from retrain.backtesting.processes import Processes\n"
+        "from retrain.backtesting.stream_process import work\n"
+        "connection = Processes().begin(work)\n"
+        "print('begun', flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", begin], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == b"begun\n"
+        parent.kill()
+        # The pipe ends when nobody is left who could write into it.
+        assert parent.communicate(timeout=120) == (b"", None)
 
 
 def test_copies_of_one_image_are_seen_one_by_one(showing: Showing) -> None:
