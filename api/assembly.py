@@ -24,6 +24,7 @@ from monitor.requests import tables as _request_tables  # noqa: F401
 from monitor.sources import tables as _source_tables  # noqa: F401
 from registry import crash_points, identities
 from registry import outbox as _outbox_table  # noqa: F401
+from registry import runtimes as _runtime_tables  # noqa: F401
 from registry import serving as _serving_tables  # noqa: F401
 from registry import versions as _version_tables  # noqa: F401
 from registry.access import attempts as _attempt_table  # noqa: F401
@@ -349,6 +350,7 @@ class Driftward:
         from retrain.runs import TRAIN, VALIDATE
         from retrain.scheduling import EMBED
         from retrain.shadow.ending import END_SHADOW, ShadowEnder
+        from retrain.stage_entering import ENTER_STAGE, StageEnterer
         from retrain.validating import Validator
         from retrain.watching.looking import WATCH, Watcher
 
@@ -372,6 +374,7 @@ class Driftward:
             ).handle,
             END_SHADOW: ShadowEnder(self.database, self.clock).handle,
             WATCH: Watcher(self.database, self.clock).handle,
+            ENTER_STAGE: StageEnterer(self.database, self.clock).handle,
             PURGE: self.quarantine_retention.handle,
             CHECKPOINT: self.checkpointer.handle,
             DELIVER_OUTBOX: OutboxDeliverer(

@@ -31,11 +31,12 @@ from monitor.pending_scans import backlog
 from monitor.receiving.counters import Counters
 from monitor.silence.alarms import SilenceKind, SilenceState, newest_look
 from monitor.tables import EpisodeRow, RefusalRow, ScanRow, SilenceAlarmRow, VerdictRow
-from registry import recalls, serving
+from registry import recalls, runtimes, serving
 from registry.errors import HomeError
 from registry.jobs import Job
 from registry.ledger.checkpointing import newest_signed_at
 from registry.outbox import OutboxItem
+from registry.runtimes import RuntimeState
 from registry.serving import Champion, Restriction
 from registry.versions import VersionRow
 from retrain.tables import RunRow
@@ -354,9 +355,26 @@ def _recalled(session: Session, _now: datetime) -> Iterator[Metric]:
         "1 if the version that serves, or one behind it, was recalled, 0 if not.",
         labels=["model"],
     )
-    for version in serving.champions(session):
+    found: dict[str, bool] = {}
+    for version in serving.champions(session):  # of a model several, at different sites
         flag = recalls.flag_of(session, version)
-        family.add_metric([version.model], float(flag is not None))
+        found[version.model] = found.get(version.model, False) or flag is not None
+    for model, recalled in found.items():
+        family.add_metric([model], float(recalled))
+    yield family
+
+
+def _runtimes(session: Session, now: datetime) -> Iterator[Metric]:
+    labels = ["model", "deployment", "state"]
+    family = GaugeMetricFamily(
+        "driftward_runtime",
+        "1 for the state in which a declared clinical runtime is, 0 for the others.",
+        labels=labels,
+    )
+    for row in runtimes.runtimes(session):
+        state = runtimes.standing(session, row, now=now).state
+        for one in RuntimeState:
+            family.add_metric([row.model, row.deployment, one.value], float(one is state))
     yield family
 
 
@@ -446,4 +464,5 @@ READERS: tuple[Reader, ...] = (
     _serving,
     _recalled,
     _watches,
+    _runtimes,
 )

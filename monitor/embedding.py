@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy.orm import Session
 
 from monitor.assembling.assembler import Assembler
 from monitor.assembling.counting import unit_watched
@@ -43,6 +42,7 @@ from monitor.ordered_work import in_order
 from monitor.pending_scans import intended_use, pending_scans, without_embedding
 from monitor.pixel_measures import pixel_measures
 from monitor.pixels import rendered
+from monitor.reading_versions import reading_versions
 from monitor.scan_preparation import ScanImages
 from monitor.stage_times import Stage, observe
 from monitor.stored_samples import Reduced
@@ -57,11 +57,10 @@ from registry.bundles.bundle import Bundle
 from registry.bundles.preprocessing import Unit
 from registry.clock import Clock
 from registry.database import Database
-from registry.errors import BadInputError, DriftwardError
+from registry.errors import BadInputError
 from registry.identities import SYSTEM
 from registry.jobs import Claim, fence
-from registry.version_units import require_one_unit
-from registry.versions import VersionRow, find, ref
+from registry.versions import VersionRow, ref
 
 if TYPE_CHECKING:
     from monitor.encoders import Encoded, Encoder
@@ -163,7 +162,14 @@ class Embedder:
             beside: Sequence[ShadowVersion] = ()
             if self._shadows is not None and only is None:
                 beside = self._shadows(session, monitor.specification.model)
-            versions = self._versions(session, monitor, extra, beside)
+            versions = reading_versions(
+                session,
+                monitor,
+                extra=extra,
+                beside=beside,
+                open_bundle=self._bundles.open,
+                encoder=self.encoder,
+            )
             pending = pending_scans(session, monitor, versions, window, only)
         done = 0
         with self._decoder(versions, len(pending)) as reduced:
@@ -276,44 +282,6 @@ class Embedder:
     ) -> Iterator[Result]:
         return in_order(work, items, threads=self._threads, ahead=PIECES_AHEAD * self._threads)
 
-    def _versions(
-        self,
-        session: Session,
-        monitor: Monitor,
-        extra: Sequence[VersionRow],
-        beside: Sequence[ShadowVersion],
-    ) -> list[ReadingVersion]:
-        fixed = find(session, monitor.specification.monitoring_encoder)
-        champion = serving.champion(session, monitor.specification.model)
-        wanted = {row.id: row for row in (fixed, champion, *extra) if row is not None}
-        require_one_unit([*wanted.values()])
-        versions = [self._reading(row, champion) for row in wanted.values()]
-        for shadow in beside:
-            if shadow.version.id in wanted:
-                continue
-            try:
-                require_one_unit([*wanted.values(), shadow.version])
-                versions.append(self._reading(shadow.version, champion, since=shadow.since))
-            except DriftwardError as error:
-                # What serves is not held up by what does not; the comparison counts what lacks.
-                _log.warning(
-                    "%s cannot read beside its champion: %s", ref(shadow.version), error
-                )
-        return versions
-
-    def _reading(
-        self, row: VersionRow, champion: VersionRow | None, *, since: datetime | None = None
-    ) -> ReadingVersion:
-        bundle = self._bundles.open(row)
-        return ReadingVersion(
-            version=row,
-            bundle=bundle,
-            encoder=self.encoder(row),
-            serves=champion is not None and row.id == champion.id,
-            preprocessing=bundle.preprocessing.digest,
-            since=since,
-        )
-
     def _batches(
         self,
         monitor: Monitor,
@@ -372,6 +340,10 @@ class Embedder:
         for scans in _chunks(pending, SCANS_PER_COMMIT):
             with self._database.reading() as session:
                 use = intended_use(session, self._bundles, monitor, versions)
+                uses = {
+                    site: intended_use(session, self._bundles, monitor, versions, site)
+                    for site in {scan.site for scan in scans}
+                }
                 missing = {
                     reader.version.id: without_embedding(session, reader, scans)
                     for reader in versions
@@ -382,7 +354,7 @@ class Embedder:
             batch = Batch(scans=len(scans))
             accepted: list[ScanRow] = []
             for scan in scans:
-                reason = use.card.intended_use.refusal(
+                reason = uses[scan.site].card.intended_use.refusal(
                     modality=scan.modality,
                     body_part=scan.body_part,
                     view=scan.view,
@@ -412,7 +384,7 @@ class Embedder:
             withheld = serving.restrictions(session, monitor.specification.model)
             subgroups = [Subgroup.parse(row.subgroup) for row in withheld if row.subgroup]
             suspended = any(row.subgroup is None for row in withheld)
-            since = serving.serving_since(session, monitor.specification.model)
+            places = serving.places(session, monitor.specification.model)
             for reader, scans, encoded in batch.read:
                 for index, scan in enumerate(scans):
                     session.add(
@@ -427,8 +399,13 @@ class Embedder:
                     held = suspended or any(group.holds(scan) for group in subgroups)
                     delivery = "withheld" if held else "delivered"
                     # A result computed for a scan that came before this version
-                    # served was never meant for its reader.
-                    if not reader.serves or since is None or scan.arrived_at < since:
+                    # served there was never meant for its reader.
+                    place = places.at(scan.site)
+                    if (
+                        place is None
+                        or place.version != reader.version.id
+                        or scan.arrived_at < place.since
+                    ):
                         delivery = "background"
                     for task in reader.bundle.tasks:
                         session.add(

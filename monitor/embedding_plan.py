@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
+from sqlalchemy import ColumnElement, and_, or_, true
 from sqlalchemy.orm import Session
 
 from monitor.scan_preparation import Piece, PreparedPiece
@@ -66,10 +67,32 @@ class ReadingVersion:
     version: VersionRow
     bundle: Bundle
     encoder: Encoder
-    serves: bool
     preprocessing: str  #: its digest, by which versions share prepared scans
     #: it reads only what arrived from then on; None where it reads all
     since: datetime | None = None
+    #: the sites whose scans alone it reads, each from when on; empty where it reads those of all
+    sites: Mapping[str, datetime] = field(default_factory=dict)
+
+    @property
+    def beside(self) -> bool:
+        """Whether it reads some scans alone, beside what reads them all."""
+        return self.since is not None or bool(self.sites)
+
+    def is_for(self, scan: ScanRow) -> bool:
+        """Return whether a scan is one that it reads."""
+        since = self.sites.get(scan.site) if self.sites else self.since
+        return not self.beside or (since is not None and scan.arrived_at >= since)
+
+    def where(self) -> ColumnElement[bool]:
+        """Return the condition on the scans table of what it reads."""
+        if self.sites:
+            return or_(
+                *(
+                    and_(ScanRow.site == site, ScanRow.arrived_at >= since)
+                    for site, since in self.sites.items()
+                )
+            )
+        return true() if self.since is None else ScanRow.arrived_at >= self.since
 
 
 @dataclass(slots=True, kw_only=True)
@@ -169,7 +192,7 @@ def embed_together(
             if all(
                 scan.id in plan.missing[reader.version.id]
                 for reader in versions
-                if reader.since is None
+                if not reader.beside
             )
         ],
         read=read,

@@ -230,11 +230,18 @@ def ask_for_measurement(session: Session, monitor: Monitor, scans: tuple[int, ..
 
 
 def _serving_in(session: Session, monitor: Monitor, window: Window) -> int | None:
-    """Return the version whose results were meant for the clinic in most of a window."""
+    """Return the version whose results were meant for the clinic in most of a window.
+
+    What served at some sites alone is held to its promises there, and is no monitor's subject yet.
+    """
+    everywhere = serving.serving_within(
+        session, monitor.specification.model, window.start, window.end
+    )
     return session.scalars(
         select(ResultRow.version)
         .join(ScanRow, ScanRow.id == ResultRow.scan)
         .where(
+            ResultRow.version.in_(everywhere),
             ResultRow.delivery != "background",
             ResultRow.task == monitor.specification.task,
             ScanRow.arrived_at >= window.start,

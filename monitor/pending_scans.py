@@ -53,10 +53,10 @@ def pending_scans(
     return _unread(
         session,
         monitor,
-        [reader.version.id for reader in versions if reader.since is None],
+        [reader.version.id for reader in versions if not reader.beside],
         window,
         only,
-        beside=[reader for reader in versions if reader.since is not None],
+        beside=[reader for reader in versions if reader.beside],
     )
 
 
@@ -82,7 +82,7 @@ def _unread(
         read = exists().where(
             EmbeddingRow.scan == ScanRow.id, EmbeddingRow.version == reader.version.id
         )
-        unread.append(and_(ScanRow.arrived_at >= reader.since, ~read))
+        unread.append(and_(reader.where(), ~read))
     query = (
         select(ScanRow)
         .where(ScanRow.unit == unit.value, ~refused, or_(*unread))
@@ -108,7 +108,7 @@ def _unread(
 def without_embedding(
     session: Session, reader: ReadingVersion, scans: Sequence[ScanRow]
 ) -> set[int]:
-    ids = {scan.id for scan in scans if reader.since is None or scan.arrived_at >= reader.since}
+    ids = {scan.id for scan in scans if reader.is_for(scan)}
     read = session.scalars(
         select(EmbeddingRow.scan).where(
             EmbeddingRow.version == reader.version.id, EmbeddingRow.scan.in_(ids)
@@ -118,8 +118,15 @@ def without_embedding(
 
 
 def intended_use(
-    session: Session, bundles: BundleStore, monitor: Monitor, versions: Sequence[ReadingVersion]
+    session: Session,
+    bundles: BundleStore,
+    monitor: Monitor,
+    versions: Sequence[ReadingVersion],
+    site: str = serving.EVERYWHERE,
 ) -> Bundle:
-    """Return the bundle whose intended use counts: the champion's, before it the encoder's."""
-    champion = serving.champion(session, monitor.specification.model)
+    """Return the bundle whose intended use counts at a site.
+
+    It is that of the champion there, or of the encoder before there is one.
+    """
+    champion = serving.champion(session, monitor.specification.model, site)
     return bundles.open(champion) if champion is not None else versions[0].bundle

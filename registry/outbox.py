@@ -8,11 +8,13 @@ moved it on. It finds that out at once, and has the newest told once more.
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 
 from sqlalchemy import ForeignKey, func, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
+from registry.canonical import sha256
 from registry.database import Base, Database
 from registry.errors import LeaseLostError
 from registry.jobs import Claim, fence
@@ -32,8 +34,20 @@ class OutboxItem(Base):
 
 
 def champion_alias(deployment: str) -> str:
-    """Return the alias under which MLflow shows a deployment's champion."""
-    return "champion" if deployment == "everywhere" else f"champion-{deployment}"
+    """Return the alias under which MLflow shows a deployment's champion.
+
+    An alias has letters, digits, `_` and `-` alone; a site's name that has others is written
+    without them, and told from its like by its digest.
+
+    >>> champion_alias("north"), champion_alias("St. Mary's")
+    ('champion-north', 'champion-St--Mary-s-e7787f2f')
+    """
+    if deployment == "everywhere":
+        return "champion"
+    plain = re.sub(r"[^A-Za-z0-9_-]", "-", deployment)
+    if plain != deployment:
+        plain = f"{plain}-{sha256(deployment.encode())[:8]}"
+    return f"champion-{plain}"
 
 
 def put_version(session: Session, version: VersionRow, *, at: datetime) -> None:

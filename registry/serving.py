@@ -1,11 +1,15 @@
 """What is in use: the champion of a model in a deployment, restrictions and suspensions.
 
 The database decides the champion, by compare-and-set under a unique key;
-MLflow's alias follows through the outbox.
+MLflow's alias follows through the outbox. A site that a staged promotion has
+reached has a champion of its own from then on, which moves with everywhere's:
+so its history is one row after the other, and nothing that was sealed is deleted.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
@@ -14,6 +18,7 @@ from sqlalchemy import ForeignKey, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from registry import ledger, outbox, recalls
+from registry.canonical import Json
 from registry.database import Base
 from registry.errors import NotFoundError, StaleChampionError
 from registry.versions import VersionRow, ref
@@ -75,10 +80,51 @@ class Restriction(ledger.Sealed, Base):
     lifted_for: Mapped[int | None] = mapped_column(ForeignKey("versions.id"))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """What serves at a deployment, and since when."""
+
+    version: int
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """What serves where: at a site its own champion, else everywhere's."""
+
+    everywhere: Place | None
+    #: of the sites that have had a champion of their own
+    sites: Mapping[str, Place]
+
+    def at(self, site: str) -> Place | None:
+        """Return what serves at a site, or None before the first promotion."""
+        return self.sites.get(site, self.everywhere)
+
+    def apart(self) -> dict[str, Place]:
+        """Return the sites at which another version serves than everywhere else."""
+        return {
+            site: place
+            for site, place in self.sites.items()
+            if self.everywhere is None or place.version != self.everywhere.version
+        }
+
+
+def places(session: Session, model: str) -> Places:
+    """Return what serves where."""
+    rows = session.scalars(
+        select(Champion).where(Champion.model == model).order_by(Champion.deployment)
+    )
+    found = {row.deployment: Place(version=row.version, since=row.since) for row in rows}
+    return Places(everywhere=found.pop(EVERYWHERE, None), sites=found)
+
+
 def champion(session: Session, model: str, deployment: str = EVERYWHERE) -> VersionRow | None:
-    """Return the version that serves, or None before the first promotion."""
-    row = session.get(Champion, (model, deployment))
-    return session.get_one(VersionRow, row.version) if row else None
+    """Return the version that serves at a deployment, or None before the first promotion.
+
+    At a site it is the site's own champion; one that never had its own has everywhere's.
+    """
+    place = places(session, model).at(deployment)
+    return session.get_one(VersionRow, place.version) if place else None
 
 
 def champions(session: Session) -> list[VersionRow]:
@@ -96,8 +142,8 @@ def serving_since(
     session: Session, model: str, deployment: str = EVERYWHERE
 ) -> datetime | None:
     """Return since when the champion serves, or None before the first promotion."""
-    row = session.get(Champion, (model, deployment))
-    return row.since if row else None
+    place = places(session, model).at(deployment)
+    return place.since if place else None
 
 
 def require_champion(session: Session, model: str, deployment: str = EVERYWHERE) -> VersionRow:
@@ -124,12 +170,40 @@ def move_champion(
     at: datetime,
     deployment: str = EVERYWHERE,
 ) -> None:
-    """Make `version` the champion of its model, if the champion still is `expected`.
+    """Make `version` the champion at one deployment; `move_champions` says the rest.
 
     Parameters
     ----------
-    expected : id of the version that the caller saw serving; None for none
-    kind : the ledger's word for it, "champion.promoted" or "champion.rolled_back"
+    expected : id of the version that the caller saw serving there; None for none
+    """
+    move_champions(
+        session,
+        version,
+        expected={deployment: expected},
+        reason=reason,
+        kind=kind,
+        actor=actor,
+        at=at,
+    )
+
+
+def move_champions(
+    session: Session,
+    version: VersionRow,
+    *,
+    expected: Mapping[str, int | None],
+    reason: str,
+    kind: str,
+    actor: str,
+    at: datetime,
+) -> None:
+    """Make `version` the champion of its model at some deployments, at all of them or at none.
+
+    Parameters
+    ----------
+    expected : deployment -> id of the version that the caller saw serving there; None for none
+    kind : the ledger's word for it: "champion.promoted", "champion.advanced",
+        "champion.rolled_back"
 
     Raises
     ------
@@ -139,25 +213,52 @@ def move_champion(
         If the version, or one that it was derived from, was recalled.
     """
     recalls.require_fit(session, version)
-    current = session.scalars(
-        select(Champion)
-        .where(Champion.model == version.model, Champion.deployment == deployment)
-        .with_for_update()
-    ).first()
-    serving = current.version if current else None
-    if serving != expected:
-        names = [
-            str(ref(session.get_one(VersionRow, number))) if number else "none"
-            for number in (expected, serving)
-        ]
-        raise StaleChampionError(
-            f"champion of {version.model} is {names[1]}, not {names[0]} as expected: "
-            "look at it again before you promote"
-        )
-    if current is None:
-        current = Champion(model=version.model, deployment=deployment)
-        session.add(current)
-    current.version, current.since = version.id, at
+    rows = _locked(session, version.model)
+    before = {
+        name: row.version if (row := rows.get(name) or rows.get(EVERYWHERE)) else None
+        for name in expected
+    }
+    for name, seen in expected.items():
+        if before[name] != seen:
+            raise StaleChampionError(
+                _moved_meanwhile(session, version, name, seen, before[name])
+            )
+    seals: list[Base] = []
+    for name in expected:
+        row = rows.get(name)
+        if row is None:
+            row = Champion(model=version.model, deployment=name)
+            session.add(row)
+        row.version, row.since = version.id, at
+        seals += [row, *_begin_reign(session, version, name, reason=reason, at=at)]
+    names = {name: _name(session, number) for name, number in before.items()}
+    first = next(iter(names))
+    facts: dict[str, Json] = {"deployment": first, "before": names[first], "reason": reason}
+    if len(names) > 1:
+        facts["deployments"] = {**names}
+    ledger.append(
+        session,
+        at=at,
+        actor=actor,
+        kind=kind,
+        subject=str(ref(version)),
+        facts=facts,
+        seals=seals,
+    )
+    for name in expected:
+        outbox.put_alias(session, version, alias=outbox.champion_alias(name), at=at)
+
+
+def _locked(session: Session, model: str) -> dict[str, Champion]:
+    """Return a model's champions by deployment, so that nobody else moves one meanwhile."""
+    rows = session.scalars(select(Champion).where(Champion.model == model).with_for_update())
+    return {row.deployment: row for row in rows}
+
+
+def _begin_reign(
+    session: Session, version: VersionRow, deployment: str, *, reason: str, at: datetime
+) -> list[Reign]:
+    """Begin a reign, end the one before it, and return both."""
     ended = session.scalars(
         select(Reign).where(
             Reign.model == version.model,
@@ -171,25 +272,68 @@ def move_champion(
         model=version.model, deployment=deployment, version=version.id, since=at, reason=reason
     )
     session.add(begun)
-    ledger.append(
-        session,
-        at=at,
-        actor=actor,
-        kind=kind,
-        subject=str(ref(version)),
-        facts={
-            "deployment": deployment,
-            "before": str(ref(session.get_one(VersionRow, serving))) if serving else None,
-            "reason": reason,
-        },
-        seals=[current, begun, *ended],
+    return [begun, *ended]
+
+
+def _moved_meanwhile(
+    session: Session, version: VersionRow, deployment: str, seen: int | None, now: int | None
+) -> str:
+    where = "" if deployment == EVERYWHERE else f" at {deployment}"
+    return (
+        f"champion of {version.model}{where} is {_name(session, now) or 'none'}, not "
+        f"{_name(session, seen) or 'none'} as expected: look at it again before you promote"
     )
-    outbox.put_alias(session, version, alias=outbox.champion_alias(deployment), at=at)
 
 
-def reigns(session: Session, model: str) -> list[Reign]:
-    """Return the history of a model's champions, oldest first."""
-    return list(session.scalars(select(Reign).where(Reign.model == model).order_by(Reign.id)))
+def _name(session: Session, version: int | None) -> str | None:
+    return str(ref(session.get_one(VersionRow, version))) if version is not None else None
+
+
+def serving_within(
+    session: Session, model: str, start: datetime, end: datetime, deployment: str = EVERYWHERE
+) -> set[int]:
+    """Return the ids of the versions that served at a deployment for some of [start, end)."""
+    return {
+        reign.version
+        for reign in reigns(session, model, deployment)
+        if reign.since < end and (reign.until is None or reign.until > start)
+    }
+
+
+def served_at(session: Session, model: str, deployment: str) -> list[Reign]:
+    """Return the reigns that a deployment has seen, oldest first.
+
+    A site's are everywhere's until it had a champion of its own, and its own from then on.
+    """
+    every = reigns(session, model)
+    own = [reign for reign in every if reign.deployment == deployment]
+    if deployment == EVERYWHERE or not own:
+        return [reign for reign in every if reign.deployment == EVERYWHERE]
+    before = [
+        reign
+        for reign in every
+        if reign.deployment == EVERYWHERE and reign.since < own[0].since
+    ]
+    return [*before, *own]
+
+
+def deployments_of(session: Session, version: VersionRow) -> list[str]:
+    """Return where a version serves; empty where it serves nobody."""
+    return list(
+        session.scalars(
+            select(Champion.deployment)
+            .where(Champion.version == version.id)
+            .order_by(Champion.deployment)
+        )
+    )
+
+
+def reigns(session: Session, model: str, deployment: str | None = None) -> list[Reign]:
+    """Return the history of a model's champions, or of those of one deployment, oldest first."""
+    query = select(Reign).where(Reign.model == model).order_by(Reign.id)
+    if deployment is not None:
+        query = query.where(Reign.deployment == deployment)
+    return list(session.scalars(query))
 
 
 def withhold(

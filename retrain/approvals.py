@@ -391,8 +391,8 @@ def _why_not(
     changed = _changed_since(session, run, signature, parts)
     if changed:
         return f"saw other {', '.join(changed)}"
-    if has_ended(RunState(run.state)):
-        return None
+    if has_ended(RunState(run.state)) or run.state == RunState.PROMOTING:
+        return None  # it was promoted by them
     expires = signature.expires_at or signature.signed_at + timedelta(
         days=plans.by_id(session, run.plan).plan.approval.expires_days
     )

@@ -17,6 +17,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 from monitor.causes import Cause
 from registry.errors import InsufficientDataError, PlanError
 from registry.identities import Role
+from registry.serving import EVERYWHERE
 from registry.yaml_files import MisfitError, read_specification
 from retrain.gates.limits import GateLimits
 from retrain.gates.outcome import Gate, Outcome
@@ -195,6 +196,15 @@ class StopRules(PlanPart):
     rollbacks: Annotated[int, Field(ge=1)] = 1
 
 
+class StageRules(PlanPart):
+    """Sites at which a new version serves before it does elsewhere, and for how long at least."""
+
+    sites: Annotated[list[str], Field(min_length=1)]
+    days: Annotated[float, Field(gt=0)]
+    #: least scans of these sites that it must have read meanwhile
+    scans: Annotated[int, Field(ge=0)] = 0
+
+
 class Plan(PlanPart):
     """A change plan as it stands in its file."""
 
@@ -219,6 +229,8 @@ class Plan(PlanPart):
     shadow_scans: Annotated[int, Field(ge=0)] = 0
     #: of the first weeks after a promotion; without it nobody watches them
     watch: WatchRules | None = None
+    #: where a promotion goes first, one stage after the other, before everywhere
+    stages: Annotated[list[StageRules], Field(max_length=16)] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _authority_is_numbered(self, info: ValidationInfo) -> Self:
@@ -233,6 +245,24 @@ class Plan(PlanPart):
                 "name that authority, or leave the number out",
                 "authority_number",
             )
+        return self
+
+    @model_validator(mode="after")
+    def _stages_are_of_different_sites(self) -> Self:
+        seen: set[str] = set()
+        for number, stage in enumerate(self.stages):
+            for site in stage.sites:
+                if site == EVERYWHERE:
+                    raise MisfitError(
+                        "everywhere is where the last stage ends, by itself: leave it out",
+                        *("stages", number, "sites"),
+                    )
+                if site in seen:
+                    raise MisfitError(
+                        f"{site} stands in two places: a version reaches a site once",
+                        *("stages", number, "sites"),
+                    )
+                seen.add(site)
         return self
 
     @model_validator(mode="after")

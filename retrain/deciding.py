@@ -18,7 +18,7 @@ from registry.errors import InsufficientDataError
 from registry.identities import SYSTEM
 from registry.jobs import Claim, fence
 from registry.serving import Withholding
-from retrain import allowance, decisions, label_requesting, plans, run_data, runs
+from retrain import allowance, decisions, label_requesting, plans, run_data, runs, staging
 from retrain.change_plan import labels_train
 from retrain.decisions import Action, Step
 from retrain.label_requesting import Resolved
@@ -108,7 +108,8 @@ class Decider:
     ) -> None:
         """End what was begun for this episode under a plan that is no longer in force."""
         for run in runs.under_way(session, episode=episode.id):
-            if plan is None or run.plan != plan.id:
+            # What serves at some sites stands still there until it is rolled back.
+            if run.state != RunState.PROMOTING and (plan is None or run.plan != plan.id):
                 runs.advance(
                     session,
                     run,
@@ -148,6 +149,8 @@ class Decider:
     ) -> None:
         if not step.strategies or runs.of_episode(session, episode.id, plan.id) is not None:
             return
+        if staging.under_way(session, model) is not None:
+            return  # its repair serves at some sites already
         champion = serving.require_champion(session, model)
         monitor = require_monitor(session, episode.monitor)
         run = runs.create(

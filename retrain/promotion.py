@@ -7,24 +7,23 @@ from datetime import datetime
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from monitor import episodes, references
+from monitor import episodes
 from monitor.episodes import EpisodeState
-from monitor.monitors import all_monitors
 from monitor.tables import EpisodeRow
-from registry import ledger, serving
+from registry import serving
 from registry.errors import (
-    ConflictError,
     GateRefusedError,
-    NotFoundError,
     PlanRefusedError,
+    StaleChampionError,
 )
 from registry.identities import Identity, Role
 from registry.jobs import enqueue
 from registry.serving import Withholding
 from registry.versions import VersionRef, VersionRow, find, ref
-from retrain import allowance, approvals, plans, runs
+from retrain import allowance, approvals, plans, runs, staging
 from retrain.change_plan import Authority
 from retrain.gates.outcome import Outcome
+from retrain.staging import Stage
 from retrain.states import RunState
 from retrain.tables import RunRow
 from retrain.watching import beginning as watching
@@ -35,37 +34,109 @@ RENEW_REFERENCE = "renew reference"
 
 
 def promote(session: Session, run: RunRow, *, by: Identity, at: datetime) -> VersionRow:
-    """Make a run's candidate the champion.
+    """Make a run's candidate the champion: everywhere, or at the sites of its next stage.
 
-    In one transaction: the champion by compare-and-set, the run's end, the
-    restriction that the episode brought, the episode's acceptance, and the
-    jobs that bring MLflow and the references in line.
+    In one transaction: the champions by compare-and-set, the restriction that the episode brought
+    where they read it, and the jobs that bring MLflow in line; once they are champion everywhere,
+    the run's end, the episode's acceptance, and the job that renews the references, too.
 
     Raises
     ------
     PlanRefusedError
         If the plan in force is another, gives no authority, its limits or stop rules forbid
-        it, or approvals lack.
+        it, approvals lack, another promotion is under way, or the next stage may not be entered.
     GateRefusedError
         If a gate did not pass.
     StaleChampionError
         If the champion is no longer the one that the gates compared with.
     """
     by.require(Role.OPERATOR, "promote a version")
-    _require_plan_in_force(session, run)
-    _require_allowance(session, run, at=at)
-    _require_gates_passed(session, run)
-    approvals.require_approved(session, run, at=at)
+    if run.state == RunState.PROMOTING:
+        _require_next_stage(session, run, at=at)
+        kind = "champion.advanced"
+    else:
+        _require_plan_in_force(session, run)
+        _require_no_other(session, run)
+        _require_allowance(session, run, at=at)
+        _require_gates_passed(session, run)
+        approvals.require_approved(session, run, at=at)
+        kind = "champion.promoted"
     candidate = session.get_one(VersionRow, run.candidate)
-    serving.move_champion(
+    ahead = [stage for stage in staging.stages_of(session, run) if stage.since is None]
+    # Of a run that came everywhere nothing is ahead: its state refuses it.
+    stage = ahead[0] if ahead else Stage(sites=(), since=None)
+    serving.move_champions(
         session,
         candidate,
-        expected=run.champion_before,
+        expected=_expected(session, run, stage),
         reason=f"run {run.id}",
-        kind="champion.promoted",
+        kind=kind,
         actor=by.name,
         at=at,
     )
+    ask_for_delivery(session)
+    _lift_restriction(session, run, candidate, stage, by=by, at=at)
+    for place in stage.sites or (serving.EVERYWHERE,):
+        watching.begin(session, run, candidate, deployment=place, at=at)
+    if stage.sites:
+        _say_stage(session, run, candidate, by=by, at=at)
+    else:
+        _finish(session, run, candidate, by=by, at=at)
+    return candidate
+
+
+def _expected(session: Session, run: RunRow, stage: Stage) -> dict[str, int | None]:
+    """Return where the champion is to move, with what is seen serving there now.
+
+    Everywhere includes the sites that have a champion of their own. What the gates compared with
+    must serve everywhere else, whatever the stage.
+    """
+    places = serving.places(session, run.model)
+    seen = places.everywhere.version if places.everywhere else None
+    if seen != run.champion_before:
+        names = [
+            str(ref(session.get_one(VersionRow, number))) if number else "none"
+            for number in (seen, run.champion_before)
+        ]
+        raise StaleChampionError(
+            f"champion of {run.model} is {names[0]}, not {names[1]} as expected: look at it again "
+            "before you promote"
+        )
+    if not stage.sites:
+        others = {
+            site: place.version
+            for site, place in places.sites.items()
+            if place.version != run.candidate
+        }
+        return {serving.EVERYWHERE: seen, **others}
+    at_sites = {site: places.at(site) for site in stage.sites}
+    return {site: place.version if place else None for site, place in at_sites.items()}
+
+
+def _say_stage(
+    session: Session, run: RunRow, candidate: VersionRow, *, by: Identity, at: datetime
+) -> None:
+    stages = staging.stages_of(session, run) if run.state == RunState.PROMOTING else None
+    if stages is None:
+        runs.advance(
+            session,
+            run,
+            RunState.PROMOTING,
+            note="enters its first stage",
+            actor=by.name,
+            at=at,
+            facts={"version": str(ref(candidate))},
+        )
+        stages = staging.stages_of(session, run)
+    reached = [str(stage) for stage in stages if stage.since is not None]
+    ahead = [str(stage) for stage in stages if stage.since is None]
+    note = f"serves at {', '.join(reached)}; then {', then '.join(ahead)}"
+    runs.annotate(session, run, note, actor=by.name, at=at)
+
+
+def _finish(
+    session: Session, run: RunRow, candidate: VersionRow, *, by: Identity, at: datetime
+) -> None:
     runs.advance(
         session,
         run,
@@ -77,15 +148,12 @@ def promote(session: Session, run: RunRow, *, by: Identity, at: datetime) -> Ver
     )
     if run.episode is not None:
         _accept_episode(session, run, candidate, by=by, at=at)
-    watching.begin(session, run, candidate, deployment=serving.EVERYWHERE, at=at)
-    ask_for_delivery(session)
     enqueue(
         session,
         kind=RENEW_REFERENCE,
         key=f"{RENEW_REFERENCE}/run {run.id}",
         payload={"run": run.id},
     )
-    return candidate
 
 
 def promote_version(
@@ -96,7 +164,8 @@ def promote_version(
     Raises
     ------
     PlanRefusedError
-        If no run awaits approval with it; an imported version needs a run, too.
+        If no run awaits approval with it, or is on its way through stages; an imported version
+        needs a run, too.
     """
     version = find(session, name)
     run = session.scalars(select(RunRow).where(RunRow.candidate == version.id)).first()
@@ -107,140 +176,12 @@ def promote_version(
     return promote(session, run, by=by, at=at)
 
 
-def roll_back(
-    session: Session, model: str, *, reason: str, by: Identity, at: datetime
-) -> tuple[VersionRow, VersionRow]:
-    """Point the champion back at the version before it; returns (replaced, restored).
-
-    Raises
-    ------
-    NotFoundError
-        If there was none before.
-    """
-    by.require(Role.OPERATOR, "roll back a champion")
-    current = serving.require_champion(session, model)
-    history = serving.reigns(session, model)
-    served = [reign.version for reign in history]
-    # The one before its promotion, not one that was itself rolled back since.
-    place = served.index(current.id)
-    if place == 0:
-        raise NotFoundError(f"model {model} had no champion before {ref(current)}: suspend it")
-    restored = session.get_one(VersionRow, served[place - 1])
-    serving.move_champion(
-        session,
-        restored,
-        expected=current.id,
-        reason=reason,
-        kind="champion.rolled_back",
-        actor=by.name,
-        at=at,
-    )
-    watching.end_superseded(session, model, at=at)
-    _as_before(session, current, by=by, at=at)
-    why = f"{ref(current)} was rolled back: {reason}"
-    _reinstate(session, restored, reason=why, by=by, at=at)
-    ask_for_delivery(session)
-    return current, restored
-
-
-def undo_rollback(
-    session: Session, model: str, *, reason: str, by: Identity, at: datetime
-) -> tuple[VersionRow, VersionRow]:
-    """Undo a rollback that was a mistake; returns (replaced, restored).
-
-    It must be the newest move of the champion. What it had put back is lifted again, and the
-    version that serves again is watched anew, by the plan of the run that made it. The rollback
-    stays in the record, and counts for the plan's stop rule.
-
-    Raises
-    ------
-    ConflictError
-        If the champion came by another way, or was rolled back because its watch failed.
-    RecalledError
-        If the version was recalled meanwhile.
-    """
-    by.require(Role.OPERATOR, "undo a rollback")
-    current = serving.require_champion(session, model)
-    moves = ledger.entries(session, subject=str(ref(current)), newest_first=True)
-    newest = next((entry for entry in moves if entry.kind.startswith("champion.")), None)
-    served = serving.reigns(session, model)
-    if newest is None or newest.kind != "champion.rolled_back" or len(served) < 2:
-        raise ConflictError(
-            f"the champion {ref(current)} did not come by a rollback: there is none to undo"
-        )
-    restored = session.get_one(VersionRow, served[-2].version)
-    if watching.failed(session, restored):
-        raise ConflictError(
-            f"{ref(restored)} failed its watch, so its rollback was no mistake: start a new run"
-        )
-    serving.move_champion(
-        session,
-        restored,
-        expected=current.id,
-        reason=reason,
-        kind="champion.rollback_undone",
-        actor=by.name,
-        at=at,
-    )
-    _in_use_again(session, restored, by=by, at=at)
-    _reinstate(session, restored, reason=f"its rollback was undone: {reason}", by=by, at=at)
-    run = session.scalars(select(RunRow).where(RunRow.candidate == restored.id)).first()
-    if run is not None:
-        watching.begin(session, run, restored, deployment=serving.EVERYWHERE, at=at)
-    ask_for_delivery(session)
-    return current, restored
-
-
 def ask_for_delivery(session: Session) -> None:
     """Queue the job that tells MLflow what it has yet to be told.
 
     It is one job, whoever asks: two at once could move an alias back and forth.
     """
     enqueue(session, kind=DELIVER_OUTBOX, key=DELIVER_OUTBOX, payload={}, again=True)
-
-
-def _as_before(session: Session, replaced: VersionRow, *, by: Identity, at: datetime) -> None:
-    """Put back what a rolled-back version had lifted, and end what its failure had brought."""
-    reason = f"{ref(replaced)}, promoted for it, was rolled back"
-    for row in serving.lifted_for(session, replaced):
-        serving.withhold(
-            session,
-            model=replaced.model,
-            kind=Withholding(row.kind),
-            subgroup=row.subgroup,
-            reason=reason,
-            actor=by.name,
-            at=at,
-        )
-    for row in serving.brought_by(session, replaced):
-        reason = f"{ref(replaced)}, which failed, was rolled back"
-        serving.lift(session, row, reason=reason, actor=by.name, at=at)
-
-
-def _in_use_again(session: Session, version: VersionRow, *, by: Identity, at: datetime) -> None:
-    """Lift what a rollback had put back."""
-    lifted = {(row.kind, row.subgroup) for row in serving.lifted_for(session, version)}
-    for row in serving.restrictions(session, version.model):
-        if row.because_of is None and (row.kind, row.subgroup) in lifted:
-            serving.lift(
-                session,
-                row,
-                reason=f"the rollback of {ref(version)} was undone",
-                actor=by.name,
-                at=at,
-                lifted_for=version,
-            )
-
-
-def _reinstate(
-    session: Session, version: VersionRow, *, reason: str, by: Identity, at: datetime
-) -> None:
-    """Give every monitor of the model the version's own reference back."""
-    for monitor in all_monitors(session):
-        if monitor.specification.model == version.model:
-            references.reinstate(
-                session, monitor.name, version, reason=reason, actor=by.name, at=at
-            )
 
 
 def _require_gates_passed(session: Session, run: RunRow) -> None:
@@ -284,11 +225,39 @@ def _require_allowance(session: Session, run: RunRow, *, at: datetime) -> None:
         raise PlanRefusedError(f"run {run.id} cannot be promoted: {forbidden}")
 
 
-def _accept_episode(
-    session: Session, run: RunRow, candidate: VersionRow, *, by: Identity, at: datetime
+def _require_no_other(session: Session, run: RunRow) -> None:
+    """Refuse a promotion while another has not come everywhere, or was given up half way."""
+    other = staging.under_way(session, run.model)
+    if other is not None:
+        raise PlanRefusedError(
+            f"run {run.id} cannot be promoted: run {other.id} {other.note}: let it end, or "
+            f"`driftward rollback {run.model}`"
+        )
+
+
+def _require_next_stage(session: Session, run: RunRow, *, at: datetime) -> None:
+    found = staging.staging_of(session, run, at=at)
+    if found.waits_for:
+        raise PlanRefusedError(
+            f"run {run.id} cannot go on to {found.next}: {'; '.join(found.waits_for)}"
+        )
+
+
+def _lift_restriction(
+    session: Session,
+    run: RunRow,
+    candidate: VersionRow,
+    stage: Stage,
+    *,
+    by: Identity,
+    at: datetime,
 ) -> None:
+    """Lift the restriction that the run's episode brought, once its scans are read anew."""
+    if run.episode is None:
+        return
     episode = session.get_one(EpisodeRow, run.episode)
-    reason = f"{ref(candidate)} was promoted for it by run {run.id}"
+    if stage.sites and not staging.lies_in(episode.subgroup, stage.sites):
+        return
     for restriction in serving.restrictions(session, run.model):
         # A person's suspension, and a watch's, stays until a person lifts it.
         if restriction.because_of is None and (restriction.kind, restriction.subgroup) == (
@@ -296,8 +265,20 @@ def _accept_episode(
             episode.subgroup,
         ):
             serving.lift(
-                session, restriction, reason=reason, actor=by.name, at=at, lifted_for=candidate
+                session,
+                restriction,
+                reason=f"{ref(candidate)} was promoted for it by run {run.id}",
+                actor=by.name,
+                at=at,
+                lifted_for=candidate,
             )
+
+
+def _accept_episode(
+    session: Session, run: RunRow, candidate: VersionRow, *, by: Identity, at: datetime
+) -> None:
+    episode = session.get_one(EpisodeRow, run.episode)
+    reason = f"{ref(candidate)} was promoted for it by run {run.id}"
     if episode.state == EpisodeState.OPEN:
         episodes.end(
             session, episode, EpisodeState.ACCEPTED, reason=reason, actor=by.name, at=at

@@ -13,7 +13,8 @@ from monitor.requests.making import end_request, open_request
 from monitor.requests.tables import RequestState
 from registry import ledger
 from registry.canonical import Json
-from registry.errors import NotFoundError
+from registry.errors import NotFoundError, TransitionError
+from registry.identities import Identity, Role
 from registry.jobs import Job, JobState, enqueue
 from registry.ledger import LedgerEntry
 from registry.versions import VersionRow, ref
@@ -138,6 +139,24 @@ def advance(
             actor=actor,
             at=at,
         )
+
+
+def cancel(session: Session, row: RunRow, *, reason: str, by: Identity, at: datetime) -> None:
+    """End a run that has not ended.
+
+    Raises
+    ------
+    NotPermittedError
+        If the identity is no operator.
+    TransitionError
+        If it has ended, or its candidate serves at some sites.
+    """
+    by.require(Role.OPERATOR, "cancel a run")
+    if row.state == RunState.PROMOTING:
+        raise TransitionError(
+            f"run {row.id} {row.note}: take it back by `driftward rollback {row.model}`"
+        )
+    advance(session, row, RunState.SUPERSEDED, note=reason, actor=by.name, at=at)
 
 
 def annotate(

@@ -28,6 +28,7 @@ from registry.ledger.checkpointing import CHECKPOINT
 from retrain import runs
 from retrain.promotion import ask_for_delivery
 from retrain.shadow.ending import ask_to_end_shadows
+from retrain.stage_entering import ask_to_enter_stages
 from retrain.watching.looking import ask_to_watch
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ def tick(database: Database, clock: Clock, *, checkpoints: bool = False) -> int:
             enqueue(session, kind=kind, key=f"{kind}/{now:%Y-%m-%d}", payload={})
         runs.end_abandoned(session, actor=SYSTEM.name, at=now)
         due += ask_to_end_shadows(session, at=now)
+        due += ask_to_enter_stages(session, at=now)
         due += ask_to_watch(session, at=now)
         if undelivered:
             ask_for_delivery(session)

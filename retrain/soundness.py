@@ -45,10 +45,13 @@ def require_sound(session: Session, plan: Plan, *, source: str) -> None:
                 f"of a scan: name one of {', '.join(Attribute)}"
             )
     known = set(session.scalars(select(ScanRow.site).distinct()))
-    unknown = [site for site in plan.data.sites or [] if site not in known]
-    # Before the first scan nobody knows which sites there will be.
-    if known and unknown:
-        raise PlanError(
-            f"{source}: data.sites: no scan ever came from {', '.join(unknown)}; from "
-            f"{', '.join(sorted(known))} some did: correct the name"
-        )
+    named = {"data.sites": plan.data.sites or []}
+    named |= {f"stages.{number}.sites": stage.sites for number, stage in enumerate(plan.stages)}
+    for key, sites in named.items():
+        unknown = [site for site in sites if site not in known]
+        # Before the first scan nobody knows which sites there will be.
+        if known and unknown:
+            raise PlanError(
+                f"{source}: {key}: no scan ever came from {', '.join(unknown)}; from "
+                f"{', '.join(sorted(known))} some did: correct the name"
+            )

@@ -15,6 +15,8 @@ class RunState(StrEnum):
     VALIDATING = "validating"
     SHADOW = "shadow"
     AWAITING_APPROVAL = "awaiting approval"
+    #: serves at the sites of the plan's first stages, and not everywhere yet
+    PROMOTING = "promoting"
     PROMOTED = "promoted"
     REJECTED = "rejected"
     FAILED = "failed"
@@ -48,8 +50,9 @@ TRANSITIONS: dict[RunState, frozenset[RunState]] = {
         {RunState.AWAITING_APPROVAL, RunState.REJECTED, RunState.FAILED, RunState.SUPERSEDED}
     ),
     RunState.AWAITING_APPROVAL: frozenset(
-        {RunState.PROMOTED, RunState.REJECTED, RunState.SUPERSEDED}
+        {RunState.PROMOTING, RunState.PROMOTED, RunState.REJECTED, RunState.SUPERSEDED}
     ),
+    RunState.PROMOTING: frozenset({RunState.PROMOTED, RunState.SUPERSEDED}),
     RunState.PROMOTED: frozenset(),
     RunState.REJECTED: frozenset(),
     RunState.FAILED: frozenset(),

@@ -13,6 +13,7 @@ import typer
 from api.cli import (
     audit,
     demo,
+    deployments,
     episodes,
     keys,
     labels,
@@ -42,6 +43,7 @@ app = typer.Typer(
 )
 for group in (
     audit,
+    deployments,
     episodes,
     keys,
     labels,

@@ -84,7 +84,13 @@ def as_of(
 
 
 def standing(
-    model: str, at: AtOption = None, home: HomeOption = None, as_json: JsonOption = False
+    model: str,
+    at: AtOption = None,
+    site: Annotated[
+        str | None, typer.Option("--site", help="As it stood there; else everywhere.")
+    ] = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """How MODEL stood: its champion and who approved it, plan, restrictions, open episodes."""
     from registry.versions import require_model
@@ -94,8 +100,9 @@ def standing(
     moment = _moment(driftward, at)
     with driftward.database.reading() as session:
         require_model(session, model)
-        document: dict[str, Any] = standing_at(session, model, moment)
-    lines = [f"{model} at {moment.isoformat()}", *_standing_lines(document)]
+        document: dict[str, Any] = standing_at(session, model, moment, site=site)
+    where = f" at {site}" if site else ""
+    lines = [f"{model}{where}, {moment.isoformat()}", *_standing_lines(document)]
     show(document, as_json=as_json, lines=lines)
 
 
@@ -210,6 +217,12 @@ def _standing_lines(document: dict[str, Any]) -> Iterator[str]:
         yield f"champion: {champion['version']} since {champion['since']}"
         for one in champion["approved_by"]:
             yield f"  {one['meaning']} by {one['by']} at {one['signed_at']}: {one['reason']}"
+    for site, version in document.get("sites", {}).items():
+        yield f"  at {site}: {version}"
+    said = document["runtime"]
+    if said is not None:
+        runs = said["version"] or f"{said['digest'][:12]}, no version of it"
+        yield f"runtime of {said['deployment']}: attested {runs} at {said['attested_at']}"
     yield (
         "plan: none, the model was locked"
         if plan is None

@@ -101,7 +101,7 @@ def list_(home: HomeOption = None, as_json: JsonOption = False) -> None:
 @app.command("show")
 def show_(run: NumberArgument, home: HomeOption = None, as_json: JsonOption = False) -> None:
     """Show one run: its state, its gates, its shadow, its signatures."""
-    from retrain import runs
+    from retrain import runs, staging
     from retrain.shadow.ending import shadow_record
     from retrain.training import progress_of
 
@@ -111,6 +111,9 @@ def show_(run: NumberArgument, home: HomeOption = None, as_json: JsonOption = Fa
         row = runs.require_run(session, run)
         document = _describe(session, row, at=now)
         document["shadow"] = shadow_record(session, row, at=now)
+        document["staging"] = None
+        if row.candidate is not None:
+            document["staging"] = staging.staging_of(session, row, at=now).to_dict()
     progress = progress_of(driftward.home.work, run)
     document["progress"] = asdict(progress) if progress is not None else None
     lines = [
@@ -133,6 +136,8 @@ def show_(run: NumberArgument, home: HomeOption = None, as_json: JsonOption = Fa
         lines.append(f"  left to who signs: {', '.join(document['left_to_people'])}")
     if document["shadow"]:
         lines += _shadow_lines(document["shadow"])
+    if document["staging"] and len(document["staging"]["stages"]) > 1:
+        lines += _stage_lines(document["staging"])
     lines += [
         f"  {signature['meaning']} by {signature['printed_name']}: {signature['reason']}"
         + (f" (does not count: {signature['void']})" if signature["void"] else "")
@@ -179,6 +184,14 @@ def _shadow_lines(shadow: dict[str, Any]) -> Iterator[str]:
         yield f"  {shadow['ai_influenced']} labels that an AI influenced are left out"
 
 
+def _stage_lines(staging: dict[str, Any]) -> Iterator[str]:
+    """Yield where the candidate serves already, and what the next stage waits for."""
+    for stage in staging["stages"]:
+        since = f"since {_minute(stage['since'])} UTC" if stage["since"] else "to come"
+        yield f"stage      {' and '.join(stage['sites']) or 'everywhere'}: {since}"
+    yield from (f"  waits: {reason}" for reason in staging["waits_for"])
+
+
 def _minute(moment: str) -> str:
     return moment[:16].replace("T", " ")
 
@@ -198,23 +211,12 @@ def cancel(
     as_json: JsonOption = False,
 ) -> None:
     """End a run that has not ended."""
-    from registry.identities import Role
     from retrain import runs
-    from retrain.states import RunState
 
     driftward = opened(home)
-    by = driftward.whoever_runs_this()
-    by.require(Role.OPERATOR, "cancel a run")
+    by, now = driftward.whoever_runs_this(), driftward.clock.now()
     with driftward.database.transaction() as session:
-        row = runs.require_run(session, run)
-        runs.advance(
-            session,
-            row,
-            RunState.SUPERSEDED,
-            note=reason,
-            actor=by.name,
-            at=driftward.clock.now(),
-        )
+        runs.cancel(session, runs.require_run(session, run), reason=reason, by=by, at=now)
     show({"run": run, "state": "superseded"}, as_json=as_json, lines=[f"run {run} is ended"])
 
 

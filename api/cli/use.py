@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -24,10 +24,16 @@ def promote(
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a version the champion, if its run passed its gates and was approved."""
+    """Make a version the champion, if its run passed its gates and was approved.
+
+    Where the plan has stages, at the sites of the next one; again for the one after it.
+    """
     from registry.versions import VersionRef
+    from retrain import staging
+    from retrain.history.provenance import run_of
     from retrain.promotion import promote_version
     from retrain.signing import refusals_recorded
+    from retrain.states import RunState
 
     driftward = opened(home)
     by, now = driftward.whoever_runs_this(), driftward.clock.now()
@@ -38,8 +44,17 @@ def promote(
         ),
         driftward.database.transaction() as session,
     ):
-        promote_version(session, wanted, by=by, at=now)
-    show({"champion": version}, as_json=as_json, lines=[f"{version} is the champion"])
+        run = run_of(session, promote_version(session, wanted, by=by, at=now))
+        document: dict[str, Any] = {"champion": version, "state": None, "staging": None}
+        lines = [f"{version} is the champion"]
+        if run is not None:
+            document["state"] = run.state
+        if run is not None and run.state == RunState.PROMOTING:
+            found = staging.staging_of(session, run, at=now)
+            document["staging"] = found.to_dict()
+            lines = [f"{version} {run.note}"]
+            lines += [f"{found.next} waits: {reason}" for reason in found.waits_for]
+    show(document, as_json=as_json, lines=lines)
 
 
 def rollback(
@@ -49,20 +64,31 @@ def rollback(
         bool,
         typer.Option("--undo", help="Undo the newest rollback, if it was a mistake."),
     ] = False,
+    site: Annotated[
+        str | None,
+        typer.Option(help="At this site alone; without it, wherever the promotion has come."),
+    ] = None,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Point NAME's champion back at the version before it."""
     from registry.versions import ref
-    from retrain.promotion import roll_back, undo_rollback
+    from retrain.rolling_back import roll_back, undo_rollback
 
     driftward = opened(home)
-    by = driftward.whoever_runs_this()
-    move = undo_rollback if undo else roll_back
+    by, now = driftward.whoever_runs_this(), driftward.clock.now()
+    if undo and site is not None:
+        raise typer.BadParameter("a rollback at one site is not undone: leave out --site")
     with driftward.database.transaction() as session:
-        replaced, restored = move(session, name, reason=reason, by=by, at=driftward.clock.now())
-        document = {"before": str(ref(replaced)), "after": str(ref(restored))}
-    lines = [f"{name}: champion {document['before']} -> {document['after']}"]
+        if undo:
+            replaced, restored = undo_rollback(session, name, reason=reason, by=by, at=now)
+        else:
+            replaced, restored = roll_back(
+                session, name, reason=reason, by=by, at=now, site=site
+            )
+        document = {"before": str(ref(replaced)), "after": str(ref(restored)), "site": site}
+    where = f" at {site}" if site else ""
+    lines = [f"{name}: champion{where} {document['before']} -> {document['after']}"]
     show(document, as_json=as_json, lines=lines)
 
 

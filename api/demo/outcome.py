@@ -222,7 +222,7 @@ def _champions(session: Session, model: str) -> dict[str, str | None]:
     """Return the champion with which the weeks began, and the one with which they ended."""
     history = [
         str(ref(session.get_one(VersionRow, reign.version)))
-        for reign in serving.reigns(session, model)
+        for reign in serving.reigns(session, model, serving.EVERYWHERE)
     ]
     return {
         "before": history[0] if history else None,

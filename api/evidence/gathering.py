@@ -16,9 +16,10 @@ from registry import ledger, recalls
 from registry.ledger import Entry
 from registry.serving import Reign
 from registry.versions import VersionRow, ref
-from retrain import plans, runs
+from retrain import plans, runs, staging
 from retrain.history.provenance import approvals_until, trained_on
 from retrain.plans import AppliedPlan
+from retrain.staging import Stage
 from retrain.tables import DecisionRow, GateOutcomeRow, RunRow
 from retrain.watching.showing import of_run, told
 
@@ -51,6 +52,8 @@ class Evidence:
     #: over the candidate's first weeks in use, oldest first
     watches: Sequence[Mapping[str, Any]]
     #: of the run, its episode, its candidate and its plan
+    #: of its promotion, the last one everywhere; each with when it was entered
+    stages: Sequence[Stage]
     entries: Sequence[Entry]
     verification: ledger.Verification
 
@@ -101,6 +104,7 @@ def gather(session: Session, number: int, *, at: datetime) -> Evidence:
             select(Reign).where(Reign.version == candidate.id).order_by(Reign.id)
         ).all(),
         watches=[told(session, row) for row in of_run(session, run.id)],
+        stages=staging.stages_of(session, run) if run.candidate is not None else (),
         entries=_entries(session, run, candidate, plan),
         verification=ledger.verify(session),
     )

@@ -12,6 +12,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from api import metrics as figures
 from api.assembly import Driftward
 from api.http import (
+    deployments,
     description,
     dicomweb,
     episodes,
@@ -101,6 +102,7 @@ def create_app(
     app.state.metrics = figures.registry(driftward, app.state.desk)
     for module in (
         models,
+        deployments,
         monitors,
         silence,
         streams,

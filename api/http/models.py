@@ -49,6 +49,8 @@ class Version(BaseModel):
     origin: str
     base: str | None
     champion: bool
+    #: deployments at which it is the champion: `everywhere`, or sites
+    serves: list[str]
     #: why it must not be used, if it or what it was derived from was recalled
     recalled: str | None
     bundle_digest: str
@@ -179,7 +181,7 @@ def _model(session: Session, row: ModelRow) -> Model:
 
 def _version(session: Session, row: VersionRow) -> Version:
     base = session.get_one(VersionRow, row.base) if row.base is not None else None
-    champion = serving.champion(session, row.model)
+    serves = serving.deployments_of(session, row)
     flag = recalls.flag_of(session, row)
     return Version(
         name=str(ref(row)),
@@ -188,7 +190,8 @@ def _version(session: Session, row: VersionRow) -> Version:
         tier=row.tier,
         origin=row.origin,
         base=str(ref(base)) if base else None,
-        champion=champion is not None and champion.id == row.id,
+        champion=bool(serves),
+        serves=serves,
         recalled=flag.in_words() if flag else None,
         bundle_digest=row.bundle_digest,
         encoder_digest=row.encoder_digest,

@@ -81,11 +81,19 @@ def show_scan(
     summary="How a model stood at a moment",
     dependencies=[READ_RECORD],
 )
-def show_standing(name: str, driftward: Installation, at: At = None) -> dict[str, Any]:
+def show_standing(
+    name: str,
+    driftward: Installation,
+    at: At = None,
+    site: Annotated[
+        str | None,
+        Query(min_length=1, max_length=64, description="As it stood there; else everywhere."),
+    ] = None,
+) -> dict[str, Any]:
     """Return a model's champion, plan, restrictions and open episodes as of a moment."""
     with driftward.database.reading() as session:
         versions.require_model(session, name)
-        return standing_at(session, name, _moment(driftward, at))
+        return standing_at(session, name, _moment(driftward, at), site=site)
 
 
 @router.get(

@@ -24,7 +24,7 @@ from api.http.numbers import Number
 from monitor.tables import DatasetRow
 from registry.errors import BadInputError
 from registry.versions import VersionRow, ref
-from retrain import approvals, plans, runs, signing
+from retrain import approvals, plans, runs, signing, staging
 from retrain.approvals import Meaning
 from retrain.shadow.ending import shadow_record
 from retrain.signing import Signer
@@ -184,6 +184,23 @@ class Shadow(BaseModel):
     candidate: Rates
 
 
+class Stage(BaseModel):
+    """One stage of a promotion."""
+
+    #: empty for everywhere, the last one
+    sites: list[str]
+    #: when it was entered; null while it is ahead
+    since: AwareDatetime | None
+
+
+class Promotion(BaseModel):
+    """How far a run's promotion is."""
+
+    stages: list[Stage]
+    #: why the next stage is not entered now; empty where it may be, or none is under way
+    waits_for: list[str]
+
+
 class RunInFull(Run):
     """A run with everything that an approver sees."""
 
@@ -195,6 +212,8 @@ class RunInFull(Run):
     #: approvals of what stands now that are still missing
     missing_approvals: int
     datasets: list[Dataset]
+    #: how its promotion goes from site to site; null before there is a candidate
+    staging: Promotion | None
     #: null where the candidate never read beside the champion
     shadow: Shadow | None
 
@@ -243,6 +262,11 @@ def show_run(number: Number, driftward: Installation) -> RunInFull:
             ],
             missing_approvals=approval.missing,
             datasets=[_dataset(session, *item) for item in row.datasets.items()],
+            staging=None
+            if row.candidate is None
+            else Promotion.model_validate(
+                staging.staging_of(session, row, at=now), from_attributes=True
+            ),
             shadow=Shadow.model_validate(shadow) if shadow else None,
         )
 

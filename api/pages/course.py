@@ -30,6 +30,7 @@ _STOPPED = (Shape.CROSS, Tone.ALERT)
 _RUN_STEPS = {
     "run.queued": ("Run {run} has its labels and is queued", _DONE),
     "run.training": ("Run {run} trains a candidate", _DONE),
+    "run.promoting": ("{version} serves at its first sites", _DONE),
     "run.promoted": ("{version} promoted", _DONE),
     "run.rejected": ("Run {run} rejected", _STOPPED),
     "run.failed": ("Run {run} failed", _STOPPED),
@@ -171,6 +172,7 @@ def _waiting(session: Session, runs: list[RunRow], now: datetime) -> list[Course
             RunState.TRAINING,
             RunState.VALIDATING,
             RunState.SHADOW,
+            RunState.PROMOTING,
         }:
             text, look, waits = f"Run {run.id} is {state.value}", _BUSY, False
         else:

@@ -54,7 +54,7 @@ def drift(
             "at": reign.since.isoformat(),
             "version": str(ref(session.get_one(VersionRow, reign.version))),
         }
-        for reign in serving.reigns(session, model)
+        for reign in serving.reigns(session, model, serving.EVERYWHERE)
         if first < reign.since <= last
     ]
     chart: dict[str, Json] = {

@@ -50,6 +50,9 @@ _WORDS: dict[str, Words] = {
     "run.failed": lambda subject, _: f"{subject} failed",
     "run.planned": lambda subject, facts: f"{subject} planned for {facts['model']}",
     "champion.promoted": lambda subject, _: f"{subject} promoted",
+    "champion.advanced": lambda subject, facts: (
+        f"{subject} went on to {', '.join(facts.get('deployments', [facts['deployment']]))}"
+    ),
     "champion.rolled_back": lambda subject, facts: (
         f"rolled back to {subject}: {facts['reason']}"
     ),

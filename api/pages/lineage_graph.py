@@ -128,8 +128,7 @@ def _node(session: Session, row: VersionRow, column: int, line: int) -> VersionN
 
 
 def _state(session: Session, row: VersionRow) -> State:
-    champion = serving.champion(session, row.model)
-    if champion is not None and champion.id == row.id:
+    if serving.deployments_of(session, row):
         return states.RESTRICTED if serving.restrictions(session, row.model) else states.IN_USE
     return states.MONITORING if watches_with(session, row.model) else states.NOT_SERVING
 

@@ -10,6 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from api.pages import wording
+from api.pages.deployed import Deployed, deployed
 from api.pages.standing import Standing, monitored_by, standing_of
 from api.pages.watched import WatchPanel, watch_panels
 from registry import lineage, recalls, serving, versions
@@ -26,6 +27,8 @@ class ReignLine:
     """One span of one champion."""
 
     version: str
+    #: the one site; empty for everywhere
+    where: str
     since: str
     until: str
     reason: str
@@ -74,6 +77,7 @@ class ModelPage:
     monitors: tuple[str, ...]
     numbers: tuple[int, ...]
     card: VersionCard
+    deployed: Deployed
     reigns: tuple[ReignLine, ...]
     restrictions: tuple[RestrictionLine, ...]
     plan: AppliedPlan | None
@@ -109,12 +113,14 @@ def model_page(session: Session, name: str, *, number: int | None, now: datetime
         ),
         monitors=tuple(monitor.name for monitor in monitors),
         numbers=tuple(row.number for row in rows),
-        card=_card(session, shown, champion=champion is not None and champion.id == shown.id),
+        card=_card(session, shown, champion=bool(serving.deployments_of(session, shown))),
+        deployed=deployed(session, name, now=now),
         reigns=tuple(
             ReignLine(
                 version=str(ref(session.get_one(VersionRow, row.version))),
                 since=wording.moment(row.since),
                 until=wording.moment(row.until) if row.until else "now",
+                where="" if row.deployment == serving.EVERYWHERE else row.deployment,
                 reason=row.reason,
             )
             for row in reversed(serving.reigns(session, name))

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from api.pages import states, wording
+from api.pages.deployed import StagedPanel, staged_panel
 from api.pages.requested import RequestPanel, request_panel
 from api.pages.shadowed import ShadowPanel, shadow_panel
 from api.pages.states import State
@@ -35,6 +36,7 @@ ROAD = (
     RunState.VALIDATING,
     RunState.SHADOW,
     RunState.AWAITING_APPROVAL,
+    RunState.PROMOTING,
     RunState.PROMOTED,
 )
 #: States in which a page looks again by itself.
@@ -142,6 +144,8 @@ class RunPage:
     datasets: tuple[DatasetLine, ...]
     #: None where it asked for no labels
     request: RequestPanel | None
+    #: None where it is promoted everywhere at once
+    staged: StagedPanel | None
     #: None where its candidate never read beside the champion
     shadow: ShadowPanel | None
 
@@ -227,6 +231,7 @@ def run_page(session: Session, work: Path, run: int, *, now: datetime) -> RunPag
         datasets=_datasets(session, row),
         request=request_panel(session, row),
         shadow=shadow_panel(session, row, now=now),
+        staged=staged_panel(session, row, now=now) if row.candidate is not None else None,
     )
 
 
@@ -278,8 +283,9 @@ def _headline(
             text = f"{candidate} did not pass its gates"
         case RunState.SHADOW:
             text = f"{candidate} {passed} and reads beside the champion"
-        case RunState.AWAITING_LABELS:
-            text = f"Run {row.id} {row.note.partition(':')[0]}"
+        case RunState.AWAITING_LABELS | RunState.PROMOTING as state:
+            subject = candidate if state is RunState.PROMOTING else f"Run {row.id}"
+            text = f"{subject} {row.note.partition(':')[0]}"
         case RunState.TRAINING:
             text = f"Run {row.id} trains a candidate for {row.model}"
         case RunState.FAILED:
@@ -309,12 +315,13 @@ def _milestones(session: Session, row: RunRow) -> tuple[Milestone, ...]:
     ]
     if has_ended(present) or present not in ROAD:
         return tuple(passed)
-    shadows = plans.by_id(session, row.plan).plan.shadow_days and row.champion_before
-    ahead = [
-        state
-        for state in ROAD[ROAD.index(present) + 1 :]
-        if state is not RunState.SHADOW or shadows
-    ]
+    rules = plans.by_id(session, row.plan).plan
+    left_out = set()
+    if not rules.shadow_days or row.champion_before is None:
+        left_out.add(RunState.SHADOW)
+    if not rules.stages or row.champion_before is None:
+        left_out.add(RunState.PROMOTING)
+    ahead = [state for state in ROAD[ROAD.index(present) + 1 :] if state not in left_out]
     return (
         *passed,
         *(Milestone(state=states.RUNS[state], at=None, present=False) for state in ahead),

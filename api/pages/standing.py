@@ -179,6 +179,7 @@ _RUN_STEPS = {
     RunState.VALIDATING: "Run {run} is being validated",
     RunState.SHADOW: "Run {run} is in shadow",
     RunState.AWAITING_APPROVAL: "Approve run {run}",
+    RunState.PROMOTING: "Run {run} goes from site to site",
 }
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from monitor.episodes import EpisodeState
+from registry.runtimes import RuntimeState
 from retrain.gates.outcome import Outcome
 from retrain.states import RunState
 from retrain.watching.states import WatchState
@@ -67,6 +68,7 @@ RUNS = {
     RunState.AWAITING_APPROVAL: State(
         word="Awaiting approval", shape=Shape.DIAMOND, tone=Tone.ALERT
     ),
+    RunState.PROMOTING: State(word="Promoting", shape=Shape.CIRCLE, tone=Tone.BUSY),
     RunState.PROMOTED: State(word="Promoted", shape=Shape.CIRCLE, tone=Tone.GOOD),
     RunState.REJECTED: State(word="Rejected", shape=Shape.CROSS, tone=Tone.WARN),
     RunState.FAILED: State(word="Failed", shape=Shape.CROSS, tone=Tone.ALERT),
@@ -86,6 +88,16 @@ WATCHES = {
     WatchState.NOT_EVALUABLE: State(word="Not evaluable", shape=Shape.TRIANGLE, tone=Tone.WARN),
     WatchState.CUT_SHORT: State(word="Cut short", shape=Shape.SQUARE, tone=Tone.QUIET),
 }
+
+
+RUNTIMES = {
+    RuntimeState.ATTESTED: State(word="Attested", shape=Shape.CIRCLE, tone=Tone.GOOD),
+    RuntimeState.PENDING: State(word="Pending", shape=Shape.TRIANGLE, tone=Tone.WARN),
+    RuntimeState.WRONG: State(word="Runs another", shape=Shape.CROSS, tone=Tone.ALERT),
+    RuntimeState.SILENT: State(word="Silent", shape=Shape.DIAMOND, tone=Tone.ALERT),
+}
+STAGE_REACHED = State(word="Serves", shape=Shape.CIRCLE, tone=Tone.GOOD)
+STAGE_AHEAD = State(word="To come", shape=Shape.RING, tone=Tone.QUIET)
 
 
 def passed(state: State) -> State:

@@ -90,7 +90,8 @@ class Question:
         gates = self.plan.gates.model_copy(
             update={"required": simulated, "people_decide": left}
         )
-        changed: dict[str, object] = {"gates": gates}
+        # No candidate reads anything in a replay, so that no stage could show anything.
+        changed: dict[str, object] = {"gates": gates, "stages": []}
         if self.plan.autonomy is Autonomy.PROPOSE:
             changed["autonomy"] = Autonomy.ACT
         return self.plan.model_copy(update=changed)

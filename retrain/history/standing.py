@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from monitor.episodes import EpisodeState
 from monitor.tables import EpisodeRow, MonitorRow, VerdictRow
-from registry import ledger, serving
+from registry import ledger, runtimes, serving
 from registry.canonical import Json, to_json
 from registry.errors import BadInputError
 from registry.recalls import RecallRow
@@ -42,26 +42,45 @@ def require_past(at: datetime, *, now: datetime) -> datetime:
 def champion_at(
     session: Session, model: str, at: datetime, deployment: str = EVERYWHERE
 ) -> VersionRow | None:
-    """Return the version that served at a moment, or None."""
-    return session.scalars(
-        select(VersionRow)
-        .join(Reign, Reign.version == VersionRow.id)
-        .where(
-            Reign.model == model,
-            Reign.deployment == deployment,
-            Reign.since <= at,
-            or_(Reign.until.is_(None), Reign.until > at),
-        )
-        .order_by(Reign.id.desc())
-    ).first()
+    """Return the version that served at a deployment at a moment, or None."""
+    reign = _reign_at(session, model, at, deployment)
+    return session.get_one(VersionRow, reign.version) if reign is not None else None
 
 
-def standing_at(session: Session, model: str, at: datetime) -> dict[str, Any]:
-    """Return how a model stood at a moment."""
-    champion = champion_at(session, model, at)
+def _reign_at(session: Session, model: str, at: datetime, deployment: str) -> Reign | None:
+    """Return a deployment's own reign at a moment, or everywhere's where it had none then."""
+    for place in dict.fromkeys((deployment, EVERYWHERE)):
+        found = session.scalars(
+            select(Reign)
+            .where(
+                Reign.model == model,
+                Reign.deployment == place,
+                Reign.since <= at,
+                or_(Reign.until.is_(None), Reign.until > at),
+            )
+            .order_by(Reign.id.desc())
+        ).first()
+        if found is not None:
+            return found
+    return None
+
+
+def standing_at(
+    session: Session, model: str, at: datetime, *, site: str | None = None
+) -> dict[str, Any]:
+    """Return how a model stood at a moment, at one site or everywhere.
+
+    `champion` is what should have served there, `runtime` what a clinical runtime there had
+    attested that it runs. Without a site, `sites` are those at which another version served.
+    """
+    place = site or EVERYWHERE
+    reign = _reign_at(session, model, at, place)
     return {
         "model": model,
-        "champion": None if champion is None else _champion(session, champion, at),
+        "deployment": place,
+        "champion": None if reign is None else _champion(session, reign, at),
+        **({} if site else {"sites": _apart_at(session, model, at)}),
+        "runtime": _attested_at(session, model, at, place),
         "plan": _plan_at(session, model, at),
         "out_of_use": [
             {
@@ -153,12 +172,44 @@ def _plan_at(session: Session, model: str, at: datetime) -> Json:
     }
 
 
-def _champion(session: Session, version: VersionRow, at: datetime) -> dict[str, Any]:
-    since = session.scalars(
-        select(Reign.since)
-        .where(Reign.version == version.id, Reign.deployment == EVERYWHERE, Reign.since <= at)
-        .order_by(Reign.id.desc())
-    ).first()
+def _apart_at(session: Session, model: str, at: datetime) -> dict[str, Any]:
+    """Return what served at the sites at which another version did than everywhere else."""
+    every = champion_at(session, model, at)
+    sites = session.scalars(
+        select(Reign.deployment)
+        .where(Reign.model == model, Reign.deployment != EVERYWHERE, Reign.since <= at)
+        .distinct()
+        .order_by(Reign.deployment)
+    ).all()
+    served = {site: champion_at(session, model, at, site) for site in sites}
+    return {
+        site: str(ref(version))
+        for site, version in served.items()
+        if version is not None and version is not every
+    }
+
+
+def _attested_at(
+    session: Session, model: str, at: datetime, deployment: str
+) -> dict[str, Any] | None:
+    """Return what the runtime of a deployment had said that it runs; None where none had."""
+    for place in dict.fromkeys((deployment, EVERYWHERE)):
+        said = runtimes.newest_attestation(session, model, place, by_then=at)
+        if said is not None:
+            return {
+                "deployment": place,
+                "digest": said.digest,
+                "version": None
+                if said.version is None
+                else str(ref(session.get_one(VersionRow, said.version))),
+                "attested_at": to_json(said.at),
+                "attested_by": said.by,
+            }
+    return None
+
+
+def _champion(session: Session, reign: Reign, at: datetime) -> dict[str, Any]:
+    version = session.get_one(VersionRow, reign.version)
     recalled = session.scalars(
         select(RecallRow.since).where(
             RecallRow.version == version.id,
@@ -168,7 +219,7 @@ def _champion(session: Session, version: VersionRow, at: datetime) -> dict[str, 
     ).first()
     return {
         "version": str(ref(version)),
-        "since": to_json(since),
+        "since": to_json(reign.since),
         "recalled_at": to_json(recalled),
         "approved_by": [
             one

@@ -88,7 +88,9 @@ def _scan(session: Session, row: ScanRow, at: datetime) -> dict[str, Any]:
         "scan": row.id,
         **{name: to_json(getattr(row, name)) for name in _SHOWN},
         "withdrawn_now": withdrawn_because(session, row.id),
-        "readings": [_reading(session, result, version) for result, version in results],
+        "readings": [
+            _reading(session, result, version, row.site) for result, version in results
+        ],
         "refused": [
             {"model": one.model, "reason": one.reason, "at": to_json(one.created_at)}
             for one in refusals
@@ -96,7 +98,9 @@ def _scan(session: Session, row: ScanRow, at: datetime) -> dict[str, Any]:
     }
 
 
-def _reading(session: Session, result: ResultRow, version: VersionRow) -> dict[str, Any]:
+def _reading(
+    session: Session, result: ResultRow, version: VersionRow, site: str
+) -> dict[str, Any]:
     run = run_of(session, version)
     return {
         "version": str(ref(version)),
@@ -110,5 +114,5 @@ def _reading(session: Session, result: ResultRow, version: VersionRow) -> dict[s
         "threshold": result.threshold,
         "delivery": result.delivery,
         "at": to_json(result.created_at),
-        "standing": standing_at(session, version.model, result.created_at),
+        "standing": standing_at(session, version.model, result.created_at, site=site),
     }

@@ -15,6 +15,7 @@ from monitor.episodes import Impact
 from monitor.silence.alarms import SilenceKind
 from monitor.sources.settings import KINDS
 from registry.jobs import JobState
+from registry.runtimes import RuntimeState
 from registry.serving import Withholding
 from retrain.states import RunState
 
@@ -42,6 +43,7 @@ VALUES = {
     ("driftward_jobs", "kind"): {"train", "validate"},
     ("driftward_runs", "state"): set(RunState),
     ("driftward_restrictions", "kind"): set(Withholding),
+    ("driftward_runtime", "state"): set(RuntimeState),
     ("driftward_open_silence_alarms", "kind"): set(SilenceKind),
     ("driftward_source_last_success_timestamp_seconds", "kind"): set(KINDS),
     ("driftward_receiver_instances_total", "outcome"): {
@@ -135,6 +137,7 @@ def test_few_alerts_wake_somebody(alerts: dict[str, dict[str, Any]]) -> None:
         "DriftwardLedgerBroken",
         "DriftwardChampionRecalled",
         "DriftwardWatchFailed",
+        "DriftwardRuntimeWrong",
     }
 
 
@@ -590,6 +593,43 @@ CASES = [
             ),
         },
         at="75m",
+        fires=False,
+    ),
+    Case(
+        alert="DriftwardRuntimeWrong",
+        name="it runs another",
+        series={
+            'driftward_runtime{model="pneumonia",deployment="north",state="wrong"}': "0x5 1x5"
+        },
+        at="7m",
+        labels={"model": "pneumonia", "deployment": "north", "state": "wrong"},
+    ),
+    Case(
+        alert="DriftwardRuntimeWrong",
+        name="it has time left",
+        series={
+            'driftward_runtime{model="pneumonia",deployment="north",state="wrong"}': "0x10",
+            'driftward_runtime{model="pneumonia",deployment="north",state="pending"}': "1x10",
+        },
+        at="7m",
+        fires=False,
+    ),
+    Case(
+        alert="DriftwardRuntimeSilent",
+        name="for a quarter of an hour",
+        series={
+            'driftward_runtime{model="pneumonia",deployment="north",state="silent"}': "1x30"
+        },
+        at="15m",
+        labels={"model": "pneumonia", "deployment": "north", "state": "silent"},
+    ),
+    Case(
+        alert="DriftwardRuntimeSilent",
+        name="it spoke at last",
+        series={
+            'driftward_runtime{model="pneumonia",deployment="north",state="silent"}': "1x5 0x30"
+        },
+        at="15m",
         fires=False,
     ),
     Case(

@@ -73,7 +73,9 @@ class Department:
     encoder: VersionRow
     champion: VersionRow
 
-    def receive(self, count: int, *, start: int = 0, updated: bool = False) -> None:
+    def receive(
+        self, count: int, *, start: int = 0, updated: bool = False, site: str = SITE
+    ) -> None:
         """Take radiographs of children in."""
         folder = self.inbox / f"lot-{start}"
         folder.mkdir(parents=True)
@@ -84,7 +86,7 @@ class Department:
                 software=NEW_SOFTWARE if updated else OLD_SOFTWARE,
                 taken_at=self.clock.at,
             )
-        assert self.intake.add([folder], site=SITE).added == count
+        assert self.intake.add([folder], site=site).added == count
 
     def receive_one(self, **elements: object) -> None:
         path = self.inbox / "one.dcm"
@@ -391,6 +393,73 @@ def test_a_suspended_model_delivers_nothing_until_it_is_lifted(department: Depar
     department.receive(2, start=2)
     department.embedder.embed(MONITOR)
     assert department.deliveries() == {"withheld": 2, "delivered": 2}
+
+
+def test_a_site_is_told_what_its_own_champion_says_and_windows_stay_whole(
+    department: Department, tmp_path: Path
+) -> None:
+    bundle = tiny_bundle(
+        tmp_path / "second",
+        tier=Tier.TASK,
+        tasks=[finding()],
+        intended_use=CHILDREN,
+        seed=2,
+    )
+    with department.database.transaction() as session:
+        second = register(
+            session,
+            bundle,
+            model=MODEL,
+            base=None,
+            origin=Origin.IMPORT,
+            artifact_uri=bundle.root.as_uri(),
+            mlflow_run="none",
+            actor="test",
+            at=ANCHOR,
+        )
+
+    def serves(version: VersionRow, *places: str, instead_of: VersionRow) -> None:
+        department.clock.at += timedelta(days=1)
+        with department.database.transaction() as session:
+            serving.move_champions(
+                session,
+                version,
+                expected=dict.fromkeys(places, instead_of.id),
+                reason="test",
+                kind="champion.promoted",
+                actor="test",
+                at=department.clock.at,
+            )
+
+    department.receive(1, site="north")
+    serves(second, "north", instead_of=department.champion)
+    department.receive(2, start=1, site="north")
+    department.receive(1, start=3, site="south")
+    assert department.embedder.embed(MONITOR) == 4
+    serves(department.champion, "north", instead_of=second)
+    department.receive(1, start=4, site="north")
+    assert department.embedder.embed(MONITOR) == 1
+    serves(second, "everywhere", "north", instead_of=department.champion)
+    department.receive(1, start=5, site="south")
+    assert department.embedder.embed(MONITOR) == 1
+    with department.database.reading() as session:
+        read = session.execute(
+            select(ScanRow.id, ScanRow.site, VersionRow.number, ResultRow.delivery)
+            .join(ResultRow, ResultRow.scan == ScanRow.id)
+            .join(VersionRow, VersionRow.id == ResultRow.version)
+            .order_by(ScanRow.id, VersionRow.number)
+        ).all()
+    assert [tuple(row) for row in read] == [
+        (1, "north", 1, "background"),  # it came before the other served there
+        (2, "north", 1, "background"),
+        (2, "north", 2, "delivered"),
+        (3, "north", 1, "background"),
+        (3, "north", 2, "delivered"),
+        (4, "south", 1, "delivered"),
+        (5, "north", 1, "delivered"),
+        (6, "south", 2, "delivered"),
+    ]
+    assert department.ledger_is_valid()
 
 
 def test_progress_counts_up_to_all_that_was_pending(department: Department) -> None:

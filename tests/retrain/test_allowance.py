@@ -24,7 +24,8 @@ from registry.versions import ref
 from retrain import allowance, approvals, decisions, plans, reviews, runs
 from retrain.approvals import Meaning
 from retrain.decisions import Action
-from retrain.promotion import promote, roll_back
+from retrain.promotion import promote
+from retrain.rolling_back import roll_back
 from retrain.states import RunState
 
 MEI = person("Mei")

@@ -41,7 +41,8 @@ from registry.serving import Withholding
 from registry.versions import VersionRef, VersionRow
 from retrain import approvals, runs
 from retrain.approvals import Meaning
-from retrain.promotion import DELIVER_OUTBOX, promote, promote_version, roll_back
+from retrain.promotion import DELIVER_OUTBOX, promote, promote_version
+from retrain.rolling_back import roll_back
 from retrain.states import RunState
 from retrain.tables import GateOutcomeRow, RunRow
 

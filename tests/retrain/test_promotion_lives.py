@@ -25,7 +25,7 @@ from registry.database import Database
 from registry.errors import DriftwardError, NotFoundError
 from registry.ledger import LedgerEntry
 from registry.serving import Reign
-from retrain import approvals, plans, promotion, runs
+from retrain import approvals, plans, promotion, rolling_back, runs
 from retrain.approvals import Meaning
 from retrain.states import RunState, has_ended
 
@@ -99,7 +99,7 @@ class PromotionLives(RuleBasedStateMachine):
     def somebody_approves(self, number: int, who: str) -> None:
         expected = self.runs[number]
         waits = expected.state is RunState.AWAITING_APPROVAL
-        may = waits and who not in expected.approved_by
+        may = waits and who not in expected.approved_by and self._is_in_force(expected.plan)
         assert self._goes(lambda session, run: self._sign(session, run, who), number) == may
         if may:
             expected.approved_by.add(who)
@@ -139,7 +139,7 @@ class PromotionLives(RuleBasedStateMachine):
         first = self.served.index(self.served[-1])
         try:
             with self.made.database.transaction() as session:
-                promotion.roll_back(session, MODEL, reason="test", by=_BY, at=self.made.now)
+                rolling_back.roll_back(session, MODEL, reason="test", by=_BY, at=self.made.now)
         except NotFoundError:
             assert first == 0
         else:
@@ -194,7 +194,11 @@ class PromotionLives(RuleBasedStateMachine):
     def _permits(self, plan: int) -> bool:
         with self.made.database.reading() as session:
             now = plans.require_plan(session, MODEL)
-        return now.id == plan and "authority: none" not in now.text
+        return self._is_in_force(plan) and "authority: none" not in now.text
+
+    def _is_in_force(self, plan: int) -> bool:
+        with self.made.database.reading() as session:
+            return plans.require_plan(session, MODEL).id == plan
 
     def _champion(self) -> int:
         with self.made.database.reading() as session:

@@ -32,8 +32,14 @@ def test_every_state_is_in_the_table_and_can_be_reached() -> None:
 
 
 def test_promotion_is_only_reached_through_approval() -> None:
-    into = {state for state, following in TRANSITIONS.items() if RunState.PROMOTED in following}
-    assert into == {RunState.AWAITING_APPROVAL}
+    into = {
+        wanted: {state for state, following in TRANSITIONS.items() if wanted in following}
+        for wanted in (RunState.PROMOTING, RunState.PROMOTED)
+    }
+    assert into == {
+        RunState.PROMOTING: {RunState.AWAITING_APPROVAL},
+        RunState.PROMOTED: {RunState.AWAITING_APPROVAL, RunState.PROMOTING},
+    }
 
 
 class RunLife(RuleBasedStateMachine):

@@ -49,6 +49,9 @@ NARROWER = {
     "/api/v1/tokens": {Role.AUDITOR, Role.ADMIN},
     "POST /api/v1/labels": {Role.OPERATOR},
     "POST /api/v1/labels/reports": {Role.OPERATOR},
+    "PUT /api/v1/models/{name}/deployments/{site}/runtime": {Role.OPERATOR},
+    "DELETE /api/v1/models/{name}/deployments/{site}/runtime": {Role.OPERATOR},
+    "POST /api/v1/models/{name}/deployments/{site}/attestations": {Role.OPERATOR},
     "POST /dicomweb/{site}/studies": {Role.OPERATOR},
     "POST /dicomweb/{site}/studies/{study}": {Role.OPERATOR},
 }

@@ -16,7 +16,7 @@ pytestmark = on_each_database
 
 GUARDED = {
     *("approvals", "gate_outcomes", "ledger", "ledger_head", "locked_set_uses", "plans"),
-    "reviews",
+    *("reviews", "attestations"),
     "watch_looks",
 }
 

@@ -25,7 +25,8 @@ from retrain import approvals, plans, runs
 from retrain.approvals import Meaning
 from retrain.history import studies
 from retrain.history.standing import champion_at, require_past, standing_at
-from retrain.promotion import promote, roll_back
+from retrain.promotion import promote
+from retrain.rolling_back import roll_back
 
 MEI = person("Mei")
 WEEK = timedelta(days=7)

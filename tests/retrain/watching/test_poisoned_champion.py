@@ -19,7 +19,7 @@ from registry.identities import SYSTEM
 from registry.serving import Withholding
 from registry.versions import VersionRow, find, ref
 from retrain import allowance, plans, runs
-from retrain.promotion import roll_back, undo_rollback
+from retrain.rolling_back import roll_back, undo_rollback
 from retrain.watching.states import WatchState
 
 

@@ -22,7 +22,7 @@ from registry.serving import Withholding
 from registry.versions import VersionRow
 from retrain import runs
 from retrain.change_plan import parse_plan
-from retrain.promotion import roll_back
+from retrain.rolling_back import roll_back
 from retrain.tables import WatchLookRow, WatchRow
 from retrain.watching import beginning
 from retrain.watching.looking import WATCH, Watcher

@@ -1,0 +1,168 @@
+"""Deployments of a model: what should serve where, and what runtimes attest that they run."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from api.http.access import BRING_IN, READ, KnownCaller
+from api.http.installation import Installation
+from registry import runtimes, versions
+from registry.runtimes import Deployment as Standing
+from registry.runtimes import RuntimeStanding
+from registry.versions import ref
+
+router = APIRouter(prefix="/api/v1/models", tags=["models"])
+
+Site = Annotated[
+    str, Path(min_length=1, max_length=64, description="A site's name, or `everywhere`.")
+]
+
+
+class Runtime(BaseModel):
+    """A clinical runtime, and what it attested."""
+
+    #: attested, pending, wrong, silent
+    state: str
+    #: in one sentence
+    says: str
+    #: of the bundle that it attested last; null before the first attestation
+    digest: str | None
+    attested_at: AwareDatetime | None
+    attested_by: str | None
+    silent_after_hours: float
+
+
+class Deployment(BaseModel):
+    """One place at which a model serves."""
+
+    model: str
+    #: a site, or `everywhere`
+    deployment: str
+    #: what should serve there
+    champion: str | None
+    #: digest of its bundle, which a runtime attests
+    digest: str | None
+    since: AwareDatetime | None
+    #: null where none was declared
+    runtime: Runtime | None
+
+
+class Declaration(BaseModel):
+    """That a runtime serves there."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    #: without an attestation of a new champion, before that is an alarm
+    silent_after_hours: Annotated[float, Field(gt=0)]
+
+
+class Attestation(BaseModel):
+    """What a runtime runs."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    #: SHA-256 of the bundle, in hexadecimal
+    digest: Annotated[str, Field(min_length=1, max_length=80)]
+
+
+@router.get("/{name}/deployments", summary="Show what serves where", dependencies=[READ])
+def list_deployments(name: str, driftward: Installation) -> list[Deployment]:
+    """Return where a model serves: everywhere, then each site that is told apart."""
+    now = driftward.clock.now()
+    with driftward.database.reading() as session:
+        versions.require_model(session, name)
+        return [_deployment(one) for one in runtimes.deployments(session, name, now=now)]
+
+
+@router.put(
+    "/{name}/deployments/{site}/runtime", summary="Declare a runtime", dependencies=[BRING_IN]
+)
+def declare_runtime(
+    name: str,
+    site: Site,
+    declaration: Declaration,
+    driftward: Installation,
+    caller: KnownCaller,
+) -> Runtime:
+    """Declare that a clinical runtime serves the model there; it is then to attest."""
+    now = driftward.clock.now()
+    with driftward.database.transaction() as session:
+        row = runtimes.declare(
+            session,
+            name,
+            site,
+            silent_after_hours=declaration.silent_after_hours,
+            by=caller.identity,
+            at=now,
+        )
+        return _runtime(runtimes.standing(session, row, now=now))
+
+
+@router.delete(
+    "/{name}/deployments/{site}/runtime",
+    summary="Withdraw a runtime",
+    status_code=204,
+    dependencies=[BRING_IN],
+)
+def withdraw_runtime(
+    name: str,
+    site: Site,
+    reason: Annotated[str, Query(min_length=1, description="Why, for the ledger.")],
+    driftward: Installation,
+    caller: KnownCaller,
+) -> None:
+    """Say that no runtime serves the model there any more."""
+    now = driftward.clock.now()
+    with driftward.database.transaction() as session:
+        runtimes.withdraw(session, name, site, reason=reason, by=caller.identity, at=now)
+
+
+@router.post(
+    "/{name}/deployments/{site}/attestations",
+    summary="Attest what a runtime runs",
+    dependencies=[BRING_IN],
+)
+def attest(
+    name: str,
+    site: Site,
+    attestation: Attestation,
+    driftward: Installation,
+    caller: KnownCaller,
+) -> Runtime:
+    """Record the digest of the bundle that the runtime there runs.
+
+    Sent again it changes nothing. Another digest than the champion's is recorded, too, and an
+    alarm; what is answered says so.
+    """
+    now = driftward.clock.now()
+    with driftward.database.transaction() as session:
+        found = runtimes.attest(
+            session, name, site, digest=attestation.digest, by=caller.identity, at=now
+        )
+        return _runtime(found)
+
+
+def _deployment(one: Standing) -> Deployment:
+    return Deployment(
+        model=one.model,
+        deployment=one.deployment,
+        champion=str(ref(one.champion)) if one.champion else None,
+        digest=one.champion.bundle_digest if one.champion else None,
+        since=one.since,
+        runtime=None if one.runtime is None else _runtime(one.runtime),
+    )
+
+
+def _runtime(found: RuntimeStanding) -> Runtime:
+    newest = found.newest
+    return Runtime(
+        state=found.state.value,
+        says=found.says,
+        digest=newest.digest if newest else None,
+        attested_at=newest.at if newest else None,
+        attested_by=newest.by if newest else None,
+        silent_after_hours=found.runtime.silent_after_hours,
+    )
