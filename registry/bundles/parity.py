@@ -52,7 +52,13 @@ class Parity:
         if EMBEDDING not in self.errors:
             raise ParityError("the parity record does not say how far the embeddings are apart")
         for output, error in self.errors.items():
-            if not error <= self.tolerance:  # also true of NaN
+            if math.isnan(error):
+                raise ParityError(
+                    f"the encoder returns values that are not finite (nan or infinity) in {output}, "
+                    "on pixels of the preprocessing's own range: look at its weights, and at mean "
+                    "and std of the preprocessing"
+                )
+            if not error <= self.tolerance:
                 raise ParityError(
                     f"model.onnx and the encoder disagree in {output}: relative error "
                     f"{error:.2g} is above {self.tolerance:.2g}; assemble the bundle again"
