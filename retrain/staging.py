@@ -145,7 +145,7 @@ def _waits_for(
     first = min(stage.since for stage in reached if stage.since is not None)
     yield from _other_plan(session, run, plan)
     yield from _too_soon(session, run, plan.plan.stages[len(reached) - 1], reached[-1], at)
-    yield from _out_of_use(session, run.model, sites)
+    yield from _out_of_use(session, run.model, sites, since=first)
     yield from _stopping_episodes(session, run, plan.plan, sites, since=first)
     yield from _failed_watches(session, run)
     yield from _unattested(session, run.model, sites, at=at)
@@ -188,11 +188,15 @@ def _too_soon(
         yield f"{read or 0} of {rules.scans} scans were read at {stage}"
 
 
-def _out_of_use(session: Session, model: str, sites: Sequence[str]) -> Iterator[str]:
+def _out_of_use(
+    session: Session, model: str, sites: Sequence[str], *, since: datetime
+) -> Iterator[str]:
+    """Yield what was suspended, or restricted since it serves there, at the reached sites."""
     for row in serving.restrictions(session, model):
-        if row.kind == Withholding.SUSPEND and concerns(row.subgroup, sites):
+        counts = row.kind == Withholding.SUSPEND or row.since >= since
+        if counts and concerns(row.subgroup, sites):
             where = row.subgroup or "everywhere"
-            yield f"{model} is suspended ({where}): {row.reason}"
+            yield f"{model} is out of use ({where}): {row.reason}"
 
 
 def _stopping_episodes(

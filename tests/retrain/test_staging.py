@@ -159,12 +159,14 @@ def test_the_next_stage_waits_for_its_time_and_its_scans(staged: Retraining) -> 
     assert waits_for(staged, run) == "0 of 3 scans were read at clinic"
 
 
-def suspended(made: Retraining, where: str | None) -> Callable[[], None]:
+def suspended(
+    made: Retraining, where: str | None, kind: Withholding = Withholding.SUSPEND
+) -> Callable[[], None]:
     with made.database.transaction() as session:
         row = serving.withhold(
             session,
             model=MODEL,
-            kind=Withholding.SUSPEND,
+            kind=kind,
             subgroup=where,
             reason="wrong",
             actor="test",
@@ -179,6 +181,10 @@ def suspended(made: Retraining, where: str | None) -> Callable[[], None]:
             serving.lift(session, found, reason="right", actor="test", at=made.now)
 
     return lifted
+
+
+def restricted(made: Retraining, where: str | None) -> Callable[[], None]:
+    return suspended(made, where or SUBGROUP, Withholding.RESTRICT)
 
 
 def measured(made: Retraining, where: str | None) -> Callable[[], None]:
@@ -205,7 +211,7 @@ def unattested(made: Retraining, where: str | None) -> Callable[[], None]:
     return withdrawn
 
 
-@pytest.mark.parametrize("happens", [suspended, measured, unattested])
+@pytest.mark.parametrize("happens", [suspended, restricted, measured, unattested])
 def test_what_fails_where_it_serves_holds_the_next_stage_back(
     staged: Retraining, happens: Callable[..., Callable[[], None]]
 ) -> None:
