@@ -22,6 +22,7 @@ SECTIONS = {
     "subgroups": ("Subgroups", "subgroup_gate.py"),
     "weights": ("Weights", "weights.py"),
     "requested": ("Requested labels", "requested.py"),
+    "watches": ("Watches", "watches.py"),
 }
 
 if __name__ == "__main__":
