@@ -74,10 +74,11 @@ def offered(session: Session, row: WatchRow) -> str | None:
     """Return the command that a failed watch offers, or None where there is nothing to undo."""
     if row.state != WatchState.FAILED or not _serves(session, row):
         return None
-    before = [reign.version for reign in serving.reigns(session, row.model)]
-    if before.index(row.version) == 0:
+    served = [reign.version for reign in serving.served_at(session, row.model, row.deployment)]
+    if served.index(row.version) == 0:
         return None
-    return f"driftward rollback {row.model} --reason …"
+    where = "" if row.deployment == serving.EVERYWHERE else f" --site {row.deployment}"
+    return f"driftward rollback {row.model}{where} --reason …"
 
 
 def watched_at(session: Session, model: str, at: datetime) -> list[dict[str, Json]]:
