@@ -70,6 +70,7 @@ faults: $(STAMP)  ## kill -9 at named crash points, 20 times each, and 1,000 bre
 	$(BIN)/python tests/faults/keys.py
 	$(BIN)/python tests/faults/embedding.py
 	$(BIN)/python tests/faults/training.py
+	$(BIN)/python tests/faults/promoting.py
 	$(BIN)/python tests/faults/scheduling.py
 
 fuzz: $(STAMP)  ## an hour of damaged files and requests, and of files cut short

@@ -134,9 +134,16 @@ def _ledger(driftward: Driftward) -> str:
 
 
 def _mlflow(driftward: Driftward) -> str:
-    driftward.tracking.ping()
-    waiting = outbox.waiting(driftward.database)
-    return f"answers; {waiting} changes wait in the outbox"
+    with driftward.database.reading() as session:
+        untold = outbox.backlog(session)
+    waits = "it knows everything" if untold is None else str(untold)
+    try:
+        driftward.tracking.ping()
+    except DriftwardError as error:
+        raise DriftwardError(f"{error}; {waits}") from error
+    if untold is not None and untold.error is not None:
+        raise DriftwardError(f"answers now; {waits}")
+    return f"answers; {waits}"
 
 
 def _receiver(driftward: Driftward) -> str:

@@ -31,11 +31,10 @@ from monitor.pending_scans import backlog
 from monitor.receiving.counters import Counters
 from monitor.silence.alarms import SilenceKind, SilenceState, newest_look
 from monitor.tables import EpisodeRow, RefusalRow, ScanRow, SilenceAlarmRow, VerdictRow
-from registry import recalls, runtimes, serving
+from registry import outbox, recalls, runtimes, serving
 from registry.errors import HomeError
 from registry.jobs import Job
 from registry.ledger.checkpointing import newest_signed_at
-from registry.outbox import OutboxItem
 from registry.runtimes import RuntimeState
 from registry.serving import Champion, Restriction
 from registry.versions import VersionRow
@@ -204,16 +203,21 @@ def _work(session: Session, now: datetime) -> Iterator[Metric]:
             )
         ),
     )
-    waiting, oldest = session.execute(
-        select(func.count(OutboxItem.id), func.min(OutboxItem.created_at)).where(
-            OutboxItem.delivered_at.is_(None)
-        )
-    ).one()
-    yield _gauge("driftward_outbox_waiting", "Changes that MLflow has yet to be told.", waiting)
+    untold = outbox.backlog(session)
+    yield _gauge(
+        "driftward_outbox_waiting",
+        "Changes that MLflow has yet to be told.",
+        untold.waiting if untold else 0,
+    )
     yield _gauge(
         "driftward_outbox_oldest_seconds",
         "Age of the oldest change that MLflow has yet to be told.",
-        (now - oldest).total_seconds() if waiting else 0.0,
+        (now - untold.since).total_seconds() if untold else 0.0,
+    )
+    yield _gauge(
+        "driftward_outbox_failures",
+        "How often the oldest of them was told in vain.",
+        untold.failures if untold else 0,
     )
     # A counter by nature, since nothing ever leaves the ledger.
     entries = CounterMetricFamily("driftward_ledger_entries", "Entries of the ledger.")

@@ -21,6 +21,13 @@ UNTRACKED = {
     "HF_HUB_OFFLINE": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
 }
+#: How long a server of MLflow's is waited for, where nobody says otherwise: MLflow's own values
+#: (8 attempts of 120 seconds) hold whoever asks for twenty minutes.
+BOUNDED = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+}
 #: What is for this process alone.
 SECRETS = frozenset(
     {
@@ -30,7 +37,7 @@ SECRETS = frozenset(
         "DRIFTWARD_NEW_PASSWORD_FILE",
     }
 )
-for _name, _value in UNTRACKED.items():
+for _name, _value in (UNTRACKED | BOUNDED).items():
     os.environ.setdefault(_name, _value)
 
 

@@ -48,14 +48,10 @@ def freeze(
     InsufficientDataError
         If there are none.
     """
-    gone = withdrawn_among(session, [scan.id for scan in scans])
-    scans = [scan for scan in scans if scan.id not in gone]
+    scans = _counting(session, scans)
     if not scans:
         raise InsufficientDataError(what=f"dataset for {purpose.value}", needed=1, got=0)
-    content: list[Json] = [
-        *sorted(f"{scan.site}/{scan.instance}/{scan.vault_digest}" for scan in scans)
-    ]
-    digest = digest_of(content)
+    digest = _digest(scans)
     row = DatasetRow(
         digest=digest,
         purpose=purpose.value,
@@ -86,6 +82,32 @@ def freeze(
         batches=[(DatasetMember, row.id)],
     )
     return row
+
+
+def frozen_before(
+    session: Session, scans: Sequence[ScanRow], *, purpose: Purpose, description: str
+) -> DatasetRow | None:
+    """Return the dataset of these very scans that was frozen for this before, if one was."""
+    return session.scalars(
+        select(DatasetRow).where(
+            DatasetRow.digest == _digest(_counting(session, scans)),
+            DatasetRow.purpose == purpose.value,
+            DatasetRow.description == description,
+        )
+    ).first()
+
+
+def _counting(session: Session, scans: Sequence[ScanRow]) -> list[ScanRow]:
+    """Leave out what was rejected or superseded by now."""
+    gone = withdrawn_among(session, [scan.id for scan in scans])
+    return [scan for scan in scans if scan.id not in gone]
+
+
+def _digest(scans: Sequence[ScanRow]) -> str:
+    content: list[Json] = [
+        *sorted(f"{scan.site}/{scan.instance}/{scan.vault_digest}" for scan in scans)
+    ]
+    return digest_of(content)
 
 
 def members(session: Session, dataset: int) -> list[ScanRow]:

@@ -13,7 +13,7 @@ from monitor.embedding import Embedder
 from monitor.monitors import require_monitor
 from monitor.references import EncoderRole, ProfileStore
 from monitor.tables import ReferenceRow, RefusalRow, ScanRow
-from registry import serving
+from registry import crash_points, serving
 from registry.database import Database
 from registry.identities import Identity, Role
 from registry.versions import find
@@ -65,6 +65,7 @@ def build_references(
             query = query.where(ScanRow.arrived_at < until)
         chosen = references.eligible(session, list(session.scalars(query)), [champion, fixed])
     embedder.embed(monitor_name, only=[scan.id for scan in chosen])
+    crash_points.reach("reference: embedded")
     with database.transaction() as session:
         refused = set(
             session.scalars(select(RefusalRow.scan).where(RefusalRow.model == champion.model))
@@ -77,6 +78,7 @@ def build_references(
             actor=by.name,
             at=at,
         )
+    crash_points.reach("reference: frozen")
     with database.reading() as session:
         fitted = [
             references.fit(
@@ -93,6 +95,7 @@ def build_references(
                 (EncoderRole.CHAMPION, champion),
             )
         ]
+    crash_points.reach("reference: fitted")
     with database.transaction() as session:
         rows = references.accept(
             session,
@@ -103,6 +106,8 @@ def build_references(
             actor=by.name,
             at=at,
         )
+        crash_points.reach("reference: before the commit")
+    crash_points.reach("reference: committed")
     return BuiltReferences(
         references=tuple(rows), scans=dataset.scans, patients=dataset.patients
     )

@@ -15,7 +15,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from monitor import embeddings
-from monitor.datasets import Purpose, freeze, members, patients_in
+from monitor.datasets import Purpose, freeze, frozen_before, members, patients_in
 from monitor.monitors import Monitor
 from monitor.profiles import ReferenceProfile, spans_weeks
 from monitor.subgroup_references import KnownSubgroup, known_subgroups
@@ -122,8 +122,9 @@ def trained_patients(session: Session, versions: Sequence[VersionRow]) -> set[st
 def freeze_reference(
     session: Session, scans: Sequence[ScanRow], *, description: str, actor: str, at: datetime
 ) -> DatasetRow:
-    """Freeze scans as a reference's dataset."""
-    return freeze(
+    """Freeze scans as a reference's dataset, or take what an interrupted attempt froze of them."""
+    before = frozen_before(session, scans, purpose=Purpose.REFERENCE, description=description)
+    return before or freeze(
         session, scans, purpose=Purpose.REFERENCE, description=description, actor=actor, at=at
     )
 
@@ -197,9 +198,11 @@ def accept(
     """Accept fitted references: they decide from now on, those before them no longer do.
 
     The first reference of the monitoring encoder stays the trend's for good,
-    so that the trend runs unbroken across promotions.
+    so that the trend runs unbroken across promotions. What decides already is left as it is.
     """
     before = deciding(session, monitor.name)
+    if _decide(before, fitted, dataset):
+        return before
     for row in before:
         row.decides = False
         row.retired_at = None if row.trend else at
@@ -248,6 +251,16 @@ def accept(
         seals=[*rows, *parts, *before],
     )
     return rows
+
+
+def _decide(
+    rows: Sequence[ReferenceRow], fitted: Sequence[FittedReference], dataset: DatasetRow
+) -> bool:
+    """Return whether rows are the references that were fitted."""
+    return {(row.encoder, row.version, row.profile_digest, row.dataset) for row in rows} == {
+        (item.encoder.value, item.version.id, item.profile_digest, dataset.id)
+        for item in fitted
+    }
 
 
 def reinstate(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -9,6 +11,7 @@ from registry import outbox
 from registry.bundles.assembly import measure_parity
 from registry.bundles.bundle import read_bundle
 from registry.database import Database
+from registry.errors import DriftwardError, TrackingError
 from registry.identities import Identity, Role
 from registry.tracking import Tracking
 from registry.versions import Origin, VersionRef, VersionRow, find, register
@@ -45,7 +48,7 @@ def import_bundle(
     )
     uri = tracking.store_bundle(mlflow_run, bundle.root)
     tracking.end_run(mlflow_run)
-    with database.transaction() as session:
+    with _no_run_left(tracking, mlflow_run), database.transaction() as session:
         version = register(
             session,
             bundle,
@@ -59,3 +62,14 @@ def import_bundle(
         )
         outbox.put_version(session, version, at=at)
     return version
+
+
+@contextmanager
+def _no_run_left(tracking: Tracking, run: str) -> Iterator[None]:
+    """Put a run out of sight whose version is refused: it would stand in MLflow for nothing."""
+    try:
+        yield
+    except DriftwardError:
+        with suppress(TrackingError):  # the refusal is what is to be said
+            tracking.delete_run(run)
+        raise

@@ -11,8 +11,14 @@ from __future__ import annotations
 
 import os
 import signal
+from typing import TYPE_CHECKING
 
-#: Every crash point, in the order in which a scan passes them.
+from sqlalchemy import event
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+#: Every crash point, in the order in which scans, runs and changes of the champion pass them.
 POINTS = (
     "receive: data set complete",
     "receive: de-identified",
@@ -43,6 +49,21 @@ POINTS = (
     "validate: before the commit",
     "validate: committed",
     "shadow: before the commit",
+    "approve: before the commit",
+    "approve: committed",
+    "promote: before the commit",
+    "promote: committed",
+    "outbox: version made",
+    "outbox: told",
+    "outbox: before the commit",
+    "outbox: committed",
+    "reference: embedded",
+    "reference: frozen",
+    "reference: fitted",
+    "reference: before the commit",
+    "reference: committed",
+    "roll back: before the commit",
+    "roll back: committed",
     "watch: before the commit",
 )
 
@@ -78,3 +99,14 @@ def reach(point: str) -> None:
             _Armed.point = None  # who is continued passes it from now on
             os.kill(os.getpid(), _Armed.signal)
         _Armed.passes_left -= 1
+
+
+def reach_around_commit(session: Session, step: str) -> None:
+    """Reach `step: before the commit` and `step: committed` when the transaction ends.
+
+    For a step whose caller holds the transaction; one that is rolled back reaches neither.
+    """
+    event.listen(
+        session, "before_commit", lambda _: reach(f"{step}: before the commit"), once=True
+    )
+    event.listen(session, "after_commit", lambda _: reach(f"{step}: committed"), once=True)

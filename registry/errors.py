@@ -35,6 +35,7 @@ DriftwardError
 │   ├── PortInUseError
 │   ├── CheckpointKeyError     a key of checkpoints is absent, open or of the wrong kind
 │   ├── SourceError            scans cannot be had from where they should come
+│   ├── TrackingError          MLflow does not do what it was asked
 │   └── StorageFullError
 └── TrainingFailedError           the training subprocess failed
 
@@ -225,6 +226,10 @@ class CheckpointKeyError(SetupError):
 
 class SourceError(SetupError):
     """Scans cannot be had from where they should come."""
+
+
+class TrackingError(SetupError):
+    """MLflow cannot be reached, does not answer, or fails."""
 
 
 class StorageFullError(SetupError):

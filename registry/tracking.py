@@ -9,14 +9,17 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlparse
 
-from registry.errors import NotFoundError
+from sqlalchemy import make_url
+
+from registry.errors import NotFoundError, TrackingError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -31,6 +34,11 @@ METRICS_PER_CALL = 1000
 ATTEMPT_TAG = "driftward.attempt"
 #: The fencing token under which an attempt was made.
 TOKEN_TAG = "driftward.token"  # noqa: S105 - no password
+#: A store that cannot be opened is tried so often, for about a second in all: MLflow's own ten
+#: attempts take 101 seconds for each of its two stores, and whoever asks waits meanwhile.
+STORE_ATTEMPTS = 4
+#: A server that is only asked whether it answers has so long for it.
+PING_SECONDS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +62,9 @@ class Tracking:
     @cached_property
     def _client(self) -> MlflowClient:
         from mlflow import MlflowClient
+        from mlflow.store.db import utils as store
 
+        store.MAX_RETRY_COUNT = STORE_ATTEMPTS
         # Its import sets levels of its own; it tells of its table creation at INFO.
         logging.getLogger("mlflow").setLevel(logging.WARNING)
         logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -73,8 +83,46 @@ class Tracking:
         )
 
     def ping(self) -> None:
-        """Ask the store for something small; whatever is wrong with it is raised."""
-        self._client.search_experiments(max_results=1)
+        """Ask the store for something small, and wait a few seconds at most.
+
+        Raises
+        ------
+        TrackingError
+        """
+        with self._named("does not answer"):
+            if urlparse(self._uri).scheme in {"http", "https"}:
+                self._ping_server()
+            else:
+                self._client.search_experiments(max_results=1)
+
+    def _ping_server(self) -> None:
+        """Ask once: whoever looks whether a server answers waits for no second attempt."""
+        from mlflow.utils.credentials import get_default_host_creds
+        from mlflow.utils.rest_utils import http_request, verify_rest_response
+
+        path = "/api/2.0/mlflow/experiments/search"
+        answer = http_request(
+            get_default_host_creds(self._uri),
+            path,
+            "POST",
+            json={"max_results": 1},
+            timeout=PING_SECONDS,
+            max_retries=0,
+        )
+        verify_rest_response(answer, path)
+
+    @contextmanager
+    def _named(self, problem: str) -> Iterator[None]:
+        """Name what fails and how, by types alone: a foreign error may quote what it was given."""
+        try:
+            yield
+        except Exception as error:
+            cause: BaseException = error
+            while (deeper := cause.__cause__ or cause.__context__) is not None:
+                cause = deeper
+            kinds = dict.fromkeys((type(error).__name__, type(cause).__name__))
+            where = make_url(self._uri).render_as_string()
+            raise TrackingError(f"MLflow ({where}) {problem}: {', '.join(kinds)}") from error
 
     def start_run(
         self,
@@ -149,6 +197,16 @@ class Tracking:
         """Close a run."""
         self._client.set_terminated(run_id, "FAILED" if failed else "FINISHED")
 
+    def delete_run(self, run_id: str) -> None:
+        """Put a run out of sight; MLflow keeps a deleted run and can restore it.
+
+        Raises
+        ------
+        TrackingError
+        """
+        with self._named(f"does not delete the run {run_id}"):
+            self._client.delete_run(run_id)
+
     def end_attempts(self, key: str, *, until: int, but: str | None = None) -> int:
         """Put out of sight what earlier attempts at a piece of work began; returns how many.
 
@@ -191,7 +249,17 @@ class Tracking:
         """Register an artifact as a version of `model`, and return MLflow's number for it.
 
         Asked again for the same run, it returns the version that exists.
+
+        Raises
+        ------
+        TrackingError
         """
+        with self._named(f"does not register a version of {model}"):
+            return self._create_version(model, artifact_uri, run_id, tags)
+
+    def _create_version(
+        self, model: str, artifact_uri: str, run_id: str, tags: Mapping[str, str]
+    ) -> str:
         from mlflow.exceptions import MlflowException
 
         try:
@@ -208,8 +276,14 @@ class Tracking:
         return str(created.version)
 
     def set_alias(self, model: str, alias: str, version: str) -> None:
-        """Point an alias at a version."""
-        self._client.set_registered_model_alias(model, alias, version)
+        """Point an alias at a version.
+
+        Raises
+        ------
+        TrackingError
+        """
+        with self._named(f"does not move the alias {alias} of {model}"):
+            self._client.set_registered_model_alias(model, alias, version)
 
     def alias(self, model: str, alias: str) -> str | None:
         """Return the version an alias points at, or None."""

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from monitor import episodes
 from monitor.episodes import EpisodeState
 from monitor.tables import EpisodeRow
-from registry import serving
+from registry import crash_points, serving
 from registry.errors import (
     GateRefusedError,
     PlanRefusedError,
@@ -82,6 +82,7 @@ def promote(session: Session, run: RunRow, *, by: Identity, at: datetime) -> Ver
         _say_stage(session, run, candidate, by=by, at=at)
     else:
         _finish(session, run, candidate, by=by, at=at)
+    crash_points.reach_around_commit(session, "promote")
     return candidate
 
 

@@ -20,7 +20,7 @@ from monitor.monitors import Monitor, all_monitors
 from monitor.references import EncoderRole, ProfileStore
 from monitor.subgroups import HIERARCHY, Subgroup
 from monitor.tables import EpisodeRow, ReferenceRow, ScanRow
-from registry import serving
+from registry import crash_points, serving
 from registry.clock import Clock
 from registry.database import Database
 from registry.errors import ConflictError
@@ -49,8 +49,7 @@ class ReferenceRenewer:
         with self._database.reading() as session:
             run = runs.require_run(session, int(claim.payload["run"]))
             candidate = session.get_one(VersionRow, run.candidate)
-            champion = serving.require_champion(session, run.model)
-            if champion.id != candidate.id:
+            if not _serves(session, candidate):
                 return  # another one serves by now, and its own renewal decides
             watching = [
                 monitor
@@ -77,6 +76,7 @@ class ReferenceRenewer:
         self._embedder.embed(
             monitor.name, extra=[candidate], only=[scan.id for scan in scans], claim=claim
         )
+        crash_points.reach("reference: embedded")
         now = self._clock.now()
         with self._database.transaction() as session:
             fence(session, claim)
@@ -87,6 +87,7 @@ class ReferenceRenewer:
                 actor=SYSTEM.name,
                 at=now,
             )
+        crash_points.reach("reference: frozen")
         with self._database.reading() as session:
             fitted = [
                 references.fit(
@@ -103,8 +104,11 @@ class ReferenceRenewer:
                     (EncoderRole.CHAMPION, candidate),
                 )
             ]
+        crash_points.reach("reference: fitted")
         with self._database.transaction() as session:
             fence(session, claim)
+            if not _serves(session, candidate):
+                return  # rolled back meanwhile: the reference in force is of what serves
             references.accept(
                 session,
                 monitor,
@@ -114,7 +118,13 @@ class ReferenceRenewer:
                 actor=SYSTEM.name,
                 at=now,
             )
+            crash_points.reach("reference: before the commit")
+        crash_points.reach("reference: committed")
         log.info("references renewed", monitor=monitor.name, scans=len(scans))
+
+
+def _serves(session: Session, version: VersionRow) -> bool:
+    return serving.require_champion(session, version.model).id == version.id
 
 
 def accepted_scans(session: Session, monitor: Monitor, run: RunRow) -> list[ScanRow]:

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from monitor import references
 from monitor.monitors import all_monitors
-from registry import ledger, serving
+from registry import crash_points, ledger, serving
 from registry.errors import ConflictError, NotFoundError
 from registry.identities import Identity, Role
 from registry.serving import Withholding
@@ -73,6 +73,7 @@ def roll_back(
         why = f"{ref(current)} was rolled back: {reason}"
         _reinstate(session, before[serving.EVERYWHERE], reason=why, by=by, at=at)
     ask_for_delivery(session)
+    crash_points.reach_around_commit(session, "roll back")
     return current, before[where[0]]
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
-from registry import ledger
+from registry import crash_points, ledger
 from registry.access import signing_in, tokens
 from registry.access.signing_in import Proof, Proven
 from registry.database import Database
@@ -97,9 +97,10 @@ def sign_run(
             if meaning is Meaning.REJECTED:
                 name = by.identity.name
                 runs.advance(session, row, RunState.REJECTED, note=reason, actor=name, at=at)
-            return Signed(
-                signature=signature, missing=approvals.approval_of(session, row, at=at).missing
-            )
+            missing = approvals.approval_of(session, row, at=at).missing
+            crash_points.reach("approve: before the commit")
+        crash_points.reach("approve: committed")
+        return Signed(signature=signature, missing=missing)
 
 
 @contextmanager

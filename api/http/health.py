@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 from fastapi import APIRouter, Response
 from pydantic import BaseModel
-from sqlalchemy import func, select, text
+from sqlalchemy import text
 
 from api.http.access import PUBLIC
 from api.http.installation import Installation
+from registry import outbox
 from registry.errors import DriftwardError
-from registry.outbox import OutboxItem
 
 router = APIRouter(tags=["health"])
 
@@ -93,15 +93,9 @@ def _mlflow(driftward: Installation) -> str:
 
 def _outbox(driftward: Installation) -> str:
     with driftward.database.reading() as session:
-        waiting, oldest = session.execute(
-            select(func.count(OutboxItem.id), func.min(OutboxItem.created_at)).where(
-                OutboxItem.delivered_at.is_(None)
-            )
-        ).one()
-    if not waiting:
+        untold = outbox.backlog(session)
+    if untold is None:
         return "nothing waits"
-    seconds = round((driftward.clock.now() - oldest).total_seconds())
-    found = f"{waiting} changes wait, the oldest for {seconds} s"
-    if seconds > OLDEST_OUTBOX_SECONDS:
-        raise DriftwardError(f"{found}: look whether MLflow's store can be written")
-    return found
+    if (driftward.clock.now() - untold.since).total_seconds() > OLDEST_OUTBOX_SECONDS:
+        raise DriftwardError(f"{untold}: look whether MLflow's store can be written")
+    return str(untold)

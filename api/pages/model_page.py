@@ -13,7 +13,7 @@ from api.pages import wording
 from api.pages.deployed import Deployed, deployed
 from api.pages.standing import Standing, monitored_by, standing_of
 from api.pages.watched import WatchPanel, watch_panels
-from registry import lineage, recalls, serving, versions
+from registry import lineage, outbox, recalls, serving, versions
 from registry.errors import NotFoundError
 from registry.versions import VersionRow, ref
 from retrain import allowance, plans
@@ -87,6 +87,8 @@ class ModelPage:
     forbidden: str | None
     #: over its promoted versions, newest first
     watches: tuple[WatchPanel, ...]
+    #: what MLflow could not be told, of any model: it is told in order; None where nothing is
+    untold: str | None
 
 
 def model_page(session: Session, name: str, *, number: int | None, now: datetime) -> ModelPage:
@@ -130,7 +132,13 @@ def model_page(session: Session, name: str, *, number: int | None, now: datetime
         used=allowance.used(session, name, at=now),
         forbidden=None if plan is None else allowance.why_no_run(session, plan, at=now),
         watches=watch_panels(session, name),
+        untold=_untold(session),
     )
+
+
+def _untold(session: Session) -> str | None:
+    found = outbox.backlog(session)
+    return str(found) if found is not None and found.error is not None else None
 
 
 def _shown(

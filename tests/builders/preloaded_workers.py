@@ -1,7 +1,7 @@
-"""Workers in processes of their own that find their libraries loaded.
+"""Workers, and other commands, in processes of their own that find their libraries loaded.
 
 Each is forked from a server that has imported what a worker imports, which costs more than the
-work of a small job. Everything else is a worker's own: its process, its connections, its end.
+work of a small job. Everything else is its own: its process, its connections, its end.
 """
 
 from __future__ import annotations
@@ -29,6 +29,9 @@ _LIBRARIES = (
     "registry.bundles.assembly",
     "registry.bundles.network",
     "retrain.deciding",
+    "retrain.promotion",
+    "retrain.renewal",
+    "retrain.signing",
     "retrain.training",
     "retrain.validating",
     # Its models are imported when one is opened, which takes as long as the rest of a job.
@@ -50,14 +53,24 @@ def start_worker(
 
     With `drain` it ends when no job waits.
     """
+    words = ["work", *(["--drain"] if drain else [])]
+    return start_command(home, *words, log=log, environment=environment)
+
+
+def start_command(
+    home: Path,
+    *words: str,
+    log: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> ForkServerProcess:
+    """Start `driftward` with these words in a session of its own."""
     settings = {
         **os.environ,
         "DRIFTWARD_HOME": str(home),
         "DRIFTWARD_THREADS": "1",
         **(environment or {}),
     }
-    command = ["driftward", "work", *(["--drain"] if drain else [])]
-    process = _SERVER.Process(target=_work, args=(command, settings, log))
+    process = _SERVER.Process(target=_run, args=(["driftward", *words], settings, log))
     process.start()
     return process
 
@@ -75,7 +88,7 @@ def expire_leases(database: Database) -> None:
         )
 
 
-def _work(command: list[str], environment: Mapping[str, str], log: Path | None) -> None:
+def _run(command: list[str], environment: Mapping[str, str], log: Path | None) -> None:
     os.setsid()
     os.environ.clear()
     os.environ.update(environment)

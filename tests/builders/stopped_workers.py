@@ -88,11 +88,16 @@ class StoppedWorker:
             self._process.join(_SECONDS)
 
     def _is_stopped(self) -> bool:
-        try:
-            stat = Path(f"/proc/{self.pid}/stat").read_text(encoding="utf-8")
-        except (FileNotFoundError, ProcessLookupError):
-            return False
-        return stat.rpartition(")")[2].split()[0] == "T"
+        return is_stopped(self.pid)
+
+
+def is_stopped(process: int) -> bool:
+    """Return whether a process was stopped and not yet continued."""
+    try:
+        stat = Path(f"/proc/{process}/stat").read_text(encoding="utf-8")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat.rpartition(")")[2].split()[0] == "T"
 
 
 def everything(home: Path) -> dict[str, object]:

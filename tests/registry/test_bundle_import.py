@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mlflow import MlflowClient
 from safetensors.numpy import load_file, save_file
 from sqlalchemy import func, select
 from tiny_bundles import tiny_bundle
@@ -122,12 +123,15 @@ def test_the_next_bundle_of_a_model_is_its_next_version(
 
 
 def test_the_same_bundle_again_is_refused_by_the_name_it_has(
-    bring: Import, general_bundle: Bundle, database: Database
+    bring: Import, general_bundle: Bundle, database: Database, tmp_path: Path
 ) -> None:
     bring(general_bundle.root, "general")
     with pytest.raises(ConflictError, match="already registered, as general@1"):
         bring(general_bundle.root, "general")
     assert versions(database) == 1
+    client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
+    experiments = [one.experiment_id for one in client.search_experiments()]
+    assert len(client.search_runs(experiments)) == 1  # nothing is left of the second
 
 
 def test_a_base_below_its_variant_is_refused(

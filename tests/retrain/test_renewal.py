@@ -1,15 +1,27 @@
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from types import MappingProxyType
 
+import numpy as np
 import pytest
-from retraining_rows import ANCHOR, Retraining
+from retraining_rows import ANCHOR, MODEL, Retraining, ledger_is_valid, person
 
+from monitor import references
+from monitor.embeddings import to_bytes
 from monitor.monitors import require_monitor
-from retrain import runs
-from retrain.renewal import accepted_scans
+from monitor.tables import EmbeddingRow
+from registry import ledger
+from registry.access.signing_in import Proof
+from registry.jobs import JobQueue
+from registry.versions import VersionRow, ref
+from retrain import approvals, runs
+from retrain.approvals import Meaning
+from retrain.promotion import RENEW_REFERENCE, promote
+from retrain.renewal import ReferenceRenewer, accepted_scans
+from retrain.rolling_back import roll_back
 
 
 def accepted(
@@ -85,3 +97,77 @@ def test_after_a_shift_everywhere_only_what_came_since_is_usual(retraining: Retr
         "south 1.0": 0,
         "south 2.0": 0,
     }
+
+
+@dataclass
+class RollsBackMeanwhile:
+    """An embedder during whose work somebody rolls the champion back."""
+
+    retraining: Retraining
+
+    def embed(
+        self,
+        _monitor: str,
+        *,
+        extra: Sequence[VersionRow] = (),
+        only: Sequence[int] | None = None,
+        **_: object,
+    ) -> int:
+        [candidate], scans, batch = extra, only or (), 1000
+        rng = np.random.default_rng(8)
+        with self.retraining.database.transaction() as session:
+            session.add_all(
+                EmbeddingRow(
+                    batch=batch,
+                    scan=scan,
+                    version=candidate.id,
+                    space=candidate.space,
+                    vector=to_bytes(rng.normal(size=candidate.dimension).astype(np.float32)),
+                )
+                for scan in scans
+            )
+            session.flush()
+            ledger.append(
+                session,
+                at=self.retraining.now,
+                actor="test",
+                kind="scans.read",
+                subject="chest",
+                facts={},
+                batches=[(EmbeddingRow, batch)],
+            )
+            roll_back(session, MODEL, reason="worse", by=person("Mei"), at=self.retraining.now)
+        return len(scans)
+
+
+def test_a_renewal_that_a_rollback_overtakes_accepts_no_reference(
+    retraining: Retraining,
+) -> None:
+    before = {row.id for row in retraining.history.accept_reference(320)}
+    number = retraining.run_awaiting_approval()
+    with retraining.database.transaction() as session:
+        run, mei = runs.require_run(session, number), person("Mei")
+        approvals.sign(
+            session,
+            run,
+            Meaning.APPROVED,
+            by=mei,
+            reason="seen",
+            at=retraining.now,
+            proof=Proof.PASSWORD,
+        )
+        promote(session, run, by=mei, at=retraining.now)
+    claim = JobQueue(retraining.database).claim("test", [RENEW_REFERENCE])
+    assert claim is not None
+    ReferenceRenewer(
+        retraining.database,
+        retraining.history.profiles,
+        RollsBackMeanwhile(retraining),
+        retraining.clock,
+    ).handle(claim)
+    with retraining.database.reading() as session:
+        deciding = references.deciding(session, "chest")
+        versions = {str(ref(session.get_one(VersionRow, row.version))) for row in deciding}
+    assert {row.id for row in deciding} == before
+    assert versions == {"general@1", f"{MODEL}@1"}
+    assert ledger_is_valid(retraining.database)
