@@ -23,7 +23,7 @@ from registry.errors import NotFoundError, NotPermittedError
 from registry.roles import Role as Role  # noqa: PLC0414 - whoever acts has roles: found here, too
 
 
-class IdentityRow(ledger.Sealed, Base):
+class IdentityRow(ledger.Kept, ledger.Sealed, Base):
     """One who acts; never deleted, since the ledger names them for good."""
 
     __tablename__ = "identities"

@@ -20,7 +20,7 @@ from registry.identities import Identity, Role
 from registry.versions import VersionRow, ref
 
 
-class RecallRow(ledger.Sealed, Base):
+class RecallRow(ledger.Kept, ledger.Sealed, Base):
     """One recall, until it is withdrawn."""
 
     __tablename__ = "recalls"

@@ -27,7 +27,7 @@ from registry.versions import VersionRow, ref
 EVERYWHERE = "everywhere"
 
 
-class Champion(ledger.Sealed, Base):
+class Champion(ledger.Kept, ledger.Sealed, Base):
     """The version that serves, one a model and deployment."""
 
     __tablename__ = "champions"
@@ -38,7 +38,7 @@ class Champion(ledger.Sealed, Base):
     since: Mapped[datetime]
 
 
-class Reign(ledger.Sealed, Base):
+class Reign(ledger.Kept, ledger.Sealed, Base):
     """One span of one champion: the history that `as of` reads."""
 
     __tablename__ = "reigns"
@@ -59,7 +59,7 @@ class Withholding(StrEnum):
     SUSPEND = "suspend"
 
 
-class Restriction(ledger.Sealed, Base):
+class Restriction(ledger.Kept, ledger.Sealed, Base):
     """A model out of use, wholly or for a subgroup, until lifted."""
 
     __tablename__ = "restrictions"

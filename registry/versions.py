@@ -26,7 +26,7 @@ class Origin(StrEnum):
     RUN = "run"
 
 
-class ModelRow(ledger.Sealed, Base):
+class ModelRow(ledger.Kept, ledger.Sealed, Base):
     __tablename__ = "models"
 
     name: Mapped[str] = mapped_column(primary_key=True)
@@ -34,7 +34,7 @@ class ModelRow(ledger.Sealed, Base):
     created_at: Mapped[datetime]
 
 
-class VersionRow(ledger.Sealed, Base):
+class VersionRow(ledger.Kept, ledger.Sealed, Base):
     __tablename__ = "versions"
     __table_args__ = (UniqueConstraint("model", "number"),)
     # Filled by the outbox, after the fact.

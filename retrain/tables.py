@@ -10,7 +10,7 @@ from sqlalchemy import ForeignKey, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from registry.database import Base
-from registry.ledger import AppendOnly, Sealed
+from registry.ledger import AppendOnly, Kept, Sealed
 
 
 class PlanRow(AppendOnly, Sealed, Base):
@@ -47,7 +47,7 @@ class DecisionRow(Sealed, Base):
     decided_at: Mapped[datetime]
 
 
-class RunRow(Sealed, Base):
+class RunRow(Kept, Sealed, Base):
     """One training execution, from plan to promotion or refusal."""
 
     __tablename__ = "runs"

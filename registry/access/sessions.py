@@ -19,7 +19,7 @@ REST, AGE = timedelta(minutes=30), timedelta(hours=12)
 _GRAIN = timedelta(seconds=60)
 
 
-class SessionRow(ledger.Sealed, Base):
+class SessionRow(ledger.Kept, ledger.Sealed, Base):
     """One session; the browser's secret is known here by its digest alone."""
 
     __tablename__ = "sessions"

@@ -28,7 +28,7 @@ PREFIX = "dwt"
 _FORM = re.compile(rf"{PREFIX}_([0-9a-f]{{12}})_([A-Za-z0-9_-]{{43}})")
 
 
-class TokenRow(ledger.Sealed, Base):
+class TokenRow(ledger.Kept, ledger.Sealed, Base):
     """One token; kept when it is over, since signatures name it."""
 
     __tablename__ = "tokens"

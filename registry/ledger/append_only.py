@@ -1,4 +1,4 @@
-"""Append-only tables: triggers that refuse to change or delete their rows.
+"""Append-only tables: triggers that refuse to change or delete their rows, or to delete them alone.
 
 They stop mistakes, and whoever has no right to alter tables. Who may drop a
 trigger is not stopped, so `missing` says which are not as they were made.
@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, text
 
 from registry.database import Base
-from registry.ledger.record import AppendOnly, LedgerEntry, LedgerHead
+from registry.ledger.record import AppendOnly, Kept, LedgerEntry, LedgerHead
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -25,6 +26,11 @@ _FUNCTIONS: Mapping[str, str] = {
     "driftward_append_only": """
 BEGIN
     RAISE EXCEPTION '% is append-only: its rows are never changed nor deleted', TG_TABLE_NAME;
+END;
+""",
+    "driftward_kept": """
+BEGIN
+    RAISE EXCEPTION 'rows of % are never deleted', TG_TABLE_NAME;
 END;
 """,
     "driftward_next_entry": """
@@ -46,15 +52,30 @@ END;
 }
 
 
-def guarded_tables() -> list[str]:
-    """Return every table that was declared so far and is append-only, and the ledger's head."""
-    declared: list[type[Base]] = [mapper.class_ for mapper in Base.registry.mappers]
-    return sorted(
-        {table.__tablename__ for table in declared if issubclass(table, AppendOnly)} | {HEAD}
-    )
+class Guard(Enum):
+    """What triggers refuse."""
+
+    #: to change rows and to delete them
+    APPEND_ONLY = auto()
+    #: to delete them
+    KEPT = auto()
 
 
-def guard(connection: Connection, tables: Iterable[str]) -> None:
+def guarded_tables() -> dict[str, Guard]:
+    """Return every table that was declared so far and is guarded, and the ledger's head."""
+    found = {HEAD: Guard.APPEND_ONLY}
+    for mapper in Base.registry.mappers:
+        table: type[Base] = mapper.class_
+        if issubclass(table, AppendOnly):
+            found[table.__tablename__] = Guard.APPEND_ONLY
+        elif issubclass(table, Kept):
+            found[table.__tablename__] = Guard.KEPT
+    return dict(sorted(found.items()))
+
+
+def guard(
+    connection: Connection, tables: Iterable[str], kind: Guard = Guard.APPEND_ONLY
+) -> None:
     """Make the triggers of some tables, replacing those that are there."""
     tables = list(tables)
     unguard(connection, tables)
@@ -65,7 +86,7 @@ def guard(connection: Connection, tables: Iterable[str]) -> None:
                 f"AS $body${body}$body$"
             )
     for table in tables:
-        for name, statement in _triggers(connection, table):
+        for name, statement in _triggers(connection, table, kind):
             connection.exec_driver_sql(statement)
             if connection.dialect.name == "postgresql":
                 # Even where a session replays another server's changes.
@@ -76,7 +97,7 @@ def unguard(connection: Connection, tables: Iterable[str]) -> None:
     """Drop the triggers of some tables."""
     postgresql = connection.dialect.name == "postgresql"
     for table in tables:
-        for name, _ in _triggers(connection, table):
+        for name, _ in _triggers(connection, table, Guard.APPEND_ONLY):  # whatever is there
             place = f" ON {table}" if postgresql else ""
             connection.exec_driver_sql(f"DROP TRIGGER IF EXISTS {name}{place}")
 
@@ -97,26 +118,29 @@ def missing(connection: Connection) -> list[str]:
     )
     return [
         name
-        for table in guarded_tables()
-        for name, statement in _triggers(connection, table)
+        for table, kind in guarded_tables().items()
+        for name, statement in _triggers(connection, table, kind)
         if stored.get(name) != _plain(statement)
     ]
 
 
-def _triggers(connection: Connection, table: str) -> Iterator[tuple[str, str]]:
+def _triggers(connection: Connection, table: str, kind: Guard) -> Iterator[tuple[str, str]]:
     """Yield the names of a table's triggers with the statements that make them."""
     make = _on_postgresql if connection.dialect.name == "postgresql" else _on_sqlite
-    yield make(table, "update")
-    yield make(table, "delete")
+    if kind is Guard.APPEND_ONLY:
+        yield make(table, "update", kind)
+    yield make(table, "delete", kind)
     if connection.dialect.name == "postgresql":
-        yield make(table, "truncate")
+        yield make(table, "truncate", kind)
     if table == LEDGER:
-        yield make(table, "insert")
+        yield make(table, "insert", kind)
 
 
-def _on_sqlite(table: str, verb: str) -> tuple[str, str]:
+def _on_sqlite(table: str, verb: str, kind: Guard) -> tuple[str, str]:
     name = f"{table}_refuses_{verb}"
     refusal = f"{table} is append-only: its rows are never changed nor deleted"
+    if kind is Guard.KEPT:
+        refusal = f"rows of {table} are never deleted"
     condition = ""
     if (table, verb) == (LEDGER, "insert"):
         # INSERT OR REPLACE deletes without a word, and would pass the trigger on deletion.
@@ -131,9 +155,9 @@ def _on_sqlite(table: str, verb: str) -> tuple[str, str]:
     )
 
 
-def _on_postgresql(table: str, verb: str) -> tuple[str, str]:
+def _on_postgresql(table: str, verb: str, kind: Guard) -> tuple[str, str]:
     name = f"{table}_refuses_{verb}"
-    function = "driftward_append_only"
+    function = "driftward_kept" if kind is Guard.KEPT else "driftward_append_only"
     if (table, verb) == (LEDGER, "insert"):
         function = "driftward_next_entry"
     elif (table, verb) == (HEAD, "update"):

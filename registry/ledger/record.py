@@ -55,6 +55,13 @@ class AppendOnly:
     """
 
 
+class Kept:
+    """Mixed into a table whose rows may change and are never deleted: triggers refuse that.
+
+    A migration makes the triggers (`registry.ledger.append_only`).
+    """
+
+
 class LedgerEntry(AppendOnly, Base):
     __tablename__ = "ledger"
 

@@ -22,7 +22,8 @@ def unguarded(database: Database) -> Iterator[Session]:
         append_only.unguard(session.connection(), tables)
         yield session
         session.flush()
-        append_only.guard(session.connection(), tables)
+        for table, kind in tables.items():
+            append_only.guard(session.connection(), [table], kind)
 
 
 def rewrite(session: Session, sequence: int, **facts: object) -> None:

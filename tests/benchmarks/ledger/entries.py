@@ -104,7 +104,8 @@ def fill(database: Database, entries: int) -> None:
                 )
                 waiting.clear()
                 models.clear()
-        append_only.guard(session.connection(), tables)
+        for table, kind in tables.items():
+            append_only.guard(session.connection(), [table], kind)
 
 
 def measure(what: str, url: str) -> None:

@@ -11,6 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from registry import ledger
 from registry.database import Database
 from registry.ledger import append_only
+from registry.ledger.append_only import Guard
 
 pytestmark = on_each_database
 
@@ -18,6 +19,11 @@ GUARDED = {
     *("approvals", "gate_outcomes", "ledger", "ledger_head", "locked_set_uses", "plans"),
     *("reviews", "attestations"),
     "watch_looks",
+}
+#: Their rows change; they are never deleted.
+KEPT = {
+    *("champions", "identities", "models", "recalls", "reigns", "restrictions", "runs"),
+    *("sessions", "tokens", "versions"),
 }
 
 
@@ -36,8 +42,11 @@ def refused(database: Database, statement: str) -> str:
     return str(raised.value.orig)
 
 
-def test_migrations_guard_every_table_that_is_declared_append_only(filled: Database) -> None:
-    assert set(append_only.guarded_tables()) == GUARDED
+def test_migrations_guard_every_table_that_is_declared_so(filled: Database) -> None:
+    assert append_only.guarded_tables() == {
+        **dict.fromkeys(GUARDED, Guard.APPEND_ONLY),
+        **dict.fromkeys(KEPT, Guard.KEPT),
+    }
     with filled.engine.connect() as connection:
         assert append_only.missing(connection) == []
 
@@ -53,6 +62,17 @@ def test_rows_can_be_added_and_neither_changed_nor_deleted(
         assert "append-only" in refused(filled, f"TRUNCATE {table} CASCADE")
     with filled.reading() as session:
         assert ledger.verify(session).valid
+
+
+@pytest.mark.parametrize("table", sorted(KEPT))
+def test_rows_that_may_change_are_never_deleted(filled: Database, table: str) -> None:
+    said = f"rows of {table} are never deleted"
+    assert said in refused(filled, f"DELETE FROM {table}")
+    if filled.engine.dialect.name == "postgresql":
+        assert "never" in refused(filled, f"TRUNCATE {table} CASCADE")
+    column = {"champions": "model", "identities": "name", "models": "name"}.get(table, "id")
+    with filled.transaction() as session:
+        session.execute(text(f"UPDATE {table} SET {column} = {column}"))
 
 
 def test_the_head_only_moves_on(filled: Database) -> None:
