@@ -97,6 +97,7 @@ class Retraining:
         values: Sequence[int] | None = None,
         provenance: Provenance = Provenance.DATASET,
         signed_at: datetime = ANCHOR,
+        site: str = SITE,
     ) -> None:
         with self.database.transaction() as session:
             rows = session.scalars(select(ScanRow).where(ScanRow.id.in_(scans))).all()
@@ -115,7 +116,7 @@ class Retraining:
                     )
                     for line, (row, value) in enumerate(zip(rows, truth, strict=True), start=2)
                 ],
-                site=SITE,
+                site=site,
                 actor="test",
                 at=self.now,
             )

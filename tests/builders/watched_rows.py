@@ -104,6 +104,7 @@ class Watched:
                 values=[1] * ill + [0] * well,
                 provenance=Provenance.DATASET,
                 signed_at=self.retraining.now - timedelta(minutes=1),
+                site=site,
             )
         return scans
 

@@ -26,6 +26,7 @@ from retrain.rolling_back import roll_back
 from retrain.tables import WatchLookRow, WatchRow
 from retrain.watching import beginning
 from retrain.watching.looking import WATCH, Watcher
+from retrain.watching.showing import offered
 from retrain.watching.states import WatchState
 
 
@@ -281,6 +282,26 @@ def test_calls_are_compared_with_those_in_the_shadow(watched: Watched) -> None:
     watched.read(ill=80, found=70, labelled=False)
     watched.pass_days()
     assert looks(watched)[-1].warnings == []
+
+
+def test_a_watch_at_a_site_looks_at_its_scans_and_restricts_there_alone(
+    watched: Watched,
+) -> None:
+    watched.apply_plan()
+    run = watched.promote()
+    with watched.database.transaction() as session:
+        row = runs.require_run(session, run)
+        candidate = session.get_one(VersionRow, row.candidate)
+        beginning.begin(session, row, candidate, deployment="north", at=watched.retraining.now)
+    watched.read(ill=90, found=85, well=60, cleared=57)
+    watched.read(ill=30, found=8, site="north")
+    watched.pass_days()
+    assert [look.labelled for look in looks(watched)] == [30]
+    row = watched.row()
+    assert (row.deployment, row.state) == ("north", WatchState.FAILED)
+    with watched.database.reading() as session:
+        assert offered(session, row) == f"driftward rollback {MODEL} --site north --reason …"
+    assert out_of_use(watched) == [(Withholding.RESTRICT, "site=north")]
 
 
 def test_looks_can_be_neither_changed_nor_deleted(watched: Watched) -> None:
