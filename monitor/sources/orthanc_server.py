@@ -234,12 +234,23 @@ class OrthancServer:
     @contextmanager
     def _answer(self, path: str, parameters: dict[str, str]) -> Iterator[httpx.Response]:
         try:
-            with self._client.stream("GET", path, params=parameters) as answer:
+            answer = self._asked(self._client.build_request("GET", path, params=parameters))
+            try:
                 yield answer
+            finally:
+                answer.close()
         except httpx.TransportError as error:
             raise SourceError(f"{self._called}: {_why(error)}") from error
         except httpx.InvalidURL as error:
             raise SourceError(f"{self._called}: the address cannot be used") from error
+
+    def _asked(self, request: httpx.Request) -> httpx.Response:
+        try:
+            return self._client.send(request, stream=True)
+        except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
+            # The connection was kept, and the server had just given it up. To ask twice changes
+            # nothing there.
+            return self._client.send(request, stream=True)
 
     def _bounded(self, answer: httpx.Response, cap: int) -> bytes | None:
         """Read a body, or return None as soon as it is larger than it may be."""
