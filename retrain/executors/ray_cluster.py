@@ -65,23 +65,34 @@ class RayExecutor:
                 train_on_node
             )
             task = remote.remote(content, base, self._environment, mailbox)
-            newest = 0
             try:
-                while not ray.wait([task], timeout=POLL_SECONDS)[0]:
-                    newest = _collect(ray.get(mailbox.after.remote(newest)), folder)
-                    tell()
+                _follow(ray, task, mailbox, folder, tell=tell)
                 result: bytes | str = ray.get(task)
             except ray.exceptions.RayError as error:
                 raise TrainingFailedError(
                     f"training on Ray at {self._address} ended: {type(error).__name__}; the "
                     f"folder {folder.name} is kept, and goes on from its last checkpoint"
                 ) from error
-            finally:
-                ray.cancel(task, force=True)
         if isinstance(result, str):
             raise TrainingFailedError(result)
         _unpack_beside(result, folder)
         tell()
+
+
+def _follow(
+    ray: Any, task: Any, mailbox: Any, folder: Path, *, tell: Callable[[], None]
+) -> None:
+    """Collect what a task makes until it has ended; end it where telling is what failed."""
+    newest = 0
+    try:
+        while not ray.wait([task], timeout=POLL_SECONDS)[0]:
+            newest = _collect(ray.get(mailbox.after.remote(newest)), folder)
+            tell()
+    except BaseException:
+        # Ray aborts this very process if a task is cancelled while its result is being
+        # noted; one whose result is there already is not to be touched any more.
+        ray.cancel(task, force=True)
+        raise
 
 
 def train_on_node(
