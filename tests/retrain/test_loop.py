@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -37,12 +36,13 @@ from retrain import approvals, decisions, plans, runs
 from retrain.acquisition_changes import CHANGES
 from retrain.approvals import Meaning
 from retrain.decisions import Action
-from retrain.gates.outcome import Gate
 from retrain.gates.robustness import robustness
 from retrain.promotion import promote
 from retrain.scheduling import tick
+from retrain.stage_entering import ENTER_STAGE
 from retrain.starting import start_first_run
 from retrain.states import RunState
+from retrain.watching.looking import WATCH
 
 pytestmark = [
     pytest.mark.slow,
@@ -246,11 +246,10 @@ def test_both_versions_read_the_reference_anew_under_each_small_change(life: Lif
     with life.database.reading() as session:
         plan = plans.by_id(session, run.plan)
         champion, candidate = (find(session, f"{MODEL}@{number}") for number in (1, 2))
-    gates = plan.plan.gates.model_copy(update={"required": [Gate.ROBUSTNESS]})
-    asked = replace(plan, plan=plan.plan.model_copy(update={"gates": gates}))
     validator = driftward.handlers["validate"].__self__
-    as_it_is = validator._paired(run, champion, candidate, Purpose.LOCKED_REFERENCE)
-    changed = validator._changed(run, champion, candidate, asked, as_it_is)
+    locked = validator._locked(run, Purpose.LOCKED_REFERENCE)
+    as_it_is = validator._paired(run, champion, candidate, locked)
+    changed = validator._changed(run, champion, candidate, locked.scans, as_it_is)
     assert list(changed) == list(CHANGES)
     outcome = robustness(as_it_is, changed=changed, limits=plan.plan.gates.limits)
     assert len(outcome.parts) == 2 * len(CHANGES)
@@ -342,8 +341,9 @@ def test_every_job_done_a_second_time_changes_nothing(life: Life) -> None:
     claims = {claim.job: claim for claim in made.jobs.claims}
     kinds = {claim.kind for claim in claims.values()}
     # What this monitor watches are instances: nothing is assembled.
-    # Nothing is signed without a folder for it, and this plan has no shadow.
-    assert kinds == set(made.driftward.handlers) - {ASSEMBLE, "sign checkpoint", "end shadow"}
+    # Nothing is signed without a folder for it; this plan has no shadow, stages or watch.
+    not_asked = {ASSEMBLE, "sign checkpoint", "end shadow", ENTER_STAGE, WATCH}
+    assert kinds == set(made.driftward.handlers) - not_asked
     # Measurements are stored anew on purpose, as their labels may have changed.
     again = [claim for claim in claims.values() if claim.kind != "measure"]
     with life.database.reading() as session:

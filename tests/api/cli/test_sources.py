@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from sources_home import REPOSITORY, instance, until
+from sources_home import instance, until
 
 if TYPE_CHECKING:
     from tests.api.cli.conftest import Run
@@ -52,7 +52,7 @@ def test_what_arrives_is_taken_while_it_runs(
     options = ["--port", "0"] if command == "up" else []
     running = subprocess.Popen(
         [sys.executable, "-c", "from api.cli import main; main()", *command.split(), *options],
-        cwd=REPOSITORY,
+        cwd=Path(__file__).parents[3],
         env={**os.environ, "DRIFTWARD_HOME": str(home)},
         stderr=subprocess.PIPE,
         text=True,

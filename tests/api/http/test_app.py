@@ -85,7 +85,7 @@ def test_no_answer_carries_a_pseudonym(serve: Serve) -> None:
         assert PSEUDONYM.encode() not in answer.content, path
 
 
-def test_nothing_can_be_changed_over_http(serve: Serve) -> None:
+def test_what_comes_in_over_http_is_known_and_nothing_else_can_be_changed(serve: Serve) -> None:
     client = serve(Stage.EMPTY)
     schema = client.get("/openapi.json").json()
     changing = {
@@ -94,13 +94,17 @@ def test_nothing_can_be_changed_over_http(serve: Serve) -> None:
         for method in operations
         if method != "get"
     }
-    # Instances, labels and signatures come in, and change nothing that is there.
+    # Instances, labels, signatures and what runtimes say come in, and change nothing that is there.
     assert changing == {
         # A study and a patient are named in a body, so that they stand in no address.
         ("post", "/api/v1/audit/patients"),
         ("post", "/api/v1/audit/studies"),
         ("post", "/api/v1/labels"),
         ("post", "/api/v1/labels/reports"),
+        # Where a runtime is declared, and where not, is a setting of its site's operator.
+        ("put", "/api/v1/models/{name}/deployments/{site}/runtime"),
+        ("delete", "/api/v1/models/{name}/deployments/{site}/runtime"),
+        ("post", "/api/v1/models/{name}/deployments/{site}/attestations"),
         ("post", "/api/v1/runs/{number}/signatures"),
         ("post", "/dicomweb/{site}/studies"),
         ("post", "/dicomweb/{site}/studies/{study}"),

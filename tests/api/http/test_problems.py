@@ -53,6 +53,7 @@ EXPECTED = {
     "PortInUseError": 503,
     "CheckpointKeyError": 503,
     "SourceError": 503,
+    "TrackingError": 503,
     "StorageFullError": 503,
 }
 

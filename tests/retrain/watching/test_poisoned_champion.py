@@ -142,7 +142,8 @@ def test_a_poisoned_champion_is_flagged_suspended_and_rolled_back(watched: Watch
         assert (str(ref(replaced)), str(ref(restored))) == (f"{MODEL}@2", f"{MODEL}@1")
     assert deciding(watched) == {f"{MODEL}@1"}
     assert out_of_use(watched) == []
-    assert outbox.waiting(watched.database) > 0
+    with watched.database.reading() as session:
+        assert outbox.backlog(session) is not None
     with watched.database.reading() as session:
         assert recalls.flagged(session, serving.champions(session)) == []
 
