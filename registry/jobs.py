@@ -224,7 +224,7 @@ def _new(kind: str, key: str, payload: dict[str, Json]) -> Job:
 
 
 def fence(session: Session, claim: Claim) -> None:
-    """Check, in the transaction of a write, that the claim still holds.
+    """Check that the claim still holds: until the end of a transaction that writes.
 
     Raises
     ------
@@ -233,7 +233,11 @@ def fence(session: Session, claim: Claim) -> None:
     NotFoundError
         If the job was deleted.
     """
-    job = session.scalars(select(Job).where(Job.id == claim.job).with_for_update()).first()
+    found = select(Job).where(Job.id == claim.job)
+    # PostgreSQL locks no row for a session that only reads.
+    if not session.get_bind().get_execution_options().get("postgresql_readonly"):
+        found = found.with_for_update()
+    job = session.scalars(found).first()
     if job is None:
         raise NotFoundError(f"job {claim.job} no longer exists")
     if job.token != claim.token or job.state != JobState.RUNNING:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from databases import on_sqlite
 from dicom_instances import KEY, as_file, gradient, in_native_syntax, radiograph, set_frames
 from PIL import Image as PillowImage
 from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless
@@ -258,6 +259,7 @@ def test_a_kill_between_vault_and_row_leaves_nothing_that_the_next_attempt_minds
     assert desk.verification().valid
 
 
+@on_sqlite
 def test_a_full_disk_is_named_and_what_was_not_taken_can_be_sent_again(
     desk: Desk,
 ) -> None:
@@ -278,6 +280,7 @@ def test_a_full_disk_is_named_and_what_was_not_taken_can_be_sent_again(
     assert desk.verification().valid
 
 
+@on_sqlite
 def test_a_database_that_may_not_be_written_is_named_without_what_was_to_be_stored(
     desk: Desk,
 ) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from databases import on_sqlite
 from requested_labels import RequestedLabels, requested_plan
 from retraining_rows import Retraining, candidate_of, ledger_is_valid
 from sqlalchemy import select
@@ -84,6 +85,7 @@ def candidate_scores(world: RequestedLabels) -> dict[int, float]:
     return found
 
 
+@on_sqlite
 def test_a_candidate_that_only_mends_what_was_drawn_more_often_is_refused_by_its_weights(
     retraining: Retraining, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
