@@ -96,6 +96,11 @@ class Subgroup:
     def attributes(self) -> tuple[Attribute, ...]:
         return tuple(attribute for attribute, _ in self.terms)
 
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """The sites that it names; none where it names scans wherever they come from."""
+        return tuple(value for attribute, value in self.terms if attribute is Attribute.SITE)
+
     def where(self) -> ColumnElement[bool]:
         """Return the condition on the scans table."""
         return and_(*(_condition(attribute, value) for attribute, value in self.terms))

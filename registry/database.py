@@ -154,7 +154,7 @@ class Database:
         """Open a session on one consistent snapshot; what it changes is never kept."""
         options: dict[str, Any] = {"read_only": True}
         if self.engine.dialect.name == "postgresql":
-            options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+            options |= {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
         engine = self.engine.execution_options(**options)
         with Session(engine, expire_on_commit=False, info=self._info) as session:
             yield session

@@ -235,7 +235,7 @@ def fence(session: Session, claim: Claim) -> None:
     """
     found = select(Job).where(Job.id == claim.job)
     # PostgreSQL locks no row for a session that only reads.
-    if not session.get_bind().get_execution_options().get("postgresql_readonly"):
+    if not session.get_bind().get_execution_options().get("read_only"):
         found = found.with_for_update()
     job = session.scalars(found).first()
     if job is None:

@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Any
 
 from sqlalchemy import ForeignKey, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
@@ -85,6 +86,18 @@ class RuntimeStanding:
         """Whether the champion there is yet to be attested."""
         return self.state is not RuntimeState.ATTESTED
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as the command line and the API tell of it."""
+        newest = self.newest
+        return {
+            "state": self.state.value,
+            "says": self.says,
+            "digest": newest.digest if newest else None,
+            "attested_at": newest.at if newest else None,
+            "attested_by": newest.by if newest else None,
+            "silent_after_hours": self.runtime.silent_after_hours,
+        }
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
@@ -95,6 +108,17 @@ class Deployment:
     champion: VersionRow | None
     since: datetime | None
     runtime: RuntimeStanding | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as the command line and the API tell of it."""
+        return {
+            "model": self.model,
+            "deployment": self.deployment,
+            "champion": str(ref(self.champion)) if self.champion else None,
+            "digest": self.champion.bundle_digest if self.champion else None,
+            "since": self.since,
+            "runtime": None if self.runtime is None else self.runtime.to_dict(),
+        }
 
 
 def declare(

@@ -220,9 +220,7 @@ def move_champions(
     }
     for name, seen in expected.items():
         if before[name] != seen:
-            raise StaleChampionError(
-                _moved_meanwhile(session, version, name, seen, before[name])
-            )
+            raise moved_meanwhile(session, version.model, name, seen=seen, now=before[name])
     seals: list[Base] = []
     for name in expected:
         row = rows.get(name)
@@ -275,12 +273,13 @@ def _begin_reign(
     return [begun, *ended]
 
 
-def _moved_meanwhile(
-    session: Session, version: VersionRow, deployment: str, seen: int | None, now: int | None
-) -> str:
+def moved_meanwhile(
+    session: Session, model: str, deployment: str, *, seen: int | None, now: int | None
+) -> StaleChampionError:
+    """Return the error of whoever saw another version serve than serves now; None for none."""
     where = "" if deployment == EVERYWHERE else f" at {deployment}"
-    return (
-        f"champion of {version.model}{where} is {_name(session, now) or 'none'}, not "
+    return StaleChampionError(
+        f"champion of {model}{where} is {_name(session, now) or 'none'}, not "
         f"{_name(session, seen) or 'none'} as expected: look at it again before you promote"
     )
 
@@ -414,6 +413,19 @@ def restrictions(session: Session, model: str) -> list[Restriction]:
             .order_by(Restriction.id)
         )
     )
+
+
+def restricted(session: Session, model: str, subgroup: str | None) -> list[Restriction]:
+    """Return what is restricted for a subgroup, and was by no version's failure.
+
+    A suspension, and what a failed version brought, stays until a person lifts it.
+    """
+    return [
+        row
+        for row in restrictions(session, model)
+        if row.because_of is None
+        and (row.kind, row.subgroup) == (Withholding.RESTRICT, subgroup)
+    ]
 
 
 def lifted_for(session: Session, version: VersionRow) -> list[Restriction]:

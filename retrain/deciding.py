@@ -269,19 +269,14 @@ class Decider:
             actor=SYSTEM.name,
             at=self._clock.now(),
         )
-        for restriction in serving.restrictions(session, run.model):
-            # A person's suspension, and a watch's, stays until a person lifts it.
-            if restriction.because_of is None and (restriction.kind, restriction.subgroup) == (
-                Withholding.RESTRICT,
-                episode.subgroup,
-            ):
-                serving.lift(
-                    session,
-                    restriction,
-                    reason=reason,
-                    actor=SYSTEM.name,
-                    at=self._clock.now(),
-                )
+        for restriction in serving.restricted(session, run.model, episode.subgroup):
+            serving.lift(
+                session,
+                restriction,
+                reason=reason,
+                actor=SYSTEM.name,
+                at=self._clock.now(),
+            )
 
 
 def queue(session: Session, run: RunRow, *, actor: str, clock: Clock) -> None:

@@ -14,11 +14,9 @@ from registry import crash_points, serving
 from registry.errors import (
     GateRefusedError,
     PlanRefusedError,
-    StaleChampionError,
 )
 from registry.identities import Identity, Role
 from registry.jobs import enqueue
-from registry.serving import Withholding
 from registry.versions import VersionRef, VersionRow, find, ref
 from retrain import allowance, approvals, plans, runs, staging
 from retrain.change_plan import Authority
@@ -95,13 +93,8 @@ def _expected(session: Session, run: RunRow, stage: Stage) -> dict[str, int | No
     places = serving.places(session, run.model)
     seen = places.everywhere.version if places.everywhere else None
     if seen != run.champion_before:
-        names = [
-            str(ref(session.get_one(VersionRow, number))) if number else "none"
-            for number in (seen, run.champion_before)
-        ]
-        raise StaleChampionError(
-            f"champion of {run.model} is {names[0]}, not {names[1]} as expected: look at it again "
-            "before you promote"
+        raise serving.moved_meanwhile(
+            session, run.model, serving.EVERYWHERE, seen=run.champion_before, now=seen
         )
     if not stage.sites:
         others = {
@@ -117,8 +110,7 @@ def _expected(session: Session, run: RunRow, stage: Stage) -> dict[str, int | No
 def _say_stage(
     session: Session, run: RunRow, candidate: VersionRow, *, by: Identity, at: datetime
 ) -> None:
-    stages = staging.stages_of(session, run) if run.state == RunState.PROMOTING else None
-    if stages is None:
+    if run.state != RunState.PROMOTING:
         runs.advance(
             session,
             run,
@@ -128,7 +120,7 @@ def _say_stage(
             at=at,
             facts={"version": str(ref(candidate))},
         )
-        stages = staging.stages_of(session, run)
+    stages = staging.stages_of(session, run)
     reached = [str(stage) for stage in stages if stage.since is not None]
     ahead = [str(stage) for stage in stages if stage.since is None]
     note = f"serves at {', '.join(reached)}; then {', then '.join(ahead)}"
@@ -259,20 +251,15 @@ def _lift_restriction(
     episode = session.get_one(EpisodeRow, run.episode)
     if stage.sites and not staging.lies_in(episode.subgroup, stage.sites):
         return
-    for restriction in serving.restrictions(session, run.model):
-        # A person's suspension, and a watch's, stays until a person lifts it.
-        if restriction.because_of is None and (restriction.kind, restriction.subgroup) == (
-            Withholding.RESTRICT,
-            episode.subgroup,
-        ):
-            serving.lift(
-                session,
-                restriction,
-                reason=f"{ref(candidate)} was promoted for it by run {run.id}",
-                actor=by.name,
-                at=at,
-                lifted_for=candidate,
-            )
+    for restriction in serving.restricted(session, run.model, episode.subgroup):
+        serving.lift(
+            session,
+            restriction,
+            reason=f"{ref(candidate)} was promoted for it by run {run.id}",
+            actor=by.name,
+            at=at,
+            lifted_for=candidate,
+        )
 
 
 def _accept_episode(

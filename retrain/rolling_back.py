@@ -68,7 +68,8 @@ def roll_back(
     watching.end_superseded(session, model, at=at)
     _as_before(session, current, where, by=by, at=at)
     if staged is not None and set(where) & set(reached):
-        _end_staged(session, staged, where, reason, by=by, at=at)
+        left = [site for site in reached if site not in where]
+        _end_staged(session, staged, where, left, reason, by=by, at=at)
     if serving.EVERYWHERE in where:
         why = f"{ref(current)} was rolled back: {reason}"
         _reinstate(session, before[serving.EVERYWHERE], reason=why, by=by, at=at)
@@ -171,18 +172,18 @@ def _end_staged(
     session: Session,
     run: RunRow,
     where: Sequence[str],
+    elsewhere: Sequence[str],
     reason: str,
     *,
     by: Identity,
     at: datetime,
 ) -> None:
     note = f"rolled back at {', '.join(where)}: {reason}"
+    places = serving.places(session, run.model)
     left = [
         site
-        for site in staging.reached_sites(session, run)
-        if site not in where
-        and (place := serving.places(session, run.model).at(site)) is not None
-        and place.version == run.candidate
+        for site in elsewhere
+        if (place := places.at(site)) is not None and place.version == run.candidate
     ]
     if left:
         note = f"{note}; its candidate still serves at {', '.join(left)}"

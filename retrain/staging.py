@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from monitor.assembling.counting import not_withdrawn
 from monitor.episodes import Impact, open_episodes
 from monitor.monitors import all_monitors
-from monitor.subgroups import Attribute, Subgroup
+from monitor.subgroups import Subgroup
 from monitor.tables import EpisodeRow, ResultRow, ScanRow
 from registry import recalls, runtimes, serving
 from registry.canonical import Json
@@ -232,8 +232,10 @@ def _unattested(
     session: Session, model: str, sites: Sequence[str], *, at: datetime
 ) -> Iterator[str]:
     for row in runtimes.runtimes(session, model):
+        if row.deployment not in sites:
+            continue
         found = runtimes.standing(session, row, now=at)
-        if row.deployment in sites and found.pending:
+        if found.pending:
             yield f"the runtime at {row.deployment} is {found.state.value}: {found.says}"
 
 
@@ -245,17 +247,14 @@ def concerns(subgroup: str | None, sites: Sequence[str]) -> bool:
     >>> concerns("sex=F", ["south"]), concerns(None, ["south"])
     (True, True)
     """
-    if subgroup is None:
-        return True
-    named = [
-        value
-        for attribute, value in Subgroup.parse(subgroup).terms
-        if attribute is Attribute.SITE
-    ]
-    return not named or any(value in sites for value in named)
+    named = _sites(subgroup)
+    return not named or any(site in sites for site in named)
 
 
 def lies_in(subgroup: str | None, sites: Sequence[str]) -> bool:
     """Return whether every scan of a subgroup comes from these sites."""
-    terms = Subgroup.parse(subgroup).terms if subgroup else ()
-    return any(attribute is Attribute.SITE and value in sites for attribute, value in terms)
+    return any(site in sites for site in _sites(subgroup))
+
+
+def _sites(subgroup: str | None) -> tuple[str, ...]:
+    return Subgroup.parse(subgroup).sites if subgroup else ()

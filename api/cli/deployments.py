@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
@@ -17,7 +17,7 @@ from api.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from registry.runtimes import Deployment, RuntimeStanding
+    from registry.runtimes import RuntimeStanding
 
 app = typer.Typer(
     name="deployment", help="What serves where, and what clinical runtimes attest."
@@ -52,7 +52,7 @@ def list_(
             require_model(session, model)
         names = [model] if model else session.scalars(select(ModelRow.name)).all()
         documents = [
-            _describe(one)
+            one.to_dict()
             for name in sorted(names)
             for one in runtimes.deployments(session, name, now=now)
         ]
@@ -137,31 +137,6 @@ def _show(found: RuntimeStanding, *, as_json: bool) -> None:
     document = {
         "model": found.runtime.model,
         "deployment": found.runtime.deployment,
-        "runtime": _describe_runtime(found),
+        "runtime": found.to_dict(),
     }
     show(document, as_json=as_json, lines=[f"{where}: {found.state.value}, {found.says}"])
-
-
-def _describe(one: Deployment) -> dict[str, Any]:
-    from registry.versions import ref
-
-    return {
-        "model": one.model,
-        "deployment": one.deployment,
-        "champion": str(ref(one.champion)) if one.champion else None,
-        "digest": one.champion.bundle_digest if one.champion else None,
-        "since": one.since,
-        "runtime": None if one.runtime is None else _describe_runtime(one.runtime),
-    }
-
-
-def _describe_runtime(found: RuntimeStanding) -> dict[str, Any]:
-    newest = found.newest
-    return {
-        "state": found.state.value,
-        "says": found.says,
-        "digest": newest.digest if newest else None,
-        "attested_at": newest.at if newest else None,
-        "attested_by": newest.by if newest else None,
-        "silent_after_hours": found.runtime.silent_after_hours,
-    }

@@ -179,13 +179,14 @@ def _describe(session: Session, row: VersionRow) -> dict[str, Any]:
 
     flag = recalls.flag_of(session, row)
     base = session.get(VersionRow, row.base) if row.base is not None else None
+    serves = serving.deployments_of(session, row)
     return {
         "version": str(ref(row)),
         "tier": row.tier,
         "origin": row.origin,
         "base": str(ref(base)) if base else None,
-        "champion": bool(serving.deployments_of(session, row)),
-        "serves": serving.deployments_of(session, row),
+        "champion": bool(serves),
+        "serves": serves,
         "recalled": flag.in_words() if flag else None,
         "digest": row.bundle_digest,
         "space": row.space,

@@ -10,9 +10,6 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from api.http.access import BRING_IN, READ, KnownCaller
 from api.http.installation import Installation
 from registry import runtimes, versions
-from registry.runtimes import Deployment as Standing
-from registry.runtimes import RuntimeStanding
-from registry.versions import ref
 
 router = APIRouter(prefix="/api/v1/models", tags=["models"])
 
@@ -74,7 +71,10 @@ def list_deployments(name: str, driftward: Installation) -> list[Deployment]:
     now = driftward.clock.now()
     with driftward.database.reading() as session:
         versions.require_model(session, name)
-        return [_deployment(one) for one in runtimes.deployments(session, name, now=now)]
+        return [
+            Deployment.model_validate(one.to_dict())
+            for one in runtimes.deployments(session, name, now=now)
+        ]
 
 
 @router.put(
@@ -98,7 +98,7 @@ def declare_runtime(
             by=caller.identity,
             at=now,
         )
-        return _runtime(runtimes.standing(session, row, now=now))
+        return Runtime.model_validate(runtimes.standing(session, row, now=now).to_dict())
 
 
 @router.delete(
@@ -142,27 +142,4 @@ def attest(
         found = runtimes.attest(
             session, name, site, digest=attestation.digest, by=caller.identity, at=now
         )
-        return _runtime(found)
-
-
-def _deployment(one: Standing) -> Deployment:
-    return Deployment(
-        model=one.model,
-        deployment=one.deployment,
-        champion=str(ref(one.champion)) if one.champion else None,
-        digest=one.champion.bundle_digest if one.champion else None,
-        since=one.since,
-        runtime=None if one.runtime is None else _runtime(one.runtime),
-    )
-
-
-def _runtime(found: RuntimeStanding) -> Runtime:
-    newest = found.newest
-    return Runtime(
-        state=found.state.value,
-        says=found.says,
-        digest=newest.digest if newest else None,
-        attested_at=newest.at if newest else None,
-        attested_by=newest.by if newest else None,
-        silent_after_hours=found.runtime.silent_after_hours,
-    )
+        return Runtime.model_validate(found.to_dict())

@@ -20,7 +20,7 @@ from registry import ledger
 from registry.access.signing_in import Proof
 from registry.identities import Role
 from registry.versions import VersionRow, ref
-from retrain import approvals, plans, runs
+from retrain import approvals, plans, runs, staging
 from retrain.gates.outcome import Gate, Outcome
 from retrain.states import RunState, has_ended
 from retrain.tables import GateOutcomeRow, RunRow
@@ -319,7 +319,7 @@ def _milestones(session: Session, row: RunRow) -> tuple[Milestone, ...]:
     left_out = set()
     if not rules.shadow_days or row.champion_before is None:
         left_out.add(RunState.SHADOW)
-    if not rules.stages or row.champion_before is None:
+    if not staging.is_staged(row, rules):
         left_out.add(RunState.PROMOTING)
     ahead = [state for state in ROAD[ROAD.index(present) + 1 :] if state not in left_out]
     return (

@@ -157,11 +157,10 @@ def _recall_step(
 
 def _watch_step(session: Session, champion: VersionRow | None) -> NextStep | None:
     """Return what comes first where a version that serves failed its watch."""
-    failed = champion is not None and any(
+    if champion is None or not any(
         row.version == champion.id and row.state == WatchState.FAILED
-        for row in of_champions(session)
-    )
-    if champion is None or not failed:
+        for row in of_champions(session, champion.model)
+    ):
         return None
     return NextStep(
         text=f"{ref(champion)} failed its watch: roll back, or keep it suspended",

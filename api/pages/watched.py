@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from api.pages import wording
 from api.pages.states import State, watch_state
 from retrain.tables import WatchRow
-from retrain.watching.showing import told, watches_of
+from retrain.watching.showing import sentences, told, watches_of
 from retrain.watching.states import WatchState
 
 
@@ -66,7 +66,8 @@ def _line(document: dict[str, Any], row: WatchRow) -> str:
     if row.state == WatchState.CUT_SHORT:
         return row.note
     if look is None:
-        return "nothing was looked at yet: the first look comes when a day is over"
+        (line,) = sentences(document)
+        return line
     after = {
         "suspend": "a failure suspends it there",
         "alarm": "a failure alarms, and suspends nothing",

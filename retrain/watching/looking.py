@@ -47,8 +47,7 @@ def ask_to_watch(session: Session, *, at: datetime) -> int:
         end_superseded(session, model, at=at)
     for row in going_on(session):
         day = day_of(row, at=at)
-        looks = looks_of(session, row)
-        if day < 1 or (looks and looks[-1].day >= day):
+        if not _is_due(session, row, day):
             continue
         enqueue(
             session,

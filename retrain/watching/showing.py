@@ -30,10 +30,13 @@ def of_run(session: Session, run: int) -> list[WatchRow]:
     return list(session.scalars(query))
 
 
-def of_champions(session: Session) -> list[WatchRow]:
+def of_champions(session: Session, model: str | None = None) -> list[WatchRow]:
     """Return the newest watch of each version that serves where it was watched."""
+    query = select(WatchRow).order_by(WatchRow.id)
+    if model is not None:
+        query = query.where(WatchRow.model == model)
     newest: dict[tuple[str, str], WatchRow] = {}
-    for row in session.scalars(select(WatchRow).order_by(WatchRow.id)):
+    for row in session.scalars(query):
         newest[row.model, row.deployment] = row
     return [row for row in newest.values() if _serves(session, row)]
 

@@ -15,10 +15,10 @@ from monitor.assembling.counting import not_withdrawn
 from monitor.episodes import EpisodeState
 from monitor.statistics.performance.independent_differences import independent_difference
 from monitor.statistics.performance.proportions import Proportion, proportion
-from monitor.subgroups import Attribute, Subgroup
 from monitor.tables import EpisodeRow, MonitorRow, ResultRow, ScanRow
 from registry.canonical import Json
 from registry.serving import EVERYWHERE
+from retrain.staging import concerns
 from retrain.tables import WatchRow
 from retrain.watching.labelled import of_watch
 from retrain.watching.rules import Sign
@@ -78,18 +78,11 @@ def _episodes(session: Session, row: WatchRow) -> Sequence[EpisodeRow]:
         )
         .order_by(EpisodeRow.id)
     )
-    return [one for one in rows if _concerns(one.subgroup, row.deployment)]
-
-
-def _concerns(subgroup: str | None, deployment: str) -> bool:
-    if subgroup is None or deployment == EVERYWHERE:
-        return True
-    sites = [
-        value
-        for attribute, value in Subgroup.parse(subgroup).terms
-        if attribute == Attribute.SITE
+    return [
+        one
+        for one in rows
+        if row.deployment == EVERYWHERE or concerns(one.subgroup, [row.deployment])
     ]
-    return not sites or deployment in sites
 
 
 def _calls(session: Session, row: WatchRow, *, task: str, at: datetime) -> Warned | None:

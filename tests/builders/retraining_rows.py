@@ -16,14 +16,16 @@ from monitor.causes import Cause
 from monitor.datasets import Purpose
 from monitor.episodes import EpisodeState, Impact
 from monitor.labels import Label, Provenance
-from monitor.tables import EpisodeRow, ScanRow
+from monitor.tables import EpisodeRow, ResultRow, ScanRow
 from registry import ledger, serving
+from registry.access.signing_in import Proof
 from registry.clock import ReplayClock
 from registry.database import Database
 from registry.identities import Identity, Role
 from registry.jobs import Claim, JobQueue, enqueue
 from registry.versions import VersionRow
-from retrain import plans, runs
+from retrain import approvals, plans, runs
+from retrain.approvals import Meaning
 from retrain.change_plan import Strategy
 from retrain.deciding import Decider
 from retrain.gates.promises import Promise, recorded
@@ -246,6 +248,28 @@ class Retraining:
             advance(session, run, state, self.now)
             return run.id
 
+    def approve(
+        self,
+        run: int,
+        *,
+        by: Identity | None = None,
+        reason: str = "gates and data read",
+        at: datetime | None = None,
+        decided: Sequence[str] = (),
+    ) -> None:
+        """Have a run approved, by Mei and now unless said otherwise."""
+        with self.database.transaction() as session:
+            approvals.sign(
+                session,
+                runs.require_run(session, run),
+                Meaning.APPROVED,
+                by=by or person("Mei"),
+                reason=reason,
+                at=at or self.now,
+                proof=Proof.PASSWORD,
+                decided=decided,
+            )
+
     def _first_run(self) -> int:
         """Let the champion be what a first run made of labelled scans."""
         plan = self.apply_plan(f"{PLAN}\n# of the first version\n")
@@ -342,3 +366,38 @@ def candidate_of(session: Session, base: VersionRow) -> VersionRow:
     session.add(row)
     seal(session, "version.registered", row)
     return row
+
+
+def add_results(
+    session: Session,
+    version: VersionRow,
+    positive: Mapping[int, float],
+    *,
+    threshold: float,
+    delivery: str,
+    at: datetime,
+) -> None:
+    """Add what a version said of scans: the probability of the finding of each."""
+    number = ledger.next_batch(session, ResultRow)
+    session.add_all(
+        ResultRow(
+            batch=number,
+            scan=scan,
+            version=version.id,
+            task=TASK,
+            probabilities=[1 - value, value],
+            threshold=threshold,
+            delivery=delivery,
+            created_at=at,
+        )
+        for scan, value in positive.items()
+    )
+    ledger.append(
+        session,
+        at=at,
+        actor="test",
+        kind="scans.read",
+        subject="chest",
+        facts={},
+        batches=[(ResultRow, number)],
+    )

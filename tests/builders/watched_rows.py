@@ -7,20 +7,15 @@ from datetime import timedelta
 
 import numpy as np
 from plan_texts import with_values
-from retraining_rows import PLAN, TASK, Retraining, person
+from retraining_rows import PLAN, Retraining, add_results, person
 from sqlalchemy import select
-from sqlalchemy.orm import Session
 
 from monitor.labels import Provenance
 from monitor.statistics.performance.proportions import proportion
-from monitor.tables import ResultRow
-from registry import ledger
-from registry.access.signing_in import Proof
 from registry.jobs import JobQueue
 from registry.versions import VersionRow
 from registry.worker import Worker
-from retrain import approvals, runs
-from retrain.approvals import Meaning
+from retrain import runs
 from retrain.gates.measures import CO_PRIMARY
 from retrain.gates.promises import LEVEL, Promise
 from retrain.promotion import promote
@@ -67,17 +62,9 @@ class Watched:
         """Promote a candidate of whom the gates promised this; returns its run."""
         held_to = promise_all() if promises is None else promises
         run = self.retraining.run_awaiting_approval(episode=episode, promises=held_to)
+        self.retraining.approve(run, by=MEI)
         with self.database.transaction() as session:
             row = runs.require_run(session, run)
-            approvals.sign(
-                session,
-                row,
-                Meaning.APPROVED,
-                by=MEI,
-                reason="seen",
-                at=self.retraining.now,
-                proof=Proof.PASSWORD,
-            )
             promote(session, row, by=MEI, at=self.retraining.now)
         self.run = run
         return run
@@ -97,7 +84,17 @@ class Watched:
         called = [1] * found + [0] * (ill - found) + [0] * cleared + [1] * (well - cleared)
         with self.database.transaction() as session:
             version = session.get_one(VersionRow, runs.require_run(session, self.run).candidate)
-            _read(session, version, scans, called, self.retraining)
+            add_results(
+                session,
+                version,
+                {
+                    scan: 0.8 if positive else 0.2
+                    for scan, positive in zip(scans, called, strict=True)
+                },
+                threshold=0.5,
+                delivery="withheld",
+                at=self.retraining.now,
+            )
         if labelled:
             self.retraining.label(
                 scans,
@@ -123,35 +120,3 @@ class Watched:
             row = session.scalars(select(WatchRow).order_by(WatchRow.id.desc())).first()
         assert row is not None
         return row
-
-
-def _read(
-    session: Session,
-    version: VersionRow,
-    scans: Sequence[int],
-    called: Sequence[int],
-    retraining: Retraining,
-) -> None:
-    number = ledger.next_batch(session, ResultRow)
-    session.add_all(
-        ResultRow(
-            batch=number,
-            scan=scan,
-            version=version.id,
-            task=TASK,
-            probabilities=[0.2, 0.8] if positive else [0.8, 0.2],
-            threshold=0.5,
-            delivery="withheld",
-            created_at=retraining.now,
-        )
-        for scan, positive in zip(scans, called, strict=True)
-    )
-    ledger.append(
-        session,
-        at=retraining.now,
-        actor="test",
-        kind="scans.read",
-        subject="chest",
-        facts={},
-        batches=[(ResultRow, number)],
-    )

@@ -20,12 +20,10 @@ from api.doctor import examine
 from api.http.app import create_app
 from api.settings import Settings
 from registry import identities, ledger, outbox, serving
-from registry.access.signing_in import Proof
 from registry.identities import Role
 from registry.jobs import Job, JobState
 from registry.versions import VersionRow, find
-from retrain import approvals, runs
-from retrain.approvals import Meaning
+from retrain import runs
 from retrain.promotion import DELIVER_OUTBOX, promote
 from retrain.scheduling import tick
 
@@ -103,16 +101,7 @@ def store_in_mlflow(driftward: Driftward, *names: str) -> None:
 
 def approved_run(retraining: Retraining) -> int:
     number = retraining.run_awaiting_approval()
-    with retraining.database.transaction() as session:
-        approvals.sign(
-            session,
-            runs.require_run(session, number),
-            Meaning.APPROVED,
-            by=MEI,
-            reason="gates and data read",
-            at=retraining.now,
-            proof=Proof.PASSWORD,
-        )
+    retraining.approve(number)
     return number
 
 

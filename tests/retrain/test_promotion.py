@@ -24,7 +24,6 @@ from monitor.monitors import require_monitor
 from monitor.references import EncoderRole, FittedReference
 from monitor.tables import DatasetRow, EpisodeRow
 from registry import ledger, outbox, serving
-from registry.access.signing_in import Proof
 from registry.errors import (
     BadInputError,
     DriftwardError,
@@ -35,12 +34,11 @@ from registry.errors import (
     StaleChampionError,
     TransitionError,
 )
-from registry.identities import Role
+from registry.identities import Identity, Role
 from registry.jobs import Job, JobQueue
 from registry.serving import Withholding
 from registry.versions import VersionRef, VersionRow
-from retrain import approvals, runs
-from retrain.approvals import Meaning
+from retrain import runs
 from retrain.promotion import DELIVER_OUTBOX, promote, promote_version
 from retrain.rolling_back import roll_back
 from retrain.states import RunState
@@ -77,19 +75,9 @@ def standing(retraining: Retraining, run: int) -> Standing:
 
 
 def sign(
-    retraining: Retraining, run: int, by: object = MEI, decided: Sequence[str] = ()
+    retraining: Retraining, run: int, by: Identity = MEI, decided: Sequence[str] = ()
 ) -> None:
-    with retraining.database.transaction() as session:
-        approvals.sign(
-            session,
-            runs.require_run(session, run),
-            Meaning.APPROVED,
-            by=by,
-            reason="seen",
-            at=retraining.now,
-            proof=Proof.PASSWORD,
-            decided=decided,
-        )
+    retraining.approve(run, by=by, reason="seen", decided=decided)
 
 
 def promoted(retraining: Retraining, run: int) -> VersionRow:

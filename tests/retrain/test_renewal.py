@@ -14,11 +14,9 @@ from monitor.embeddings import to_bytes
 from monitor.monitors import require_monitor
 from monitor.tables import EmbeddingRow
 from registry import ledger
-from registry.access.signing_in import Proof
 from registry.jobs import JobQueue
 from registry.versions import VersionRow, ref
-from retrain import approvals, runs
-from retrain.approvals import Meaning
+from retrain import runs
 from retrain.promotion import RENEW_REFERENCE, promote
 from retrain.renewal import ReferenceRenewer, accepted_scans
 from retrain.rolling_back import roll_back
@@ -145,18 +143,10 @@ def test_a_renewal_that_a_rollback_overtakes_accepts_no_reference(
 ) -> None:
     before = {row.id for row in retraining.history.accept_reference(320)}
     number = retraining.run_awaiting_approval()
+    retraining.approve(number)
     with retraining.database.transaction() as session:
-        run, mei = runs.require_run(session, number), person("Mei")
-        approvals.sign(
-            session,
-            run,
-            Meaning.APPROVED,
-            by=mei,
-            reason="seen",
-            at=retraining.now,
-            proof=Proof.PASSWORD,
-        )
-        promote(session, run, by=mei, at=retraining.now)
+        run = runs.require_run(session, number)
+        promote(session, run, by=person("Mei"), at=retraining.now)
     claim = JobQueue(retraining.database).claim("test", [RENEW_REFERENCE])
     assert claim is not None
     ReferenceRenewer(

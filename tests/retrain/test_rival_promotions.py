@@ -13,18 +13,16 @@ from pathlib import Path
 import pytest
 from databases import on_each_database
 from preloaded_workers import start_command
-from retraining_rows import MODEL, Retraining, ledger_is_valid, person
+from retraining_rows import MODEL, Retraining, ledger_is_valid
 from sqlalchemy import select
 from stopped_workers import is_stopped
 
 from registry import identities, ledger, serving
-from registry.access.signing_in import Proof
 from registry.identities import Role
 from registry.jobs import Job
 from registry.serving import Champion, Reign
 from registry.versions import ref
-from retrain import approvals, runs
-from retrain.approvals import Meaning
+from retrain import runs
 from retrain.states import RunState
 
 pytestmark = [pytest.mark.slow, on_each_database]
@@ -45,17 +43,8 @@ def rivals(retraining: Retraining) -> tuple[int, int]:
         )
     first, second = (retraining.run_awaiting_approval() for _ in range(2))
     for number in (first, second):
-        with retraining.database.transaction() as session:
-            approvals.sign(
-                session,
-                runs.require_run(session, number),
-                Meaning.APPROVED,
-                by=person("Mei"),
-                reason="gates and data read",
-                # Commands go by the real clock, and signatures expire by it.
-                at=datetime.now(UTC),
-                proof=Proof.PASSWORD,
-            )
+        # Commands go by the real clock, and signatures expire by it.
+        retraining.approve(number, at=datetime.now(UTC))
     return first, second
 
 

@@ -11,8 +11,8 @@ from plan_texts import with_values
 from retraining_rows import (
     MODEL,
     PLAN,
-    TASK,
     Retraining,
+    add_results,
     advance,
     candidate_of,
     ledger_is_valid,
@@ -22,15 +22,12 @@ from sqlalchemy import select
 from statsmodels.stats.proportion import proportion_confint
 
 from monitor.labels import Provenance
-from monitor.tables import ResultRow
 from registry import ledger, serving
-from registry.access.signing_in import Proof
 from registry.errors import PlanError
 from registry.jobs import Job, JobQueue
 from registry.versions import VersionRow
 from registry.worker import Worker
 from retrain import approvals, runs
-from retrain.approvals import Meaning
 from retrain.change_plan import parse_plan
 from retrain.promotion import promote
 from retrain.scheduling import tick
@@ -60,28 +57,13 @@ def read_by_both(
             select(VersionRow).where(VersionRow.model == MODEL).order_by(VersionRow.id.desc())
         ).first()
         assert version is not None
-        number = ledger.next_batch(session, ResultRow)
-        session.add_all(
-            ResultRow(
-                batch=number,
-                scan=scan,
-                version=version.id,
-                task=TASK,
-                probabilities=[1 - value, value],
-                threshold=0.4,
-                delivery="background",
-                created_at=retraining.now,
-            )
-            for scan, value in zip(scans, candidate, strict=False)
-        )
-        ledger.append(
+        add_results(
             session,
+            version,
+            dict(zip(scans, candidate, strict=False)),
+            threshold=0.4,
+            delivery="background",
             at=retraining.now,
-            actor="test",
-            kind="scans.read",
-            subject="chest",
-            facts={},
-            batches=[(ResultRow, number)],
         )
     return scans
 
@@ -261,17 +243,9 @@ def test_a_signature_covers_the_shadow_and_a_promotion_follows(shadowed: Retrain
         after = approvals.seen_parts(session, runs.require_run(session, run))
     assert {name for name in after if after[name] != before[name]} == {"shadow"}
     mei = person("Mei")
+    shadowed.approve(run, by=mei)
     with shadowed.database.transaction() as session:
         row = runs.require_run(session, run)
-        approvals.sign(
-            session,
-            row,
-            Meaning.APPROVED,
-            by=mei,
-            reason="seen",
-            at=shadowed.now,
-            proof=Proof.PASSWORD,
-        )
         promote(session, row, by=mei, at=shadowed.now)
     assert state_of(shadowed, run) == RunState.PROMOTED
     with shadowed.database.reading() as session:

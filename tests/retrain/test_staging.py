@@ -21,15 +21,13 @@ from monitor.causes import Cause
 from monitor.episodes import EpisodeState, Impact
 from monitor.tables import EpisodeRow
 from registry import ledger, recalls, runtimes, serving
-from registry.access.signing_in import Proof
 from registry.errors import NotFoundError, PlanRefusedError, TransitionError
 from registry.identities import Identity, Role
 from registry.jobs import Job, JobQueue
 from registry.outbox import OutboxItem
 from registry.serving import Withholding
 from registry.versions import find
-from retrain import allowance, approvals, plans, runs, staging
-from retrain.approvals import Meaning
+from retrain import allowance, plans, runs, staging
 from retrain.promotion import promote
 from retrain.rolling_back import roll_back
 from retrain.scheduling import tick
@@ -59,17 +57,7 @@ def staged(retraining: Retraining) -> Retraining:
 
 def approved(made: Retraining, *, episode: int | None = None) -> int:
     run = made.run_awaiting_approval(episode=episode)
-    with made.database.transaction() as session:
-        row = runs.require_run(session, run)
-        approvals.sign(
-            session,
-            row,
-            Meaning.APPROVED,
-            by=MEI,
-            reason="seen",
-            at=made.now,
-            proof=Proof.PASSWORD,
-        )
+    made.approve(run, by=MEI)
     return run
 
 

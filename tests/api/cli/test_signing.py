@@ -10,15 +10,12 @@ from typing import TYPE_CHECKING
 import pytest
 from monitored_history import History, found
 from people import PASSWORD, add_user
-from retraining_rows import MODEL, PLAN, Retraining, person
+from retraining_rows import MODEL, PLAN, Retraining
 
 from monitor.references import ProfileStore
 from registry import identities, ledger, serving
-from registry.access.signing_in import Proof
 from registry.database import Database
 from registry.identities import Role
-from retrain import approvals, runs
-from retrain.approvals import Meaning
 
 if TYPE_CHECKING:
     from tests.api.cli.conftest import Run
@@ -135,16 +132,7 @@ def test_an_approval_that_expired_promotes_nothing_and_the_ledger_says_so(
 ) -> None:
     run = retraining.run_awaiting_approval()
     long_ago = datetime.now(UTC) - timedelta(days=31)
-    with retraining.database.transaction() as session:
-        approvals.sign(
-            session,
-            runs.require_run(session, run),
-            Meaning.APPROVED,
-            by=person("Mei"),
-            reason="gates read",
-            at=long_ago,
-            proof=Proof.PASSWORD,
-        )
+    retraining.approve(run, at=long_ago)
     candidate = driftward("run", "show", run, "--json").document["candidate"]
     refused = driftward("promote", candidate)
     assert refused.code == 1

@@ -21,11 +21,9 @@ from api.settings import Settings
 from monitor.references import ProfileStore
 from registry import ledger
 from registry.access import tokens
-from registry.access.signing_in import Proof
 from registry.database import Database
 from registry.identities import Role
 from retrain import approvals, runs
-from retrain.approvals import Meaning
 from retrain.states import RunState
 
 pytestmark = pytest.mark.usefixtures("cheap_passwords")
@@ -141,16 +139,7 @@ def test_what_is_refused_is_a_problem_that_says_why(
 
 
 def signed_once(retraining: Retraining, run: int) -> None:
-    with retraining.database.transaction() as session:
-        approvals.sign(
-            session,
-            runs.require_run(session, run),
-            Meaning.APPROVED,
-            by=person("mei"),
-            reason="gates read",
-            at=retraining.now,
-            proof=Proof.PASSWORD,
-        )
+    retraining.approve(run, by=person("mei"))
 
 
 def started_by_the_signer(retraining: Retraining, _: int) -> None:

@@ -19,9 +19,7 @@ from api.http.app import create_app
 from api.initialising import initialise
 from api.settings import Settings
 from registry import runtimes
-from registry.access.signing_in import Proof
-from retrain import approvals, runs
-from retrain.approvals import Meaning
+from retrain import runs
 from retrain.promotion import promote
 
 MEI = person("Mei")
@@ -44,17 +42,9 @@ def staged_home(folder: Path) -> tuple[Driftward, int]:
         made.history.add(1, at=made.now - timedelta(days=3), site=site)
     made.apply_plan(f"{PLAN}{STAGES}")
     run = made.run_awaiting_approval()
+    made.approve(run, by=MEI)
     with driftward.database.transaction() as session:
         row = runs.require_run(session, run)
-        approvals.sign(
-            session,
-            row,
-            Meaning.APPROVED,
-            by=MEI,
-            reason="seen",
-            at=made.now,
-            proof=Proof.PASSWORD,
-        )
         promote(session, row, by=MEI, at=made.now)
         for site in ("clinic", "south"):
             runtimes.declare(session, MODEL, site, by=MEI, at=made.now)
