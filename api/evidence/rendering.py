@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+from PIL import ImageFile
 
 from api.evidence import figures
 from api.evidence.gathering import Evidence
@@ -115,6 +116,7 @@ def as_pdf(html: str) -> bytes:
     SetupError
         If WeasyPrint, or a library of the system that it needs, is not installed.
     """
+    tolerant = ImageFile.LOAD_TRUNCATED_IMAGES
     try:
         import weasyprint
     except (ImportError, OSError) as error:
@@ -122,6 +124,10 @@ def as_pdf(html: str) -> bytes:
             "a PDF needs the extra `pdf` (WeasyPrint) and Debian's libpango-1.0-0, "
             "libpangoft2-1.0-0 and libharfbuzz-subset0: install them, or take --html-only"
         ) from error
+    finally:
+        # Its import has Pillow take half an image for a whole one, in all of this process:
+        # a scan that is damaged would be read as if it were not.
+        ImageFile.LOAD_TRUNCATED_IMAGES = tolerant
     document = weasyprint.HTML(string=html, base_url=str(STATIC), url_fetcher=_shipped_only)
     pdf: bytes = document.write_pdf()
     return pdf

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from believable_home import PSEUDONYM, Stage
+from PIL import ImageFile
 from tampering import unguarded
 
 from api.assembly import Driftward
@@ -88,6 +89,8 @@ def test_its_files_are_written_whole_and_their_digests_enter_the_ledger(
     page, pdf = issued.files
     assert {path.name for path in (tmp_path / "pack").iterdir()} == {page.name, pdf.name}
     assert pdf.read_bytes().startswith(b"%PDF-")
+    # WeasyPrint's import would have every damaged image in this process read as whole.
+    assert not ImageFile.LOAD_TRUNCATED_IMAGES
     assert {path: sha256(path.read_bytes()) for path in issued.files} == issued.files
     with driftward.database.reading() as session:
         [entry] = ledger.entries(session, kind="evidence.issued")
