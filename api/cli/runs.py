@@ -101,6 +101,7 @@ def list_(home: HomeOption = None, as_json: JsonOption = False) -> None:
 @app.command("show")
 def show_(run: NumberArgument, home: HomeOption = None, as_json: JsonOption = False) -> None:
     """Show one run: its state, its gates, its shadow, its signatures."""
+    from api.gate_words import gate_lines
     from retrain import runs, staging
     from retrain.shadow.ending import shadow_record
     from retrain.training import progress_of
@@ -110,6 +111,7 @@ def show_(run: NumberArgument, home: HomeOption = None, as_json: JsonOption = Fa
         now = driftward.clock.now()
         row = runs.require_run(session, run)
         document = _describe(session, row, at=now)
+        document["gates"] = [gate.detail for gate in runs.gate_outcomes(session, run)]
         document["shadow"] = shadow_record(session, row, at=now)
         document["staging"] = None
         if row.candidate is not None:
@@ -128,10 +130,7 @@ def show_(run: NumberArgument, home: HomeOption = None, as_json: JsonOption = Fa
             f"{progress.share:.0%} done"
         )
     lines += _attempt_lines(document)
-    lines += [
-        f"  {gate['outcome']:<14}{gate['name']}: {gate['sentence']}"
-        for gate in document["gates"]
-    ]
+    lines += [f"  {line}" for line in gate_lines(document["gates"])]
     if document["left_to_people"]:
         lines.append(f"  left to who signs: {', '.join(document['left_to_people'])}")
     if document["shadow"]:

@@ -18,6 +18,7 @@ from api.demo.deliveries import SECOND_SITE, SITE, Deliveries, Source
 from api.demo.foundation import general_bundle
 from api.demo.narration import Narrator
 from api.demo.outcome import tell_week
+from api.gate_words import gate_lines
 from monitor.monitors import MonitorSpecification, apply_monitor, parse_monitor
 from monitor.reference_building import build_references
 from monitor.verdict_history import WINDOWS_PER_BLOCK
@@ -253,9 +254,9 @@ class Story:
 
     def _tell_gates(self, run: int) -> None:
         with self._driftward.database.reading() as session:
-            gates = runs.gate_outcomes(session, run)
-        for gate in gates:
-            self._narrator.line(f"gate {gate.outcome}: {gate.sentence}")
+            details = [gate.detail for gate in runs.gate_outcomes(session, run)]
+        for line in gate_lines(details):
+            self._narrator.line(line)
 
     def _specification(self) -> MonitorSpecification:
         # After the story nothing more is delivered, and that is no silence to alarm anybody.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup, escape
 
 from api.evidence.gathering import Evidence
+from api.gate_words import Difference, difference
 from api.pages import wording
 
 WIDTH = 660
@@ -21,15 +22,12 @@ _TONES = {"passed": _GOOD, "failed": _BAD, "not_evaluable": _OPEN}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
-    """One comparison of a gate."""
+class Compared:
+    """One comparison of a gate, in points or hundredths of the AUC."""
 
     name: str
     outcome: str
-    estimate: float
-    low: float
-    high: float
-    margin: float
+    difference: Difference
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +119,11 @@ def comparisons(evidence: Evidence) -> Markup | None:
         return None
     step, top, left = 19, 34, 300
     height = top + step * len(rows) + 24
-    reach = max(abs(value) for row in rows for value in (row.low, row.high, row.margin))
+    reach = max(
+        abs(value)
+        for row in rows
+        for value in (row.difference.low, row.difference.high, row.difference.margin)
+    )
     reach = reach * 1.05 or 1.0
 
     def across(value: float) -> float:
@@ -135,34 +137,25 @@ def comparisons(evidence: Evidence) -> Markup | None:
         _text(zero, height - 8, "no difference", anchor="middle"),
     ]
     for number, row in enumerate(rows):
-        y, ink = top + step * number, _TONES[row.outcome]
+        y, ink, found = top + step * number, _TONES[row.outcome], row.difference
         parts.append(_text(0, y + 3.5, row.name, ink=_INK))
-        parts.append(_rule(across(row.low), y, across(row.high), y, ink=ink, width=2))
+        parts.append(_rule(across(found.low), y, across(found.high), y, ink=ink, width=2))
         parts.append(
-            f'<circle cx="{across(row.estimate):.1f}" cy="{y:.1f}" r="3.2" fill="{ink}"/>'
+            f'<circle cx="{across(found.estimate):.1f}" cy="{y:.1f}" r="3.2" fill="{ink}"/>'
         )
-        bar = across(row.margin)
+        bar = across(found.margin)
         parts.append(_rule(bar, y - 6, bar, y + 6, ink=_INK, width=1.2))
     return _svg(parts, height=height, name="Differences to the champion, with margins")
 
 
-def _drawn(detail: dict[str, Any]) -> Iterator[Difference]:
+def _drawn(detail: Mapping[str, Any]) -> Iterator[Compared]:
     """Yield what of an outcome is a difference with an interval: its parts', or its own."""
-    if detail.get("parts"):
-        for part in detail["parts"]:
-            yield from _drawn(part)
-        return
-    interval, name = detail.get("interval"), detail["name"]
-    is_difference = name.rpartition("/")[2] in {"sensitivity", "specificity", "auc"}
-    if interval is not None and is_difference and detail.get("estimate") is not None:
-        yield Difference(
-            name=_shortened(name),
-            outcome=detail["outcome"],
-            estimate=detail["estimate"],
-            low=interval["low"],
-            high=interval["high"],
-            margin=detail["margin"] or 0.0,
-        )
+    for one in detail["parts"] or [detail]:
+        found = difference(one)
+        if found is not None:
+            yield Compared(
+                name=_shortened(one["name"]), outcome=one["outcome"], difference=found.in_points
+            )
 
 
 def _shortened(name: str) -> str:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy.orm import Session
 
 from api.pages import states, wording
 from api.pages.deployed import StagedPanel, staged_panel
+from api.pages.gate_table import GateTable, gate_table
 from api.pages.requested import RequestPanel, request_panel
 from api.pages.shadowed import ShadowPanel, shadow_panel
 from api.pages.states import State
@@ -21,7 +21,7 @@ from registry.access.signing_in import Proof
 from registry.identities import Role
 from registry.versions import VersionRow, ref
 from retrain import approvals, plans, runs, staging
-from retrain.gates.outcome import Gate, Outcome
+from retrain.gates.outcome import Outcome
 from retrain.states import RunState, has_ended
 from retrain.tables import GateOutcomeRow, RunRow
 from retrain.training import progress_of
@@ -56,22 +56,6 @@ class Milestone:
     state: State
     at: str | None
     present: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GateLine:
-    """One gate, or one comparison within a gate."""
-
-    name: str
-    state: State
-    statistic: str
-    estimate: str
-    interval: str
-    margin: str
-    p_value: str
-    n: str
-    sentence: str
-    parts: tuple[GateLine, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +123,7 @@ class RunPage:
     awaiting_approval: bool
     ended: bool
     course: RunCourse
-    gates: tuple[GateLine, ...]
+    gates: GateTable
     signatures: tuple[SignatureLine, ...]
     datasets: tuple[DatasetLine, ...]
     #: None where it asked for no labels
@@ -215,7 +199,7 @@ def run_page(session: Session, work: Path, run: int, *, now: datetime) -> RunPag
         awaiting_approval=state is RunState.AWAITING_APPROVAL,
         ended=has_ended(state),
         course=_course(session, work, row),
-        gates=tuple(_gate(gate.detail) for gate in gates),
+        gates=gate_table([gate.detail for gate in gates]),
         signatures=tuple(
             SignatureLine(
                 by=one.signature.printed_name or one.signature.by,
@@ -330,50 +314,6 @@ def _milestones(session: Session, row: RunRow) -> tuple[Milestone, ...]:
 
 def _percent(progress: Progress | None) -> int:
     return 0 if progress is None else round(100 * progress.share)
-
-
-def _gate(detail: Mapping[str, Any]) -> GateLine:
-    interval = detail["interval"]
-    return GateLine(
-        name=_gate_name(detail["name"]),
-        state=states.gate_state(detail["outcome"]),
-        statistic=detail["statistic"],
-        estimate=wording.quantity(detail["estimate"]),
-        interval=f"{wording.quantity(interval['low'])} to {wording.quantity(interval['high'])}"
-        if interval
-        else "–",
-        margin=wording.quantity(detail["margin"]),
-        p_value=wording.p_value(detail["p_value"]) if detail["p_value"] is not None else "–",
-        n=wording.count(detail["n"]),
-        sentence=detail["sentence"],
-        parts=tuple(_gate(part) for part in detail["parts"]),
-    )
-
-
-_GATE_NAMES = {
-    Gate.SUPERIORITY.value: "Superior where it drifted",
-    Gate.NON_INFERIORITY.value: "Not inferior on the reference",
-    Gate.CUMULATIVE.value: "Not inferior to what was last reviewed",
-    Gate.SUBGROUPS.value: "No subgroup harmed",
-    Gate.CLASSES.value: "No class read worse",
-    Gate.ROBUSTNESS.value: "Robust to small changes of the acquisition",
-    Gate.DEPLOYMENT.value: "Fast and small enough",
-    Gate.PARITY.value: "ONNX and torch agree",
-    "first_version_auc": "AUC of a first version",
-}
-
-
-def _gate_name(name: str) -> str:
-    """Return a gate's name in words; of a part, what it adds to its gate's.
-
-    >>> _gate_name("no_patient_on_both_sides"), _gate_name("calibration/slope")
-    ('No patient on both sides', 'slope')
-    """
-    if name in _GATE_NAMES:
-        return _GATE_NAMES[name]
-    gate, _, part = name.partition("/")
-    words = (part or gate).replace("_", " ").replace("/", ", ")
-    return words.replace("auc", "AUC") if part else wording.sentence(words)
 
 
 def _datasets(session: Session, row: RunRow) -> tuple[DatasetLine, ...]:

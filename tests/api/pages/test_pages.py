@@ -251,13 +251,12 @@ def test_the_fleet_names_whom_it_needs(serve: Serve) -> None:
     assert "Approve run 2" in waiting.text
 
 
-def test_a_promoted_run_shows_its_gates_with_interval_limit_and_sentence(
+def test_a_promoted_run_shows_its_gates_with_interval_margin_and_sentence(
     serve: Serve,
 ) -> None:
     text = page(serve(Stage.HEALED), "/runs/2").text
     assert "Superior where it drifted" in text
-    assert "0.270 to 0.550" in text
-    assert "2.1 × 10⁻⁶" in text
+    assert "+27.0 to +55.0" in text
     assert "not inferior by a margin of 10.0 points" in text
     assert "saw what stands now" in text
 
