@@ -26,7 +26,7 @@ from registry.versions import VersionRow, of_model, ref, require_model
 SILENT_AFTER_HOURS = 24.0
 
 
-class RuntimeRow(ledger.Sealed, Base):
+class RuntimeRow(ledger.Kept, ledger.Sealed, Base):
     """A deployment at which a clinical runtime serves a model."""
 
     __tablename__ = "runtimes"

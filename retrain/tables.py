@@ -30,7 +30,7 @@ class PlanRow(AppendOnly, Sealed, Base):
     applied_by: Mapped[str]
 
 
-class DecisionRow(Sealed, Base):
+class DecisionRow(AppendOnly, Sealed, Base):
     """What was decided for an episode, under which plan, and why."""
 
     __tablename__ = "decisions"
@@ -148,7 +148,7 @@ class ReviewRow(AppendOnly, Sealed, Base):
     reviewed_at: Mapped[datetime]
 
 
-class WatchRow(Sealed, Base):
+class WatchRow(Kept, Sealed, Base):
     """A promoted version's first weeks in one deployment, held to what its gates promised."""
 
     __tablename__ = "watches"
