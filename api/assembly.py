@@ -22,7 +22,7 @@ from monitor.assembling import tables as _unit_tables  # noqa: F401
 from monitor.labelling import tables as _label_tables  # noqa: F401
 from monitor.requests import tables as _request_tables  # noqa: F401
 from monitor.sources import tables as _source_tables  # noqa: F401
-from registry import crash_points, identities
+from registry import crash_points
 from registry import outbox as _outbox_table  # noqa: F401
 from registry import runtimes as _runtime_tables  # noqa: F401
 from registry import serving as _serving_tables  # noqa: F401
@@ -411,4 +411,4 @@ class Driftward:
         NotPermittedError
             If there is none, or it was disabled.
         """
-        return identities.current(self.database)
+        return signing_in.by_operating_system(self.database, at=self.clock.now())

@@ -49,10 +49,13 @@ POINTS = (
     "validate: before the commit",
     "validate: committed",
     "shadow: before the commit",
+    "shadow: committed",
     "approve: before the commit",
     "approve: committed",
     "promote: before the commit",
     "promote: committed",
+    "enter stage: before the commit",
+    "enter stage: committed",
     "outbox: version made",
     "outbox: told",
     "outbox: before the commit",
@@ -64,6 +67,8 @@ POINTS = (
     "reference: committed",
     "roll back: before the commit",
     "roll back: committed",
+    "undo rollback: before the commit",
+    "undo rollback: committed",
     "watch: before the commit",
 )
 

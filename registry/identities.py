@@ -18,7 +18,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from registry import ledger
-from registry.database import Base, Database
+from registry.database import Base
 from registry.errors import NotFoundError, NotPermittedError
 from registry.roles import Role as Role  # noqa: PLC0414 - whoever acts has roles: found here, too
 
@@ -187,22 +187,18 @@ def all_rows(session: Session) -> list[IdentityRow]:
     return list(session.scalars(select(IdentityRow).order_by(IdentityRow.name)))
 
 
-def current(database: Database) -> Identity:
-    """Return the identity of the user that runs this process.
+def bound_to(session: Session, user: str) -> IdentityRow:
+    """Return the row of the identity that acts for an operating system's user, disabled or not.
 
     Raises
     ------
     NotPermittedError
-        If that user is bound to no identity of this home, or to one that was disabled.
+        If that user is bound to no identity of this home.
     """
-    user = operating_system_user()
-    with database.reading() as session:
-        row = session.scalars(select(IdentityRow).where(IdentityRow.os_user == user)).first()
+    row = session.scalars(select(IdentityRow).where(IdentityRow.os_user == user)).first()
     if row is None:
         raise NotPermittedError(
             f"the user {user} is bound to no identity here: run as the user that ran "
             "`driftward init`, act by a token in DRIFTWARD_TOKEN, or ask an admin"
         )
-    if row.disabled_at is not None:
-        raise NotPermittedError(f"{row.name}, as whom the user {user} acts, was disabled")
-    return identity_of(row)
+    return row

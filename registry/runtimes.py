@@ -108,6 +108,8 @@ class Deployment:
     champion: VersionRow | None
     since: datetime | None
     runtime: RuntimeStanding | None
+    #: why its results are withheld there, where they are: by what suspends or restricts all of it
+    out_of_use: str | None
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as the command line and the API tell of it."""
@@ -117,6 +119,7 @@ class Deployment:
             "champion": str(ref(self.champion)) if self.champion else None,
             "digest": self.champion.bundle_digest if self.champion else None,
             "since": self.since,
+            "out_of_use": self.out_of_use,
             "runtime": None if self.runtime is None else self.runtime.to_dict(),
         }
 
@@ -355,8 +358,9 @@ def deployments(session: Session, model: str, *, now: datetime) -> list[Deployme
     """Return where a model serves: everywhere, then the sites that are told apart."""
     places = serving.places(session, model)
     declared = {row.deployment: row for row in runtimes(session, model)}
+    withheld = _withheld(session, model)
     found = []
-    for name in [EVERYWHERE, *sorted({*places.sites, *declared} - {EVERYWHERE})]:
+    for name in [EVERYWHERE, *sorted({*places.sites, *declared, *withheld} - {EVERYWHERE})]:
         place, runtime = places.at(name), declared.get(name)
         if place is None and runtime is None:
             continue
@@ -366,10 +370,22 @@ def deployments(session: Session, model: str, *, now: datetime) -> list[Deployme
                 deployment=name,
                 champion=session.get_one(VersionRow, place.version) if place else None,
                 since=place.since if place else None,
+                out_of_use=withheld.get(EVERYWHERE) or withheld.get(name),
                 runtime=None if runtime is None else standing(session, runtime, now=now),
             )
         )
     return found
+
+
+def _withheld(session: Session, model: str) -> dict[str, str]:
+    """Return why a model is out of use, by deployment; parts of a site's scans are left out."""
+    prefix, another_term = "site=", re.compile(r" & [a-z_]+=")
+    return {
+        EVERYWHERE if row.subgroup is None else row.subgroup.removeprefix(prefix): row.reason
+        for row in serving.restrictions(session, model)
+        if row.subgroup is None
+        or (row.subgroup.startswith(prefix) and not another_term.search(row.subgroup))
+    }
 
 
 def _require_operator(by: Identity, deployment: str, action: str) -> None:

@@ -68,7 +68,7 @@ class Restriction(ledger.Kept, ledger.Sealed, Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     model: Mapped[str] = mapped_column(ForeignKey("models.name"), index=True)
     kind: Mapped[str]
-    #: "attribute=value", or None for all of it
+    #: "attribute=value", or None for all of it; a suspension's names a site
     subgroup: Mapped[str | None]
     reason: Mapped[str]
     since: Mapped[datetime]
@@ -280,7 +280,7 @@ def moved_meanwhile(
     where = "" if deployment == EVERYWHERE else f" at {deployment}"
     return StaleChampionError(
         f"champion of {model}{where} is {_name(session, now) or 'none'}, not "
-        f"{_name(session, seen) or 'none'} as expected: look at it again before you promote"
+        f"{_name(session, seen) or 'none'} as expected: look at it again first"
     )
 
 

@@ -10,19 +10,20 @@ from enum import StrEnum
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from monitor.tables import DatasetRow, ScanRow
+from monitor.tables import DatasetRow
 from registry import ledger
 from registry.access.signing_in import Proof
 from registry.access.tokens import TokenRow
 from registry.canonical import Json, digest_of, to_json
 from registry.errors import BadInputError, PlanRefusedError, SignatureRefusedError
-from registry.identities import Identity, IdentityRow
+from registry.identities import Identity, IdentityRow, identity_of
 from registry.ledger import LedgerEntry
 from registry.versions import VersionRow, ref
-from retrain import plans, runs
+from retrain import plans, runs, sites
 from retrain.change_plan import Authority
 from retrain.gates.outcome import Outcome
 from retrain.plans import AppliedPlan
+from retrain.shadow.ending import waits_for
 from retrain.states import RunState, has_ended
 from retrain.tables import ApprovalRow, RunRow
 
@@ -142,7 +143,10 @@ def sign(
     """
     plan = plans.by_id(session, run.plan)
     row = session.get(IdentityRow, by.name)
-    _require_signable(session, run, plan)
+    if row is not None:
+        # As it stands in this transaction: a role may have been revoked since they were known.
+        by = identity_of(row)
+    _require_signable(session, run, plan, at=at)
     _require_signer(session, run, plan, by, row)
     _require_proof(run, plan, by, row, proof)
     parts = seen_parts(session, run)
@@ -153,7 +157,8 @@ def sign(
             "again, then sign",
             why="changed",
         )
-    if any(
+    # Who approved may still reject: then the run ends.
+    if meaning is Meaning.APPROVED and any(
         one.by == by.name and _why_not(session, run, one, parts, at=at) is None
         for one in signatures(session, run.id)
     ):
@@ -208,12 +213,14 @@ def starter(session: Session, run: RunRow) -> str:
     ).one()
 
 
-def concerned_sites(session: Session) -> list[str]:
-    """Return the sites at which a promotion takes effect: all that send scans."""
-    return list(session.scalars(select(ScanRow.site).distinct().order_by(ScanRow.site)))
-
-
-def _require_signable(session: Session, run: RunRow, plan: AppliedPlan) -> None:
+def _require_signable(
+    session: Session, run: RunRow, plan: AppliedPlan, *, at: datetime
+) -> None:
+    if run.state == RunState.SHADOW:
+        left = "; ".join(waits_for(session, run, at=at)) or "its comparison is due"
+        raise SignatureRefusedError(
+            f"run {run.id} is in shadow, and signed when that is over: {left}", why="state"
+        )
     if run.state != RunState.AWAITING_APPROVAL:
         raise SignatureRefusedError(
             f"run {run.id} is {run.state}: only one awaiting approval is signed", why="state"
@@ -232,30 +239,40 @@ def _require_signer(
 ) -> None:
     if row is not None and row.disabled_at is not None:
         raise SignatureRefusedError(f"{by.name} was disabled", why="disabled_user")
-    role = plan.plan.approval.role
-    if not by.holds(role):
-        raise SignatureRefusedError(
-            f"{by.name} may not sign run {run.id}: it takes the role {role.value}; {by.name} has "
-            f"{', '.join(by.grants()) or 'none'}",
-            why="role",
-        )
-    held = by.sites(role)
-    if held is not None:
-        sites = concerned_sites(session)
-        lacking = [site for site in sites if site not in held]
-        if lacking or not sites:
-            raise SignatureRefusedError(
-                f"{by.name} may not sign run {run.id}: its promotion takes effect at "
-                f"{', '.join(lacking) or 'every site'}, and {by.name} is {role.value} for "
-                f"{', '.join(sorted(held))} alone",
-                why="site",
-            )
+    lacking = _lacking(session, run, plan, by)
+    if lacking is not None:
+        why, text = lacking
+        raise SignatureRefusedError(text, why=why)
     if starter(session, run) == by.name and plan.plan.authority is not Authority.RESEARCH:
         raise SignatureRefusedError(
             f"{by.name} started run {run.id}: somebody else must sign it; only under the "
             "authority research may one person do both",
             why="starter",
         )
+
+
+def _lacking(
+    session: Session, run: RunRow, plan: AppliedPlan, by: Identity
+) -> tuple[str, str] | None:
+    """Return what an identity lacks to sign a run, as a code and in words; None for nothing."""
+    role = plan.plan.approval.role
+    if not by.holds(role):
+        return "role", (
+            f"{by.name} may not sign run {run.id}: it takes the role {role.value}; {by.name} has "
+            f"{', '.join(by.grants()) or 'none'}"
+        )
+    held = by.sites(role)
+    if held is None:
+        return None
+    concerned = sites.that_send(session)
+    lacking = [site for site in concerned if site not in held]
+    if concerned and not lacking:
+        return None
+    return "site", (
+        f"{by.name} may not sign run {run.id}: its promotion takes effect at "
+        f"{', '.join(lacking) or 'every site'}, and {by.name} is {role.value} for "
+        f"{', '.join(sorted(held))} alone"
+    )
 
 
 def _require_proof(
@@ -388,20 +405,41 @@ def _why_not(
     at: datetime,
 ) -> str | None:
     """Return why a signature does not count, where `parts` is what a signer sees now."""
+    entry = ledger.vouching_entry(
+        session, signature, kind=f"approval.{signature.meaning}", subject=f"run {run.id}"
+    )
+    if entry is None:
+        return "is not as the ledger sealed it: `driftward audit verify`"
     changed = _changed_since(session, run, signature, parts)
     if changed:
         return f"saw other {', '.join(changed)}"
     if has_ended(RunState(run.state)) or run.state == RunState.PROMOTING:
         return None  # it was promoted by them
+    plan = plans.by_id(session, run.plan)
     expires = signature.expires_at or signature.signed_at + timedelta(
-        days=plans.by_id(session, run.plan).plan.approval.expires_days
+        days=plan.plan.approval.expires_days
     )
-    if at >= expires:
+    # A clock that was set back makes nothing young again.
+    latest = max(at, ledger.newest_time_since(session, entry) or at)
+    if latest >= expires:
         return f"expired at {expires:%Y-%m-%d %H:%M}"
+    return _why_signer_not(session, run, plan, signature)
+
+
+def _why_signer_not(
+    session: Session, run: RunRow, plan: AppliedPlan, signature: ApprovalRow
+) -> str | None:
+    """Return why the signer, or what they showed, is no longer what it was."""
     row = session.get(IdentityRow, signature.by)
     if row is not None and row.disabled_at is not None:
         return "is of a user who was disabled since"
     token = session.get(TokenRow, signature.token) if signature.token else None
     if token is not None and token.revoked_at is not None:
         return "was given with a token that was revoked since"
-    return None
+    lacking = _lacking(session, run, plan, identity_of(row)) if row is not None else None
+    if lacking is None:
+        return None
+    return {
+        "role": f"is of one who is no {plan.plan.approval.role.value} any more",
+        "site": "is of one who may not sign for every site that sends by now",
+    }[lacking[0]]

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from monitor import episodes
 from monitor.episodes import EpisodeState
 from monitor.tables import EpisodeRow
-from registry import crash_points, serving
+from registry import crash_points, ledger, serving
 from registry.errors import (
     GateRefusedError,
     PlanRefusedError,
@@ -178,9 +178,19 @@ def ask_for_delivery(session: Session) -> None:
 
 
 def _require_gates_passed(session: Session, run: RunRow) -> None:
-    outcomes = {
-        gate.name: Outcome(gate.outcome) for gate in runs.gate_outcomes(session, run.id)
-    }
+    rows = runs.gate_outcomes(session, run.id)
+    outcomes = {gate.name: Outcome(gate.outcome) for gate in rows}
+    edited = [
+        gate.name
+        for gate in rows
+        if ledger.vouching_entry(session, gate, kind="gates.evaluated", subject=f"run {run.id}")
+        is None
+    ]
+    if edited:
+        raise GateRefusedError(
+            f"run {run.id} cannot be promoted: not as the ledger sealed them are its gates "
+            f"{', '.join(edited)}: `driftward audit verify`"
+        )
     if not outcomes:
         raise GateRefusedError(
             f"run {run.id} cannot be promoted: none of its gates was evaluated"

@@ -11,11 +11,12 @@ from sqlalchemy.orm import Session
 from monitor import references
 from monitor.monitors import all_monitors
 from registry import crash_points, ledger, serving
-from registry.errors import ConflictError, NotFoundError
+from registry.errors import BadInputError, ConflictError, NotFoundError
 from registry.identities import Identity, Role
+from registry.ledger import Entry
 from registry.serving import Withholding
-from registry.versions import VersionRow, ref
-from retrain import approvals, runs, staging
+from registry.versions import VersionRow, of_model, ref
+from retrain import runs, sites, staging
 from retrain.promotion import ask_for_delivery
 from retrain.states import RunState
 from retrain.tables import RunRow
@@ -30,6 +31,7 @@ def roll_back(
     by: Identity,
     at: datetime,
     site: str | None = None,
+    seen: VersionRow | None = None,
 ) -> tuple[VersionRow, VersionRow]:
     """Point the champion back at the version before it; returns (replaced, restored).
 
@@ -37,18 +39,30 @@ def roll_back(
     sites that a staged one has reached. A staged promotion that is rolled back at one of its
     sites ends there, and goes no further.
 
+    Parameters
+    ----------
+    seen : the version that the caller saw serving there, and wants replaced. Without it a
+        champion that a rollback brought stays: whoever repeats a command whose success they
+        did not see would go one further back.
+
     Raises
     ------
     NotFoundError
         If there was none before, or no such site is known.
+    StaleChampionError
+        If another serves than was seen; nothing is changed.
+    ConflictError
+        If nothing was said to be seen, and the newest move there was a rollback.
     """
     by.require(Role.OPERATOR, "roll back a champion", site=site)
     staged = staging.under_way(session, model)
     reached = staging.reached_sites(session, staged) if staged is not None else []
-    if site is not None:
-        _require_known(session, model, site)
-    where = [site] if site is not None else reached or [serving.EVERYWHERE]
+    where = _places(session, model, site)
     current = serving.require_champion(session, model, where[0])
+    if seen is None:
+        _require_no_rollback(session, current, site)
+    else:
+        _require_seen(session, current, seen, where[0])
     before = {place: _before(session, current, place) for place in where}
     for restored in dict.fromkeys(before.values()):
         expected: dict[str, int | None] = {
@@ -79,7 +93,13 @@ def roll_back(
 
 
 def undo_rollback(
-    session: Session, model: str, *, reason: str, by: Identity, at: datetime
+    session: Session,
+    model: str,
+    *,
+    reason: str,
+    by: Identity,
+    at: datetime,
+    seen: VersionRow | None = None,
 ) -> tuple[VersionRow, VersionRow]:
     """Undo a rollback that was a mistake; returns (replaced, restored).
 
@@ -87,8 +107,14 @@ def undo_rollback(
     put back is lifted again, and the version that serves again is watched anew, by the plan of the
     run that made it. The rollback stays in the record, and counts for the plan's stop rule.
 
+    Parameters
+    ----------
+    seen : the version that the caller saw serving
+
     Raises
     ------
+    StaleChampionError
+        If another serves than was seen.
     ConflictError
         If the champion came by another way, or was rolled back because its watch failed.
     RecalledError
@@ -99,6 +125,8 @@ def undo_rollback(
     if staged is not None:
         raise ConflictError(f"run {staged.id} {staged.note}: roll that back first")
     current = serving.require_champion(session, model)
+    if seen is not None:
+        _require_seen(session, current, seen, serving.EVERYWHERE)
     moves = ledger.entries(session, subject=str(ref(current)), newest_first=True)
     newest = next((entry for entry in moves if entry.kind.startswith("champion.")), None)
     served = serving.reigns(session, model, serving.EVERYWHERE)
@@ -117,7 +145,7 @@ def undo_rollback(
             f"{ref(restored)} failed its watch, so its rollback was no mistake: start a new run"
         )
     # Sites that went along go along again; one that stood apart before stays.
-    moved = newest.facts.get("deployments", [serving.EVERYWHERE])
+    moved = _moved(newest)
     serving.move_champions(
         session,
         restored,
@@ -133,7 +161,66 @@ def undo_rollback(
     if run is not None:
         watching.begin(session, run, restored, deployment=serving.EVERYWHERE, at=at)
     ask_for_delivery(session)
+    crash_points.reach_around_commit(session, "undo rollback")
     return current, restored
+
+
+def aimed_at(
+    session: Session, model: str, *, site: str | None = None
+) -> tuple[VersionRow, VersionRow]:
+    """Return what a rollback would replace now, and what it would restore; raises as that does."""
+    place = _places(session, model, site)[0]
+    current = serving.require_champion(session, model, place)
+    return current, _before(session, current, place)
+
+
+def _places(session: Session, model: str, site: str | None) -> list[str]:
+    """Return where a rollback takes effect."""
+    if site is not None:
+        sites.require_known(session, model, site)
+        return [site]
+    staged = staging.under_way(session, model)
+    reached = staging.reached_sites(session, staged) if staged is not None else []
+    return reached or [serving.EVERYWHERE]
+
+
+def newest_move(session: Session, model: str, site: str | None = None) -> Entry | None:
+    """Return the entry by which a model's champion moved last, at one site or anywhere."""
+    moves = [
+        entry
+        for version in of_model(session, model)
+        for entry in ledger.entries(session, subject=str(ref(version)))
+        if entry.kind.startswith("champion.") and (site is None or site in _moved(entry))
+    ]
+    return max(moves, key=lambda entry: entry.sequence, default=None)
+
+
+def _moved(entry: Entry) -> list[str]:
+    """Return the deployments at which an entry moved the champion."""
+    return list(entry.facts.get("deployments", [entry.facts["deployment"]]))
+
+
+def _require_seen(session: Session, current: VersionRow, seen: VersionRow, place: str) -> None:
+    """Refuse whoever saw another version serve."""
+    if seen.model != current.model:
+        raise BadInputError(f"{ref(seen)} is no version of {current.model}")
+    if seen.id != current.id:
+        raise serving.moved_meanwhile(
+            session, current.model, place, seen=seen.id, now=current.id
+        )
+
+
+def _require_no_rollback(session: Session, current: VersionRow, site: str | None) -> None:
+    """Refuse to go one further back than a rollback whose success may not have been seen."""
+    newest = newest_move(session, current.model, site)
+    if newest is None or newest.kind != "champion.rolled_back":
+        return
+    where = "" if site is None else f" at {site}"
+    raise ConflictError(
+        f"the champion of {current.model}{where} is {ref(current)} since {newest.actor} rolled "
+        f"back at {newest.recorded_at:%Y-%m-%d %H:%M} ({newest.facts['reason']}): this was done. "
+        f"To go one further back, name it: --from {ref(current)}"
+    )
 
 
 def _before(session: Session, current: VersionRow, place: str) -> VersionRow:
@@ -159,13 +246,6 @@ def _followers(session: Session, current: VersionRow) -> dict[str, int | None]:
         for site, place in places.sites.items()
         if place.version == current.id
     }
-
-
-def _require_known(session: Session, model: str, site: str) -> None:
-    known = {*approvals.concerned_sites(session), *serving.places(session, model).sites}
-    if site not in known:
-        names = ", ".join(sorted(known)) or "none yet"
-        raise NotFoundError(f"no scan ever came from {site}: known sites are {names}")
 
 
 def _end_staged(

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from registry import crash_points, ledger
+from registry import crash_points
 from registry.access import signing_in, tokens
 from registry.access.signing_in import Proof, Proven
 from registry.database import Database
 from registry.errors import (
     BadInputError,
-    ConflictError,
     NotSignedInError,
-    RefusedError,
     SignatureRefusedError,
 )
 from registry.identities import Identity
+from registry.refusals import refusals_recorded
 from retrain import approvals, runs
 from retrain.approvals import Meaning
 from retrain.states import RunState
@@ -101,29 +99,6 @@ def sign_run(
             crash_points.reach("approve: before the commit")
         crash_points.reach("approve: committed")
         return Signed(signature=signature, missing=missing)
-
-
-@contextmanager
-def refusals_recorded(
-    database: Database, kind: str, *, subject: str, by: Identity, at: datetime
-) -> Iterator[None]:
-    """Write into the ledger that something was refused, and why, and pass the refusal on."""
-    try:
-        yield
-    except (RefusedError, ConflictError, BadInputError) as error:
-        with database.transaction() as session:
-            ledger.append(
-                session,
-                at=at,
-                actor=by.name,
-                kind=kind,
-                subject=subject,
-                facts={
-                    "why": getattr(error, "why", None) or type(error).__name__,
-                    "problem": str(error),
-                },
-            )
-        raise
 
 
 def _proven(database: Database, by: Signer, run: int, *, at: datetime) -> Proven:

@@ -7,6 +7,7 @@ from datetime import datetime
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from registry import crash_points
 from registry.clock import Clock
 from registry.database import Database
 from registry.errors import RefusedError, StaleChampionError
@@ -69,3 +70,5 @@ class StageEnterer:
                     promote(session, run, by=SYSTEM, at=now)
             except (RefusedError, StaleChampionError) as error:
                 runs.annotate(session, run, str(error), actor=SYSTEM.name, at=now)
+            crash_points.reach("enter stage: before the commit")
+        crash_points.reach("enter stage: committed")

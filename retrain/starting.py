@@ -10,6 +10,7 @@ from registry.clock import Clock
 from registry.database import Database
 from registry.errors import ConflictError, PlanRefusedError
 from registry.identities import Identity, Role
+from registry.refusals import attempted
 from registry.versions import find, ref
 from retrain import plans, run_data, runs
 from retrain.change_plan import Authority
@@ -58,8 +59,10 @@ def start_first_run(
     InsufficientDataError
         If too few labelled scans exist.
     """
-    by.require(Role.OPERATOR, "start a run")
-    with database.transaction() as session:
+    with attempted(
+        database, "run.refused", subject=recipe.model, by=by, at=clock.now()
+    ) as session:
+        by.require(Role.OPERATOR, "start a run")
         plan = plans.require_plan(session, recipe.model)
         if plan.plan.authority is Authority.NONE:
             raise PlanRefusedError(

@@ -59,7 +59,7 @@ def list_(
     rows = [
         [
             one["deployment"],
-            one["champion"] or "–",
+            (one["champion"] or "–") + (", out of use" if one["out_of_use"] else ""),
             f"{one['since']:%Y-%m-%d %H:%M}" if one["since"] else "–",
             f"{one['runtime']['state']}: {one['runtime']['says']}"
             if one["runtime"]
@@ -86,10 +86,16 @@ def declare(
 ) -> None:
     """Declare that a clinical runtime serves MODEL there: a version is pending until it attests."""
     from registry import runtimes
+    from registry.refusals import attempted
+    from registry.versions import require_model
 
     driftward = opened(home)
     by, now = driftward.whoever_runs_this(), driftward.clock.now()
-    with driftward.database.transaction() as session:
+    with driftward.database.reading() as session:
+        require_model(session, model)
+    with attempted(
+        driftward.database, "runtime.refused", subject=model, by=by, at=now
+    ) as session:
         row = runtimes.declare(session, model, site, silent_after_hours=hours, by=by, at=now)
         found = runtimes.standing(session, row, now=now)
     _show(found, as_json=as_json)
@@ -105,10 +111,16 @@ def withdraw(
 ) -> None:
     """Say that no runtime serves MODEL there any more."""
     from registry import runtimes
+    from registry.refusals import attempted
+    from registry.versions import require_model
 
     driftward = opened(home)
     by, now = driftward.whoever_runs_this(), driftward.clock.now()
-    with driftward.database.transaction() as session:
+    with driftward.database.reading() as session:
+        require_model(session, model)
+    with attempted(
+        driftward.database, "runtime.refused", subject=model, by=by, at=now
+    ) as session:
         runtimes.withdraw(session, model, site, reason=reason, by=by, at=now)
     document = {"model": model, "deployment": site, "runtime": None}
     show(document, as_json=as_json, lines=[f"{model}, {site}: no runtime is waited for"])
@@ -124,10 +136,16 @@ def attest(
 ) -> None:
     """Record which bundle the runtime there runs; runtimes themselves do it over HTTP."""
     from registry import runtimes
+    from registry.refusals import attempted
+    from registry.versions import require_model
 
     driftward = opened(home)
     by, now = driftward.whoever_runs_this(), driftward.clock.now()
-    with driftward.database.transaction() as session:
+    with driftward.database.reading() as session:
+        require_model(session, model)
+    with attempted(
+        driftward.database, "attestation.refused", subject=model, by=by, at=now
+    ) as session:
         found = runtimes.attest(session, model, site, digest=digest, by=by, at=now)
     _show(found, as_json=as_json)
 

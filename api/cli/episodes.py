@@ -105,11 +105,16 @@ def close(
     from monitor import episodes
     from monitor.episodes import EpisodeState
     from registry.identities import Role
+    from registry.refusals import attempted
 
     driftward = opened(home)
-    by = driftward.whoever_runs_this()
-    by.require(Role.OPERATOR, "close an episode")
-    with driftward.database.transaction() as session:
+    by, now = driftward.whoever_runs_this(), driftward.clock.now()
+    with driftward.database.reading() as session:
+        episodes.require_episode(session, episode)
+    with attempted(
+        driftward.database, "episode.refused", subject=f"episode {episode}", by=by, at=now
+    ) as session:
+        by.require(Role.OPERATOR, "close an episode")
         row = episodes.require_episode(session, episode)
         episodes.end(
             session,
@@ -117,7 +122,7 @@ def close(
             EpisodeState.CLOSED,
             reason=reason,
             actor=by.name,
-            at=driftward.clock.now(),
+            at=now,
         )
         document = describe(row)
     show(document, as_json=as_json, lines=[f"episode {episode} is closed: {reason}"])

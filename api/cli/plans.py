@@ -170,13 +170,18 @@ def review(
     as_json: JsonOption = False,
 ) -> None:
     """Record a full review of MODEL: its changes, failures and rollbacks count anew from here."""
-    from registry.versions import VersionRow, ref
+    from registry.refusals import attempted
+    from registry.versions import VersionRow, ref, require_model
     from retrain import reviews
 
     driftward = opened(home)
-    by = driftward.whoever_runs_this()
-    with driftward.database.transaction() as session:
-        row = reviews.review(session, model, reason=reason, by=by, at=driftward.clock.now())
+    by, now = driftward.whoever_runs_this(), driftward.clock.now()
+    with driftward.database.reading() as session:
+        require_model(session, model)
+    with attempted(
+        driftward.database, "review.refused", subject=model, by=by, at=now
+    ) as session:
+        row = reviews.review(session, model, reason=reason, by=by, at=now)
         version = str(ref(session.get_one(VersionRow, row.version)))
     document: dict[str, Json] = {"model": model, "version": version, "by": by.name}
     show(

@@ -103,7 +103,8 @@ def show_(run: NumberArgument, home: HomeOption = None, as_json: JsonOption = Fa
     """Show one run: its state, its gates, its shadow, its signatures."""
     from api.gate_words import gate_lines
     from retrain import runs, staging
-    from retrain.shadow.ending import shadow_record
+    from retrain.shadow.ending import shadow_record, waits_for
+    from retrain.states import RunState
     from retrain.training import progress_of
 
     driftward = opened(home)
@@ -113,6 +114,9 @@ def show_(run: NumberArgument, home: HomeOption = None, as_json: JsonOption = Fa
         document = _describe(session, row, at=now)
         document["gates"] = [gate.detail for gate in runs.gate_outcomes(session, run)]
         document["shadow"] = shadow_record(session, row, at=now)
+        document["shadow_waits_for"] = (
+            waits_for(session, row, at=now) if row.state == RunState.SHADOW else []
+        )
         document["staging"] = None
         if row.candidate is not None:
             document["staging"] = staging.staging_of(session, row, at=now).to_dict()
@@ -135,6 +139,7 @@ def show_(run: NumberArgument, home: HomeOption = None, as_json: JsonOption = Fa
         lines.append(f"  left to who signs: {', '.join(document['left_to_people'])}")
     if document["shadow"]:
         lines += _shadow_lines(document["shadow"])
+    lines += [f"  waits: {reason}" for reason in document["shadow_waits_for"]]
     if document["staging"] and len(document["staging"]["stages"]) > 1:
         lines += _stage_lines(document["staging"])
     lines += [
@@ -210,11 +215,16 @@ def cancel(
     as_json: JsonOption = False,
 ) -> None:
     """End a run that has not ended."""
+    from registry.refusals import attempted
     from retrain import runs
 
     driftward = opened(home)
     by, now = driftward.whoever_runs_this(), driftward.clock.now()
-    with driftward.database.transaction() as session:
+    with driftward.database.reading() as session:
+        runs.require_run(session, run)
+    with attempted(
+        driftward.database, "run.refused", subject=f"run {run}", by=by, at=now
+    ) as session:
         runs.cancel(session, runs.require_run(session, run), reason=reason, by=by, at=now)
     show({"run": run, "state": "superseded"}, as_json=as_json, lines=[f"run {run} is ended"])
 

@@ -29,11 +29,20 @@ def create(
 ) -> None:
     """Make a token and print it, this once; one made for a person by another signs nothing."""
     from registry.access import tokens
+    from registry.errors import RefusedError
+    from registry.refusals import attempted
 
     driftward = opened(home)
     by = driftward.whoever_runs_this()
     now = driftward.clock.now()
-    with driftward.database.transaction() as session:
+    with attempted(
+        driftward.database,
+        "access.refused",
+        subject=by.name,
+        by=by,
+        at=now,
+        of=(RefusedError,),
+    ) as session:
         made = tokens.create(
             session, identity=name or by.name, purpose=purpose, days=days, by=by, at=now
         )
@@ -90,11 +99,20 @@ def revoke(
 ) -> None:
     """End a token at once."""
     from registry.access import tokens
+    from registry.errors import RefusedError
+    from registry.refusals import attempted
 
     driftward = opened(home)
     by = driftward.whoever_runs_this()
     now = driftward.clock.now()
-    with driftward.database.transaction() as session:
+    with attempted(
+        driftward.database,
+        "access.refused",
+        subject=by.name,
+        by=by,
+        at=now,
+        of=(RefusedError,),
+    ) as session:
         row = tokens.revoke(session, token, reason=reason, by=by, at=now)
     show(_describe(row, now), as_json=as_json, lines=[f"token {token} is revoked"])
 

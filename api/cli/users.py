@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
@@ -18,8 +20,10 @@ from api.cli.options import (
 from registry.roles import Role
 
 if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
     from api.assembly import Driftward
-    from registry.identities import IdentityRow
+    from registry.identities import Identity, IdentityRow
 
 app = typer.Typer(name="user", help="Users, their roles, and the sites they hold them for.")
 
@@ -64,7 +68,8 @@ def add(
 
     driftward = opened(home)
     by = driftward.whoever_runs_this()
-    by.require(Role.ADMIN, "add a user")
+    with _attempted(driftward, name, by):
+        by.require(Role.ADMIN, "add a user")
     password = None if no_password else new_password(driftward.settings, whose=name)
     with driftward.database.transaction() as session:
         row = users.add(
@@ -151,7 +156,7 @@ def grant(
 
     driftward = opened(home)
     by = driftward.whoever_runs_this()
-    with driftward.database.transaction() as session:
+    with _attempted(driftward, name, by) as session:
         row = users.grant(
             session, name, roles, sites=sites or [], by=by, at=driftward.clock.now()
         )
@@ -172,7 +177,7 @@ def revoke(
 
     driftward = opened(home)
     by = driftward.whoever_runs_this()
-    with driftward.database.transaction() as session:
+    with _attempted(driftward, name, by) as session:
         row = users.revoke(
             session,
             name,
@@ -197,7 +202,7 @@ def disable(
 
     driftward = opened(home)
     by = driftward.whoever_runs_this()
-    with driftward.database.transaction() as session:
+    with _attempted(driftward, name, by) as session:
         row = users.disable(session, name, reason=reason, by=by, at=driftward.clock.now())
     _show(row, as_json=as_json, line=f"{name} is disabled")
 
@@ -214,7 +219,7 @@ def enable(
 
     driftward = opened(home)
     by = driftward.whoever_runs_this()
-    with driftward.database.transaction() as session:
+    with _attempted(driftward, name, by) as session:
         row = users.enable(session, name, reason=reason, by=by, at=driftward.clock.now())
     _show(row, as_json=as_json, line=f"{name} is active again: {_words(row)}")
 
@@ -248,11 +253,32 @@ def password(
             at=now(),
         )
     else:
-        by.require(Role.ADMIN, f"set the password of {whose}")
+        with _attempted(driftward, whose, by):
+            by.require(Role.ADMIN, f"set the password of {whose}")
         chosen = new_password(driftward.settings, whose=whose)
         with driftward.database.transaction() as session:
             users.set_password(session, require_row(session, whose), chosen, by=by, at=now())
     _show(_row(driftward, whose), as_json=as_json, line=f"{whose} has a new password")
+
+
+@contextmanager
+def _attempted(driftward: Driftward, whose: str, by: Identity) -> Iterator[Session]:
+    """Open a transaction of whose refusal the ledger tells; nobody's name is not kept."""
+    from registry.errors import RefusedError
+    from registry.identities import IdentityRow
+    from registry.refusals import attempted
+
+    with driftward.database.reading() as session:
+        known = session.get(IdentityRow, whose) is not None
+    with attempted(
+        driftward.database,
+        "access.refused",
+        subject=whose if known else by.name,
+        by=by,
+        at=driftward.clock.now(),
+        of=(RefusedError,),
+    ) as session:
+        yield session
 
 
 def _row(driftward: Driftward, name: str) -> IdentityRow:

@@ -29,6 +29,7 @@ from api.http.local_peer import on_this_machine
 from registry.access import sessions, signing_in
 from registry.errors import NotPermittedError, NotSignedInError
 from registry.identities import Identity, IdentityRow, Role, identity_of
+from registry.refusals import refusals_recorded
 
 SESSION_COOKIE = "driftward_session"
 #: Methods that change nothing.
@@ -128,17 +129,29 @@ class Access:
         _require_own_page(request, caller)
         if self.anybody_known:
             return
+        site = None
+        if self.site is not None:
+            site = request.path_params.get(self.site) or request.query_params.get(self.site)
+        if request.method in SAFE:
+            self._require_role(caller, site)
+            return
+        driftward = cast("Driftward", request.app.state.driftward)
+        with refusals_recorded(
+            driftward.database,
+            "access.refused",
+            subject=_what(request, site),
+            by=caller.identity,
+            at=driftward.clock.now(),
+            once_a_while=True,
+        ):
+            self._require_role(caller, site)
+
+    def _require_role(self, caller: Caller, site: str | None) -> None:
         if caller.must_choose:
             raise NotPermittedError(
                 f"{caller.name} has a first password, which somebody else knows: choose your own "
                 "at /account, or by `driftward user password`"
             )
-        self._require_role(request, caller)
-
-    def _require_role(self, request: Request, caller: Caller) -> None:
-        site = None
-        if self.site is not None:
-            site = request.path_params.get(self.site) or request.query_params.get(self.site)
         identity = caller.identity
         if self.some_sites and site is None:
             held = any(identity.holds(role) for role in self.roles)
@@ -345,6 +358,17 @@ def is_encrypted(request: Request) -> bool:
 
 def _form_key(secret: bytes, purpose: str) -> str:
     return hmac.new(secret, purpose.encode(), hashlib.sha256).hexdigest()
+
+
+def _what(request: Request, site: str | None) -> str:
+    """Return what a request would change: its route, by which model or run, and at which site."""
+    path = getattr(request.scope.get("route"), "path", request.url.path)
+    # Other parameters may name what a hospital keeps to itself.
+    for name in ("name", "number"):
+        path = path.replace(f"{{{name}}}", str(request.path_params.get(name)))
+    if site is not None:
+        path = path.replace("{site}", site)
+    return f"{request.method} {path}"
 
 
 def _metrics_are_open(request: Request) -> bool:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from sqlalchemy.orm import Session
 
-from api.http.access import BRING_IN, READ, KnownCaller
+from api.assembly import Driftward
+from api.http.access import BRING_IN, READ, Caller, KnownCaller
 from api.http.installation import Installation
 from registry import runtimes, versions
+from registry.refusals import attempted
+from registry.serving import EVERYWHERE
+from retrain import withholding
 
 router = APIRouter(prefix="/api/v1/models", tags=["models"])
 
@@ -43,6 +51,8 @@ class Deployment(BaseModel):
     #: digest of its bundle, which a runtime attests
     digest: str | None
     since: AwareDatetime | None
+    #: why its results are withheld there; null where they are not
+    out_of_use: str | None
     #: null where none was declared
     runtime: Runtime | None
 
@@ -54,6 +64,15 @@ class Declaration(BaseModel):
 
     #: without an attestation of a new champion, before that is an alarm
     silent_after_hours: Annotated[float, Field(gt=0)]
+
+
+class Suspension(BaseModel):
+    """That a model is out of use there, and why."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    #: for the ledger, and whoever looks at the model
+    reason: Annotated[str, Field(min_length=1, max_length=2000)]
 
 
 class Attestation(BaseModel):
@@ -89,7 +108,7 @@ def declare_runtime(
 ) -> Runtime:
     """Declare that a clinical runtime serves the model there; it is then to attest."""
     now = driftward.clock.now()
-    with driftward.database.transaction() as session:
+    with _attempted(driftward, "runtime.refused", name, caller, now) as session:
         row = runtimes.declare(
             session,
             name,
@@ -116,7 +135,7 @@ def withdraw_runtime(
 ) -> None:
     """Say that no runtime serves the model there any more."""
     now = driftward.clock.now()
-    with driftward.database.transaction() as session:
+    with _attempted(driftward, "runtime.refused", name, caller, now) as session:
         runtimes.withdraw(session, name, site, reason=reason, by=caller.identity, at=now)
 
 
@@ -138,8 +157,81 @@ def attest(
     alarm; what is answered says so.
     """
     now = driftward.clock.now()
-    with driftward.database.transaction() as session:
+    with _attempted(driftward, "attestation.refused", name, caller, now) as session:
         found = runtimes.attest(
             session, name, site, digest=attestation.digest, by=caller.identity, at=now
         )
         return Runtime.model_validate(found.to_dict())
+
+
+@router.put(
+    "/{name}/deployments/{site}/suspension",
+    summary="Suspend a model",
+    status_code=204,
+    dependencies=[BRING_IN],
+)
+def suspend(
+    name: str,
+    site: Site,
+    suspension: Suspension,
+    driftward: Installation,
+    caller: KnownCaller,
+) -> None:
+    """Take a model out of use there: its results are withheld from now on.
+
+    One person may, without a plan. Sent again it changes nothing.
+    """
+    now = driftward.clock.now()
+    with _attempted(driftward, "suspension.refused", name, caller, now) as session:
+        withholding.suspend(
+            session,
+            name,
+            site=None if site == EVERYWHERE else site,
+            reason=suspension.reason,
+            by=caller.identity,
+            at=now,
+        )
+
+
+@router.delete(
+    "/{name}/deployments/{site}/suspension",
+    summary="Lift a suspension",
+    status_code=204,
+    dependencies=[BRING_IN],
+)
+def lift(
+    name: str,
+    site: Site,
+    reason: Annotated[str, Query(min_length=1, description="Why, for the ledger.")],
+    driftward: Installation,
+    caller: KnownCaller,
+) -> None:
+    """Take a model back into use there."""
+    now = driftward.clock.now()
+    with _attempted(driftward, "lift.refused", name, caller, now) as session:
+        withholding.lift(
+            session,
+            name,
+            site=None if site == EVERYWHERE else site,
+            reason=reason,
+            by=caller.identity,
+            at=now,
+        )
+
+
+@contextmanager
+def _attempted(
+    driftward: Driftward, kind: str, model: str, caller: Caller, at: datetime
+) -> Iterator[Session]:
+    """Open a transaction of whose refusal the ledger tells; a runtime may try every minute."""
+    with driftward.database.reading() as session:
+        versions.require_model(session, model)
+    with attempted(
+        driftward.database,
+        kind,
+        subject=model,
+        by=caller.identity,
+        at=at,
+        once_a_while=True,
+    ) as session:
+        yield session

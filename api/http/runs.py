@@ -26,8 +26,9 @@ from registry.errors import BadInputError
 from registry.versions import VersionRow, ref
 from retrain import approvals, plans, runs, signing, staging
 from retrain.approvals import Meaning
-from retrain.shadow.ending import shadow_record
+from retrain.shadow.ending import shadow_record, waits_for
 from retrain.signing import Signer
+from retrain.states import RunState
 from retrain.tables import ApprovalRow, RunRow
 from retrain.training import progress_of
 
@@ -216,6 +217,8 @@ class RunInFull(Run):
     staging: Promotion | None
     #: null where the candidate never read beside the champion
     shadow: Shadow | None
+    #: what the end of its shadow waits for; empty where it is due, over, or there is none
+    shadow_waits_for: list[str]
 
 
 @router.get("", summary="List runs", dependencies=[READ])
@@ -268,6 +271,9 @@ def show_run(number: Number, driftward: Installation) -> RunInFull:
                 staging.staging_of(session, row, at=now), from_attributes=True
             ),
             shadow=Shadow.model_validate(shadow) if shadow else None,
+            shadow_waits_for=waits_for(session, row, at=now)
+            if row.state == RunState.SHADOW
+            else [],
         )
 
 

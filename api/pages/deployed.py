@@ -24,6 +24,8 @@ class PlaceLine:
     place: str
     version: str
     since: str
+    #: why its results are withheld there; None where they are not
+    out_of_use: str | None
     #: of its clinical runtime; None where none was declared
     runtime: State | None
     says: str
@@ -82,6 +84,7 @@ def _place(one: Deployment) -> PlaceLine:
         place="Everywhere" if one.deployment == serving.EVERYWHERE else one.deployment,
         version=str(ref(one.champion)) if one.champion else "none",
         since=wording.moment(one.since) if one.since else "–",
+        out_of_use=one.out_of_use,
         runtime=states.RUNTIMES[runtime.state] if runtime else None,
         says=runtime.says if runtime else "",
     )

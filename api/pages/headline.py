@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from api.pages import wording
 from api.pages.explanation import fall_in_words
 from api.pages.judged import JudgedWindow
-from api.pages.standing import Standing
+from api.pages.standing import Standing, suspended
 from monitor.evaluation import block_alpha
 from monitor.monitors import Monitor
 from monitor.tables import EpisodeRow, PerformanceRow
-from registry.serving import Withholding
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +122,6 @@ def _window(newest: JudgedWindow) -> str:
 
 
 def _withheld(standing: Standing) -> str:
-    if any(row.kind == Withholding.SUSPEND for row in standing.restrictions):
+    if suspended(standing.restrictions):
         return "The model is suspended."
     return f"The model is restricted for {standing.withheld}." if standing.withheld else ""

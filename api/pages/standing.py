@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -121,6 +122,11 @@ def _since(session: Session, model: str) -> datetime | None:
     ).first()
 
 
+def suspended(restrictions: Sequence[Restriction]) -> bool:
+    """Return whether a model is out of use everywhere; at one site it is restricted."""
+    return any(row.kind == Withholding.SUSPEND and row.subgroup is None for row in restrictions)
+
+
 def _state(
     session: Session,
     model: str,
@@ -128,7 +134,7 @@ def _state(
     restrictions: tuple[Restriction, ...],
     episode: EpisodeRow | None,
 ) -> State:
-    if any(row.kind == Withholding.SUSPEND for row in restrictions):
+    if suspended(restrictions):
         return states.SUSPENDED
     if champion is not None and recalls.flag_of(session, champion) is not None:
         return states.RECALLED
@@ -145,8 +151,11 @@ def _recall_step(
     session: Session, champion: VersionRow | None, restrictions: tuple[Restriction, ...]
 ) -> NextStep | None:
     """Return what comes first where a recalled version serves."""
-    suspended = any(row.kind == Withholding.SUSPEND for row in restrictions)
-    if champion is None or suspended or recalls.flag_of(session, champion) is None:
+    if (
+        champion is None
+        or suspended(restrictions)
+        or recalls.flag_of(session, champion) is None
+    ):
         return None
     return NextStep(
         text=f"{ref(champion)} is recalled: roll back or suspend",

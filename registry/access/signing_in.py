@@ -14,8 +14,15 @@ from registry import ledger
 from registry.access import attempts, passwords, sessions, tokens, users
 from registry.access.tokens import TokenRow
 from registry.database import Database
-from registry.errors import ConflictError, NotSignedInError
-from registry.identities import Identity, IdentityRow, identity_of, require_row
+from registry.errors import ConflictError, NotPermittedError, NotSignedInError
+from registry.identities import (
+    Identity,
+    IdentityRow,
+    bound_to,
+    identity_of,
+    operating_system_user,
+    require_row,
+)
 
 #: One text for every cause: it says nothing about who exists.
 REFUSED = "name or password is wrong"
@@ -109,6 +116,34 @@ def by_token(database: Database, text: str, *, at: datetime) -> Proven:
     if row is not None:
         _record_refused_token(database, row, refused, at=at)
     raise refused
+
+
+def by_operating_system(database: Database, *, at: datetime) -> Identity:
+    """Return the identity of the user that runs this process.
+
+    One who was disabled is in the ledger, once a while.
+
+    Raises
+    ------
+    NotPermittedError
+        If that user is bound to no identity of this home, or to one that was disabled.
+    """
+    user = operating_system_user()
+    with database.reading() as session:
+        row = bound_to(session, user)
+    if row.disabled_at is None:
+        return identity_of(row)
+    with database.transaction() as session:
+        if attempts.is_news(session, f"user/{row.name}/disabled", at=at):
+            ledger.append(
+                session,
+                at=at,
+                actor=row.name,
+                kind="sign_in.failed",
+                subject=row.name,
+                facts={"for": "operating system", "why": "disabled_user"},
+            )
+    raise NotPermittedError(f"{row.name}, as whom the user {user} acts, was disabled")
 
 
 def sign_in(

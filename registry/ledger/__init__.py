@@ -24,6 +24,7 @@ from registry.ledger.record import (
     wait_turn,
 )
 from registry.ledger.verification import Verification, verify
+from registry.ledger.vouching import newest_time_since, vouching_entry
 
 __all__ = [
     "GENESIS",
@@ -39,10 +40,12 @@ __all__ = [
     "append",
     "chain",
     "entries",
+    "newest_time_since",
     "next_batch",
     "row_digest",
     "row_name",
     "sealed_tables",
     "verify",
+    "vouching_entry",
     "wait_turn",
 ]

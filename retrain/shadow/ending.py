@@ -46,14 +46,24 @@ def ask_to_end_shadows(session: Session, *, at: datetime) -> int:
 
 def is_over(session: Session, run: RunRow, *, at: datetime) -> bool:
     """Return whether a run was in shadow for as long, and read as much, as its plan asks."""
+    return shadow_since(session, run) is not None and not waits_for(session, run, at=at)
+
+
+def waits_for(session: Session, run: RunRow, *, at: datetime) -> list[str]:
+    """Return what the end of a run's shadow waits for, each in a sentence; empty once it is due."""
     since = shadow_since(session, run)
     rules = plans.by_id(session, run.plan).plan
-    if since is None or at < since + timedelta(days=rules.shadow_days):
-        return False
-    if not rules.shadow_scans or run.champion_before is None:
-        return True
-    read = count_read(session, run, since=since, until=at, by_both=True)
-    return read >= rules.shadow_scans
+    if since is None:
+        return []
+    found = []
+    until = since + timedelta(days=rules.shadow_days)
+    if at < until:
+        found.append(f"{rules.shadow_days:g} days of shadow end {until:%Y-%m-%d %H:%M}")
+    if rules.shadow_scans and run.champion_before is not None:
+        read = count_read(session, run, since=since, until=at, by_both=True)
+        if read < rules.shadow_scans:
+            found.append(f"{read} of {rules.shadow_scans} scans were read by both")
+    return found
 
 
 class ShadowEnder:
@@ -92,6 +102,7 @@ class ShadowEnder:
                 session, run, RunState.AWAITING_APPROVAL, note=note, actor=SYSTEM.name, at=now
             )
             crash_points.reach("shadow: before the commit")
+        crash_points.reach("shadow: committed")
 
 
 def comparison(session: Session, run: RunRow, *, at: datetime) -> ShadowComparison | None:

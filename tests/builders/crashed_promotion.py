@@ -1,4 +1,4 @@
-"""Processes that are killed while a champion is approved, promoted, renewed and rolled back.
+"""Processes that are killed while a champion is approved, promoted, staged and rolled back.
 
 Each crash begins at a copy of a home as it was left before; the same command, or the next worker,
 then goes on, and what stands must be what an undisturbed life leaves at that moment.
@@ -10,11 +10,12 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 
 from plan_texts import one_site_plan
 from preloaded_workers import expire_leases, start_command
-from small_installation import ANCHOR, ENCODER, MODEL, SmallInstallation
+from small_installation import ANCHOR, ENCODER, MODEL, SITE, SmallInstallation
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 from tiny_bundles import CHILDREN, TASK, finding, tiny_bundle
@@ -24,6 +25,7 @@ from api.settings import Settings
 from monitor import references
 from monitor.monitors import MonitorSpecification, apply_monitor
 from monitor.references import EncoderRole
+from monitor.statistics.performance.proportions import Interval
 from registry import ledger, outbox, serving
 from registry.bundle_import import import_bundle
 from registry.bundles.card import Tier
@@ -34,7 +36,10 @@ from registry.tracking import Tracking
 from registry.versions import VersionRef, VersionRow, ref
 from retrain import plans, runs
 from retrain.change_plan import Strategy
+from retrain.gates.outcome import Gate, GateOutcome, Outcome
 from retrain.promotion import RENEW_REFERENCE
+from retrain.shadow.ending import ask_to_end_shadows
+from retrain.stage_entering import ask_to_enter_stages
 from retrain.states import RunState
 from retrain.tables import ApprovalRow, GateOutcomeRow
 
@@ -63,8 +68,19 @@ STEPS: Mapping[str, tuple[str, ...]] = {
         "reference: committed",
     ),
     "roll back": ("roll back: before the commit", "roll back: committed"),
+    "undo": ("undo rollback: before the commit", "undo rollback: committed"),
+    "end shadow": ("shadow: before the commit", "shadow: committed"),
+    "enter stage": ("enter stage: before the commit", "enter stage: committed"),
 }
+#: Steps of a candidate that was in shadow, and whose promotion is staged: in a home of their own.
+STAGED = ("end shadow", "enter stage")
 _KILLED, _SECONDS = -9, 120
+#: Over at once by the clock of the commands, which is the real one.
+_STAGES = f"""
+stages:
+  - sites: [{SITE}]
+    days: 0.0000001
+"""
 _PLAN = {
     "at_least": "60",
     "locked_share": "0.7",
@@ -81,9 +97,10 @@ _PLAN = {
 class Standing:
     """All that a life of promotions leaves."""
 
-    champions: tuple[str, ...]
-    #: versions whose reign has no end
-    reigning: tuple[str, ...]
+    #: (deployment, version)
+    champions: tuple[tuple[str, str], ...]
+    #: (deployment, version) of the reigns that have no end
+    reigning: tuple[tuple[str, str], ...]
     run: str
     approvals: int
     #: the version that MLflow's alias points at, where it was told all
@@ -101,15 +118,21 @@ class Standing:
 
     @property
     def sound(self) -> bool:
-        """Return whether no model has two champions, and what follows them does, or is due."""
+        """Return whether no place has two champions, and what follows them does, or is due."""
+        everywhere = dict(self.champions).get(serving.EVERYWHERE)
         champion = dict(self.references).get(EncoderRole.CHAMPION.value)
         return (
-            len(self.champions) == len(self.reigning) == 1
+            self.most_at_a_place == 1
             and self.champions == self.reigning
-            and (self.undelivered > 0 or self.alias == self.champions[0])
-            and (self.renewal_due or champion in {None, *self.champions})
+            and (self.undelivered > 0 or self.alias == everywhere)
+            and (self.renewal_due or champion in {None, everywhere})
             and self.whole
         )
+
+    @property
+    def most_at_a_place(self) -> int:
+        """The most champions that a place has, which must be one."""
+        return max(Counter(place for place, _ in self.champions).values(), default=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +141,7 @@ class Life:
 
     before: Mapping[str, Path]
     after: Mapping[str, Standing]
-    #: the run that is signed
+    #: the run that is signed, in either home
     run: int
 
     def words(self, step: str) -> tuple[str, ...]:
@@ -140,15 +163,45 @@ class Crashed:
 
 def life_of_a_champion(root: Path, *, empty_mlflow: Path) -> Life:
     """Live through all steps once, and keep a home from before each."""
-    home, run = _home_with_a_candidate(root, empty_mlflow=empty_mlflow)
-    before, after = {}, {}
-    for step in STEPS:
+    before: dict[str, Path] = {}
+    after: dict[str, Standing] = {}
+
+    def take(home: Path, step: str) -> None:
         before[step] = _copied(home, root / f"before {step}")
-        code, said = _give(home, _words(step, run))
-        assert code == 0, said
+        _done(home, _words(step, run))
         after[step] = standing(home)
         assert after[step].sound, after[step]
+
+    home, run = _home_with_a_candidate(root, empty_mlflow=empty_mlflow)
+    for step in STEPS:
+        if step not in STAGED:
+            take(home, step)
+    (root / "staged").mkdir()
+    staged, other = _home_with_a_candidate(
+        root / "staged", empty_mlflow=empty_mlflow, staged=True
+    )
+    assert other == run
+    _done(staged, _words("build", run))
+    _ask(staged, ask_to_end_shadows)
+    take(staged, "end shadow")
+    for step in ("approve", "promote"):
+        _done(staged, _words(step, run))
+    _ask(staged, ask_to_enter_stages)
+    take(staged, "enter stage")
     return Life(before=before, after=after, run=run)
+
+
+def _done(home: Path, words: tuple[str, ...]) -> None:
+    code, said = _give(home, words)
+    assert code == 0, said
+
+
+def _ask(home: Path, ask: Callable[..., int]) -> None:
+    """Queue what a tick would, which no command does by itself."""
+    driftward = Driftward.open(Settings(home=home))
+    with driftward.database.transaction() as session:
+        assert ask(session, at=driftward.clock.now()) == 1
+    driftward.database.dispose()
 
 
 def crash(life: Life, step: str, point: str, folder: Path) -> Crashed:
@@ -178,7 +231,14 @@ def _standing(session: Session, tracking: Tracking) -> Standing:
         numbers = session.scalars(query).all()  # type: ignore[call-overload]
         return tuple(str(ref(session.get_one(VersionRow, number))) for number in numbers)
 
-    champions = names(select(Champion.version).where(Champion.model == MODEL))
+    def placed(query: object) -> tuple[tuple[str, str], ...]:
+        rows = session.execute(query).all()  # type: ignore[call-overload]
+        return tuple(
+            sorted(
+                (place, str(ref(session.get_one(VersionRow, number)))) for place, number in rows
+            )
+        )
+
     alias = tracking.alias(MODEL, outbox.champion_alias(serving.EVERYWHERE))
     told = names(
         select(VersionRow.id).where(
@@ -190,9 +250,13 @@ def _standing(session: Session, tracking: Tracking) -> Standing:
     )
     kinds = session.execute(select(LedgerEntry.kind, LedgerEntry.subject))
     return Standing(
-        champions=champions,
-        reigning=names(
-            select(Reign.version).where(Reign.model == MODEL, Reign.until.is_(None))
+        champions=placed(
+            select(Champion.deployment, Champion.version).where(Champion.model == MODEL)
+        ),
+        reigning=placed(
+            select(Reign.deployment, Reign.version).where(
+                Reign.model == MODEL, Reign.until.is_(None)
+            )
         ),
         run=runs.all_runs(session, MODEL)[0].state,
         approvals=session.scalar(select(func.count(ApprovalRow.id))) or 0,
@@ -224,6 +288,9 @@ def _words(step: str, run: int) -> tuple[str, ...]:
         "promote": lambda: ("promote", f"{MODEL}@2"),
         "follow": lambda: ("work", "--drain"),
         "roll back": lambda: ("rollback", MODEL, "--reason", "worse in the clinic"),
+        "undo": lambda: ("rollback", MODEL, "--undo", "--reason", "it was another scanner"),
+        "end shadow": lambda: ("work", "--drain"),
+        "enter stage": lambda: ("work", "--drain"),
     }
     return commands[step]()
 
@@ -256,10 +323,28 @@ def _let_leases_run_out(home: Path) -> None:
     driftward.database.dispose()
 
 
-def _home_with_a_candidate(root: Path, *, empty_mlflow: Path) -> tuple[Path, int]:
-    """Found a home whose champion has no reference yet, and whose candidate awaits approval."""
+def _home_with_a_candidate(
+    root: Path, *, empty_mlflow: Path, staged: bool = False
+) -> tuple[Path, int]:
     made = SmallInstallation(root, empty_mlflow=empty_mlflow)
-    made.found(one_site_plan(model=MODEL, **_PLAN))
+    run = judge_a_candidate(made, root, staged=staged)
+    made.driftward.database.dispose()
+    return made.driftward.settings.home, run
+
+
+def judge_a_candidate(
+    made: SmallInstallation, root: Path, *, staged: bool = False, rules: str = ""
+) -> int:
+    """Give a home a champion that has no reference yet, and a candidate whose run is returned.
+
+    It awaits approval; a staged one is in shadow still, and its plan has a stage before everywhere.
+
+    Parameters
+    ----------
+    rules : more of the plan, as its file has it
+    """
+    values = {**_PLAN, "shadow_days": "7"} if staged else _PLAN
+    made.found(one_site_plan(model=MODEL, **values) + (_STAGES if staged else "") + rules)
     driftward = made.driftward
     champion, candidate = (
         import_bundle(
@@ -312,16 +397,34 @@ def _home_with_a_candidate(root: Path, *, empty_mlflow: Path) -> tuple[Path, int
         )
     outbox.deliver(driftward.database, driftward.tracking)
     made.receive(SCANS)
+    made.clock.at += timedelta(hours=1)
     with driftward.database.transaction() as session:
-        run = _run_awaiting_approval(session, champion, candidate, made)
-    driftward.database.dispose()
-    return driftward.settings.home, run
+        return _judged_run(session, champion, candidate, made, shadow=staged)
 
 
-def _run_awaiting_approval(
-    session: Session, champion: VersionRow, candidate: VersionRow, made: SmallInstallation
+def _measured(gate: Gate) -> GateOutcome:
+    return GateOutcome(
+        name=gate.value,
+        outcome=Outcome.PASSED,
+        statistic="difference",
+        estimate=0.02,
+        interval=Interval(low=-0.02, high=0.06, level=0.95),
+        margin=-0.05,
+        p_value=None,
+        n=140,
+        sentence="It was measured.",
+    )
+
+
+def _judged_run(
+    session: Session,
+    champion: VersionRow,
+    candidate: VersionRow,
+    made: SmallInstallation,
+    *,
+    shadow: bool,
 ) -> int:
-    """Add the run of a candidate whose gates passed."""
+    """Add the run of a candidate whose gates passed, and that awaits approval or is in shadow."""
     at = made.clock.at
     plan = plans.require_plan(session, MODEL)
     run = runs.create(
@@ -352,7 +455,7 @@ def _run_awaiting_approval(
             name=gate.value,
             outcome="passed",
             sentence="It was measured.",
-            detail={"estimate": 0.9},
+            detail=_measured(gate).as_record(),
             decided_at=at,
         )
         for gate in plan.plan.gates.required
@@ -368,5 +471,5 @@ def _run_awaiting_approval(
         facts={},
         seals=[*gates],
     )
-    advance(RunState.AWAITING_APPROVAL)
+    advance(RunState.SHADOW if shadow else RunState.AWAITING_APPROVAL)
     return run.id

@@ -244,7 +244,7 @@ class Retraining:
             ]
             session.add_all(gates)
             session.flush()
-            seal(session, "gates.evaluated", *gates)
+            seal(session, "gates.evaluated", *gates, subject=f"run {run.id}")
             advance(session, run, state, self.now)
             return run.id
 
@@ -331,11 +331,11 @@ def advance(session: Session, run: RunRow, state: RunState, at: datetime) -> Non
     runs.advance(session, run, state, note="test", actor="test", at=at)
 
 
-def seal(session: Session, kind: str, *rows: ledger.Sealed) -> None:
+def seal(session: Session, kind: str, *rows: ledger.Sealed, subject: str = "test") -> None:
     """Enter rows into the ledger as they stand."""
     session.flush()
     ledger.append(
-        session, at=ANCHOR, actor="test", kind=kind, subject="test", facts={}, seals=[*rows]
+        session, at=ANCHOR, actor="test", kind=kind, subject=subject, facts={}, seals=[*rows]
     )
 
 

@@ -1,4 +1,4 @@
-"""`kill -9` at every crash point of building a reference, approval, promotion, outbox, rollback.
+"""`kill -9` at every crash point of shadow, approval, promotion, stages, references, rollback.
 
     python tests/faults/promoting.py [--times 20]
 
@@ -67,7 +67,7 @@ def _crash(keys: list[str], place: Path, results: Results) -> None:
             sound_when_killed=found.left.sound,
             alike=found.ended == life.after[step],
             again=found.code,
-            champions=len(found.ended.champions),
+            champions=found.ended.most_at_a_place,
             ledger_is_valid=found.ended.whole,
         )
         sys.stderr.write(f"{key}\n")
@@ -90,7 +90,7 @@ def _shown(results: Results) -> bool:
     put_table(
         "promoting",
         "step | killed at | times | sound when killed | ended as if undisturbed | "
-        "champions of the model | ledger verifies",
+        "champions at a place | ledger verifies",
         table,
     )
     return failed

@@ -206,7 +206,7 @@ def gate_edited_after_the_signature(retraining: Retraining) -> int:
     with unguarded(retraining.database) as session:
         gate = runs.gate_outcomes(session, run)[0]
         gate.detail = {"estimate": 0.99}
-        seal(session, "test", gate)
+        seal(session, "gates.evaluated", gate, subject=f"run {run}")
     return run
 
 
@@ -215,7 +215,7 @@ def gate_failed_until_edited(retraining: Retraining) -> int:
     with unguarded(retraining.database) as session:
         for gate in runs.gate_outcomes(session, run):
             gate.outcome = "passed"
-            seal(session, "test", gate)
+            seal(session, "gates.evaluated", gate, subject=f"run {run}")
     return run
 
 
@@ -337,18 +337,17 @@ def test_rolling_back_twice_never_returns_to_what_was_rolled_back(
 ) -> None:
     for _ in range(2):
         promoted(retraining, signed_run(retraining))
-    restored = []
-    for _ in range(2):
+
+    def back() -> int:
         with retraining.database.transaction() as session:
-            restored.append(
-                roll_back(session, MODEL, reason="test", by=MEI, at=retraining.now)[1].number
-            )
-    assert restored == [2, 1]
-    with (
-        pytest.raises(NotFoundError, match="had no champion before"),
-        retraining.database.transaction() as session,
-    ):
-        roll_back(session, MODEL, reason="test", by=MEI, at=retraining.now)
+            seen = serving.require_champion(session, MODEL)
+            return roll_back(
+                session, MODEL, reason="test", by=MEI, at=retraining.now, seen=seen
+            )[1].number
+
+    assert [back(), back()] == [2, 1]
+    with pytest.raises(NotFoundError, match="had no champion before"):
+        back()
 
 
 def test_a_rollback_brings_mlflow_in_line_by_the_one_job_that_does(

@@ -22,7 +22,7 @@ from sqlalchemy import func, select
 from monitor.references import ProfileStore
 from registry import serving
 from registry.database import Database
-from registry.errors import DriftwardError, NotFoundError
+from registry.errors import ConflictError, DriftwardError, NotFoundError
 from registry.ledger import LedgerEntry
 from registry.serving import Reign
 from retrain import approvals, plans, promotion, rolling_back, runs
@@ -139,11 +139,25 @@ class PromotionLives(RuleBasedStateMachine):
         first = self.served.index(self.served[-1])
         try:
             with self.made.database.transaction() as session:
-                rolling_back.roll_back(session, MODEL, reason="test", by=_BY, at=self.made.now)
+                rolling_back.roll_back(
+                    session,
+                    MODEL,
+                    reason="test",
+                    by=_BY,
+                    at=self.made.now,
+                    seen=serving.require_champion(session, MODEL),
+                )
         except NotFoundError:
             assert first == 0
         else:
             self.served.append(self.served[first - 1])
+
+    @rule()
+    def a_rollback_is_repeated_by_one_who_did_not_see_it(self) -> None:
+        if len(self.served) < 2 or self.served[-1] not in self.served[:-1]:
+            return
+        with pytest.raises(ConflictError), self.made.database.transaction() as session:
+            rolling_back.roll_back(session, MODEL, reason="test", by=_BY, at=self.made.now)
 
     @rule(text=st.sampled_from([None, None, None, _PLAN, _LOCKED]))
     def another_plan_may_be_applied(self, text: str | None) -> None:

@@ -21,7 +21,7 @@ from monitor.causes import Cause
 from monitor.episodes import EpisodeState, Impact
 from monitor.tables import EpisodeRow
 from registry import ledger, recalls, runtimes, serving
-from registry.errors import NotFoundError, PlanRefusedError, TransitionError
+from registry.errors import ConflictError, NotFoundError, PlanRefusedError, TransitionError
 from registry.identities import Identity, Role
 from registry.jobs import Job, JobQueue
 from registry.outbox import OutboxItem
@@ -350,7 +350,7 @@ def test_a_site_that_was_rolled_back_alone_stays_until_the_next_promotion(
     after(staged, hours=1)
     assert back(staged, "south") == (2, 1)
     assert serves(staged) == everywhere(2, south=1)
-    with pytest.raises(NotFoundError, match="had no champion at south before pneumonia@1"):
+    with pytest.raises(ConflictError, match="at south is pneumonia@1 since Mei rolled back"):
         back(staged, "south")
     after(staged, hours=1)
     again = approved(staged)

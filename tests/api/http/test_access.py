@@ -52,6 +52,8 @@ NARROWER = {
     "PUT /api/v1/models/{name}/deployments/{site}/runtime": {Role.OPERATOR},
     "DELETE /api/v1/models/{name}/deployments/{site}/runtime": {Role.OPERATOR},
     "POST /api/v1/models/{name}/deployments/{site}/attestations": {Role.OPERATOR},
+    "PUT /api/v1/models/{name}/deployments/{site}/suspension": {Role.OPERATOR},
+    "DELETE /api/v1/models/{name}/deployments/{site}/suspension": {Role.OPERATOR},
     "POST /dicomweb/{site}/studies": {Role.OPERATOR},
     "POST /dicomweb/{site}/studies/{study}": {Role.OPERATOR},
 }

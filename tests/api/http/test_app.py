@@ -105,6 +105,9 @@ def test_what_comes_in_over_http_is_known_and_nothing_else_can_be_changed(serve:
         ("put", "/api/v1/models/{name}/deployments/{site}/runtime"),
         ("delete", "/api/v1/models/{name}/deployments/{site}/runtime"),
         ("post", "/api/v1/models/{name}/deployments/{site}/attestations"),
+        # Out of use one operator may take a model wherever they are, and back.
+        ("put", "/api/v1/models/{name}/deployments/{site}/suspension"),
+        ("delete", "/api/v1/models/{name}/deployments/{site}/suspension"),
         ("post", "/api/v1/runs/{number}/signatures"),
         ("post", "/dicomweb/{site}/studies"),
         ("post", "/dicomweb/{site}/studies/{study}"),

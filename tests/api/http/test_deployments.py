@@ -97,3 +97,75 @@ def test_what_may_not_be_attested_is_refused(
     client: TestClient, path: str, body: dict[str, object], status: int
 ) -> None:
     assert client.post(path, json=body).status_code == status
+
+
+def refusals(home: LabelledHome) -> list[tuple[str, str, str]]:
+    with home.driftward.database.reading() as session:
+        return [
+            (entry.kind, entry.actor, entry.facts["why"])
+            for entry in ledger.entries(session)
+            if entry.kind.endswith(".refused")
+        ]
+
+
+def test_what_a_runtime_may_not_attest_is_in_the_ledger_once_a_while(
+    client: TestClient, home: LabelledHome
+) -> None:
+    said = {"digest": "e" * 64}
+    for _ in range(2):
+        assert client.post(f"{DEPLOYMENTS}/north/attestations", json=said).status_code == 404
+        assert client.post(f"{DEPLOYMENTS}/south/attestations", json=said).status_code == 403
+    client.put(f"{DEPLOYMENTS}/north/runtime", json={"silent_after_hours": 4})
+    odd = client.post(f"{DEPLOYMENTS}/north/attestations", json={"digest": "latest"})
+    assert odd.status_code == 422
+    assert refusals(home) == [
+        ("attestation.refused", "runtime", "NotFoundError"),
+        ("access.refused", "runtime", "NotPermittedError"),
+        ("attestation.refused", "runtime", "BadInputError"),
+    ]
+    with home.driftward.database.reading() as session:
+        [entry] = ledger.entries(session, kind="access.refused")
+        assert ledger.verify(session).valid
+    assert entry.subject == f"POST {DEPLOYMENTS}/south/attestations"
+    assert "for the site south" in entry.facts["problem"]
+
+
+def test_a_model_is_suspended_at_the_caller_s_site_and_nowhere_else(
+    client: TestClient, home: LabelledHome
+) -> None:
+    for _ in range(2):
+        done = client.put(f"{DEPLOYMENTS}/north/suspension", json={"reason": "odd results"})
+        assert done.status_code == 204
+    [everywhere, north] = client.get(DEPLOYMENTS).json()
+    assert (everywhere["out_of_use"], north["out_of_use"]) == (None, "odd results")
+    [held] = client.get("/api/v1/models/pneumonia").json()["restrictions"]
+    assert (held["kind"], held["subgroup"]) == ("suspend", "site=north")
+    for place in ("south", "everywhere"):
+        refused = client.put(f"{DEPLOYMENTS}/{place}/suspension", json={"reason": "odd"})
+        assert refused.status_code == 403
+    gone = client.delete(f"{DEPLOYMENTS}/north/suspension", params={"reason": "mended"})
+    assert gone.status_code == 204
+    again = client.delete(f"{DEPLOYMENTS}/north/suspension", params={"reason": "mended"})
+    assert (again.status_code, "in force is nothing" in again.json()["detail"]) == (404, True)
+    with home.driftward.database.reading() as session:
+        kinds = [entry.kind for entry in ledger.entries(session, subject="pneumonia")]
+        assert ledger.verify(session).valid
+    assert kinds == ["model.suspended", "model.restriction_lifted", "lift.refused"]
+
+
+def test_a_site_s_operator_does_not_end_what_a_plan_restricted(
+    client: TestClient, home: LabelledHome
+) -> None:
+    with home.driftward.database.transaction() as session:
+        serving.withhold(
+            session,
+            model="pneumonia",
+            kind=serving.Withholding.RESTRICT,
+            subgroup="site=north",
+            reason="it failed its watch",
+            actor="driftward",
+            at=home.driftward.clock.now(),
+        )
+    refused = client.delete(f"{DEPLOYMENTS}/north/suspension", params={"reason": "busy"})
+    assert refused.status_code == 403
+    assert refusals(home) == [("lift.refused", "runtime", "NotPermittedError")]

@@ -7,8 +7,6 @@ from pathlib import Path
 from dicom_instances import as_file, radiograph
 from running_receiver import receiving
 
-from registry import identities
-
 
 def image(number: int, *, patient: str = "4711") -> bytes:
     return as_file(
@@ -24,7 +22,7 @@ def test_a_running_receiver_takes_new_keys_up_by_itself(home: Path) -> None:
     with receiving(home, "--site", "north") as receiver:
         assert receiver.store(image(1), image(2, patient="4712")) == [0, 0]
         driftward = receiver.driftward
-        by = identities.current(driftward.database)
+        by = driftward.local_user()
         for _ in range(2):
             driftward.pseudonym_keys.rotate(reason="test", by=by, clock=driftward.clock)
             again = [image(1), image(2, patient="4712")]

@@ -1,4 +1,4 @@
-"""`kill -9` at every crash point of approval, promotion, outbox, renewal and rollback."""
+"""`kill -9` at every crash point of shadow, approval, promotion, stages, renewal and rollback."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ pytestmark = [
 SAID_AGAIN = {
     "approve: committed": "has signed run",
     "promote: committed": "@2, not pneumonia-cxr@1 as expected",
-    "roll back: committed": "had no champion before pneumonia-cxr@1",
+    "roll back: committed": "--from pneumonia-cxr@1",
+    "undo rollback: committed": "did not come by a rollback",
 }
 
 
@@ -30,7 +31,10 @@ def life(tmp_path_factory: pytest.TempPathFactory, empty_mlflow: Path) -> Life:
 
 
 def test_every_point_of_a_champions_life_is_crashed_at() -> None:
-    kinds = ("approve:", "promote:", "outbox:", "reference:", "roll back:")
+    kinds = (
+        *("shadow:", "approve:", "promote:", "enter stage:", "outbox:", "reference:"),
+        *("roll back:", "undo rollback:"),
+    )
     there = {point for point in POINTS if point.startswith(kinds)}
     assert there == {point for points in STEPS.values() for point in points}
 
