@@ -39,7 +39,7 @@ def show_watches(model: str, home: HomeOption = None, as_json: JsonOption = Fals
 
 
 def _lines(document: dict[str, Any]) -> Iterator[str]:
-    from retrain.watching.showing import sentences
+    from retrain.watching.showing import sentences, then
 
     yield (
         f"{document['version']} {document['deployment']}: {document['state']}, "
@@ -50,5 +50,8 @@ def _lines(document: dict[str, Any]) -> Iterator[str]:
         yield f"  {document['note']}"
     else:
         yield from (f"  {line}" for line in sentences(document))
+    if document["next_look"] is not None:
+        after = then(document)
+        yield f"  next look {document['next_look'][:16].replace('T', ' ')} UTC; {after}"
     if document["offered"] is not None:
         yield f"  `{document['offered']}` restores the version before it"

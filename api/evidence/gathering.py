@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
+from api.pages.shadowed import ShadowPanel, shadow_panel
 from monitor import references
 from monitor.tables import DatasetRow, EpisodeRow, PerformanceRow, VerdictRow
 from registry import ledger, recalls
 from registry.ledger import Entry
+from registry.runtimes import AttestationRow
 from registry.serving import Reign
 from registry.versions import VersionRow, ref
 from retrain import plans, runs, staging
@@ -22,6 +24,25 @@ from retrain.plans import AppliedPlan
 from retrain.staging import Stage
 from retrain.tables import DecisionRow, GateOutcomeRow, RunRow
 from retrain.watching.showing import of_run, told
+
+#: Of the entries about a model as a whole, those that belong to a change of it.
+_ABOUT_THE_MODEL = (
+    "rollback.",
+    "suspension.",
+    "restriction.",
+    "lift.",
+    "model.",
+    "attestation.",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attested:
+    """What a clinical runtime said that it runs."""
+
+    row: AttestationRow
+    #: the version of that digest; None where none has it
+    version: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,9 +72,15 @@ class Evidence:
     reigns: Sequence[Reign]
     #: over the candidate's first weeks in use, oldest first
     watches: Sequence[Mapping[str, Any]]
-    #: of the run, its episode, its candidate and its plan
     #: of its promotion, the last one everywhere; each with when it was entered
     stages: Sequence[Stage]
+    #: its candidate beside the champion; None where it never was
+    shadow: ShadowPanel | None
+    #: of clinical runtimes, while its candidate was to serve there, oldest first
+    attestations: Sequence[Attested]
+    #: what was tried of it and refused, oldest first
+    refusals: Sequence[Entry]
+    #: of the run, its episode, its candidate and its plan
     entries: Sequence[Entry]
     verification: ledger.Verification
 
@@ -78,6 +105,7 @@ def gather(session: Session, number: int, *, at: datetime) -> Evidence:
     episode = session.get(EpisodeRow, run.episode) if run.episode else None
     plan = plans.by_id(session, run.plan)
     flag = recalls.flag_of(session, candidate) if candidate else None
+    entries = _entries(session, run, candidate, plan)
     return Evidence(
         run=run,
         issued_at=at,
@@ -105,7 +133,10 @@ def gather(session: Session, number: int, *, at: datetime) -> Evidence:
         ).all(),
         watches=[told(session, row) for row in of_run(session, run.id)],
         stages=staging.stages_of(session, run) if run.candidate is not None else (),
-        entries=_entries(session, run, candidate, plan),
+        shadow=shadow_panel(session, run, now=at),
+        attestations=_attestations(session, candidate),
+        refusals=[entry for entry in entries if entry.kind.endswith(".refused")],
+        entries=entries,
         verification=ledger.verify(session),
     )
 
@@ -149,6 +180,19 @@ def _performance(
     return list(newest.values())
 
 
+def _attestations(session: Session, candidate: VersionRow | None) -> list[Attested]:
+    if candidate is None:
+        return []
+    rows = session.scalars(
+        select(AttestationRow)
+        .where(
+            or_(AttestationRow.champion == candidate.id, AttestationRow.version == candidate.id)
+        )
+        .order_by(AttestationRow.id)
+    )
+    return [Attested(row=row, version=_name(session, row.version)) for row in rows]
+
+
 def _entries(
     session: Session, run: RunRow, candidate: VersionRow | None, plan: AppliedPlan
 ) -> list[Entry]:
@@ -164,6 +208,12 @@ def _entries(
         entry
         for entry in ledger.entries(session, kind="plan.applied", subject=run.model)
         if entry.facts.get("digest") == plan.digest
+    ]
+    # What names the model alone: a rollback that was refused, a runtime that attested.
+    found += [
+        entry
+        for entry in ledger.entries(session, subject=run.model)
+        if entry.recorded_at >= run.created_at and entry.kind.startswith(_ABOUT_THE_MODEL)
     ]
     return sorted(
         {entry.sequence: entry for entry in found}.values(), key=lambda one: one.sequence

@@ -14,8 +14,14 @@ from api.evidence.gathering import Evidence
 from api.pages import wording
 from api.pages.rendering import STATIC, release
 from registry.errors import SetupError
+from retrain.watching.showing import then
 
 _TEMPLATES = Path(__file__).parent / "templates"
+_PROOFS = {
+    "password": "password",
+    "token": "token of their own",
+    "operating system": "user of the machine",
+}
 _OUTCOMES = {"passed": "passed", "failed": "failed", "not_evaluable": "not evaluable"}
 
 
@@ -37,6 +43,8 @@ def as_html(evidence: Evidence) -> str:
         sentence=wording.sentence,
         outcome=_OUTCOMES.__getitem__,
         share=wording.percent,
+        then=then,
+        proof=lambda proof: _PROOFS.get(proof, "not kept"),
     )
     return environment.get_template("pack.html").render(
         evidence=evidence,
@@ -74,6 +82,8 @@ def summary(evidence: Evidence) -> list[tuple[str, str]]:
 
 def _why(evidence: Evidence) -> str:
     episode = evidence.episode
+    if episode is None and evidence.champion_before is not None:
+        return "No episode stands behind it."
     if episode is None:
         return "It makes the model's first version."
     where = episode.subgroup or "all scans"
@@ -96,7 +106,22 @@ def _evidence(evidence: Evidence) -> str:
     patients = sum(row.patients for row in locked)
     return (
         f"{len(evidence.gates)} gates ({said}) on {wording.count(scans)} locked scans of "
-        f"{wording.count(patients)} patients whom no training saw."
+        f"{wording.count(patients)} patients whom no training saw.{_in_shadow(evidence)}"
+    )
+
+
+def _in_shadow(evidence: Evidence) -> str:
+    shadow = evidence.shadow
+    if shadow is None:
+        return ""
+    read = (
+        f" In shadow ({shadow.span}) it read {wording.count(shadow.by_both)} scans with the "
+        "champion"
+    )
+    return (
+        f"{read}, and called {shadow.lines[0].estimate} otherwise."
+        if shadow.lines
+        else f"{read}."
     )
 
 
@@ -104,7 +129,8 @@ def _signed(evidence: Evidence) -> str:
     if not evidence.signatures:
         return "Nobody has signed."
     return "; ".join(
-        f"{one['by']} {one['meaning']} it: {one['reason']}" for one in evidence.signatures
+        f"{one['printed_name']} {one['meaning']} it: {one['reason']}"
+        for one in evidence.signatures
     )
 
 

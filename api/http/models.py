@@ -101,6 +101,8 @@ class Watch(BaseModel):
     error_rate: float | None
     when_it_fails: str | None
     looks: int
+    #: when the next look is due; null at the end
+    next_look: AwareDatetime | None
     newest_look: WatchLook | None
     #: the command that a failed watch offers
     offered: str | None

@@ -15,6 +15,7 @@ from api.pages.gate_table import GateTable, gate_table
 from api.pages.requested import RequestPanel, request_panel
 from api.pages.shadowed import ShadowPanel, shadow_panel
 from api.pages.states import State
+from api.pages.watched import WatchPanel, watch_panels_of_run
 from monitor.tables import DatasetRow
 from registry import ledger
 from registry.access.signing_in import Proof
@@ -132,6 +133,8 @@ class RunPage:
     staged: StagedPanel | None
     #: None where its candidate never read beside the champion
     shadow: ShadowPanel | None
+    #: over its candidate's first weeks in use, newest first
+    watches: tuple[WatchPanel, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,6 +218,7 @@ def run_page(session: Session, work: Path, run: int, *, now: datetime) -> RunPag
         datasets=_datasets(session, row),
         request=request_panel(session, row),
         shadow=shadow_panel(session, row, now=now),
+        watches=watch_panels_of_run(session, row.id),
         staged=staged_panel(session, row, now=now) if row.candidate is not None else None,
     )
 

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from api.pages import wording
-from retrain.shadow.ending import shadow_record
+from retrain.shadow.ending import shadow_record, waits_for
 from retrain.states import RunState
 from retrain.tables import RunRow
 
@@ -39,6 +39,10 @@ class ShadowPanel:
     mean_difference: str | None
     lines: tuple[ShadowLine, ...]
     ai_influenced: int
+    #: labelled scans that both read
+    labelled: int
+    #: what its end waits for, while it lasts
+    waits_for: tuple[str, ...]
 
 
 def shadow_panel(session: Session, run: RunRow, *, now: datetime) -> ShadowPanel | None:
@@ -57,6 +61,10 @@ def shadow_panel(session: Session, run: RunRow, *, now: datetime) -> ShadowPanel
         mean_difference=wording.fraction(found["mean_difference"]) if found else None,
         lines=_lines(record),
         ai_influenced=record["ai_influenced"],
+        labelled=record["labelled"],
+        waits_for=tuple(waits_for(session, run, at=now))
+        if run.state == RunState.SHADOW
+        else (),
     )
 
 

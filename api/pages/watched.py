@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -10,7 +11,7 @@ from sqlalchemy.orm import Session
 from api.pages import wording
 from api.pages.states import State, watch_state
 from retrain.tables import WatchRow
-from retrain.watching.showing import sentences, told, watches_of
+from retrain.watching.showing import of_run, sentences, then, told, watches_of
 from retrain.watching.states import WatchState
 
 
@@ -35,6 +36,8 @@ class WatchPanel:
     state: State
     span: str
     line: str
+    #: when the next look is due, and what a failure would bring; None at the end
+    next_look: str | None
     lines: tuple[MeasureLine, ...]
     warnings: tuple[str, ...]
     #: the command that is offered, if it failed
@@ -46,6 +49,11 @@ def watch_panels(session: Session, model: str) -> tuple[WatchPanel, ...]:
     return tuple(_panel(session, row) for row in watches_of(session, model))
 
 
+def watch_panels_of_run(session: Session, run: int) -> tuple[WatchPanel, ...]:
+    """Return the watches over what a run made, newest first."""
+    return tuple(_panel(session, row) for row in reversed(of_run(session, run)))
+
+
 def _panel(session: Session, row: WatchRow) -> WatchPanel:
     document = told(session, row)
     look = document["newest_look"]
@@ -55,6 +63,7 @@ def _panel(session: Session, row: WatchRow) -> WatchPanel:
         state=watch_state(row.state),
         span=f"{wording.moment(row.since)} to {wording.moment(row.ended_at or row.until)}",
         line=_line(document, row),
+        next_look=_next(document),
         lines=tuple(_measure(one) for one in look["measures"]) if look else (),
         warnings=tuple(one["sentence"] for one in look["warnings"]) if look else (),
         offered=document["offered"],
@@ -68,15 +77,18 @@ def _line(document: dict[str, Any], row: WatchRow) -> str:
     if look is None:
         (line,) = sentences(document)
         return line
-    after = {
-        "suspend": "a failure suspends it there",
-        "alarm": "a failure alarms, and suspends nothing",
-    }[document["when_it_fails"]]
     return (
         f"day {look['day']}, {wording.counted(document['looks'], 'look')}, "
         f"{wording.counted(look['labelled'], 'patient')} with a label that counts; at most "
-        f"{wording.percent(document['error_rate'])} false failures, and {after}"
+        f"{wording.percent(document['error_rate'])} false failures"
     )
+
+
+def _next(document: dict[str, Any]) -> str | None:
+    if document["next_look"] is None:
+        return None
+    due = wording.moment(datetime.fromisoformat(document["next_look"]))
+    return f"next look {due}: {then(document)}"
 
 
 def _measure(one: dict[str, Any]) -> MeasureLine:

@@ -22,6 +22,8 @@ def approvals_until(session: Session, run: RunRow, at: datetime) -> list[dict[st
     return [
         {
             "by": row.by,
+            "printed_name": row.printed_name or row.by,
+            "proof": row.proof,
             "meaning": row.meaning,
             "reason": row.reason,
             "signed_at": to_json(row.signed_at),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import select
@@ -60,6 +60,7 @@ def told(session: Session, row: WatchRow) -> dict[str, Any]:
         "error_rate": None if rules is None else rules.error_rate,
         "when_it_fails": None if rules is None else rules.when_it_fails.value,
         "looks": len(looks),
+        "next_look": to_json(_next_look(row, looks[-1].day if looks else 0)),
         "newest_look": None
         if newest is None
         else {
@@ -73,6 +74,13 @@ def told(session: Session, row: WatchRow) -> dict[str, Any]:
     }
 
 
+def _next_look(row: WatchRow, newest: int) -> datetime | None:
+    """Return from when on the next look is due: when one more day is over; None at the end."""
+    if row.state != WatchState.WATCHING:
+        return None
+    return min(row.since + timedelta(days=newest + 1), row.until)
+
+
 def offered(session: Session, row: WatchRow) -> str | None:
     """Return the command that a failed watch offers, or None where there is nothing to undo."""
     if row.state != WatchState.FAILED or not _serves(session, row):
@@ -81,7 +89,8 @@ def offered(session: Session, row: WatchRow) -> str | None:
     if served.index(row.version) == 0:
         return None
     where = "" if row.deployment == serving.EVERYWHERE else f" --site {row.deployment}"
-    return f"driftward rollback {row.model}{where} --reason …"
+    name = ref(session.get_one(VersionRow, row.version))
+    return f"driftward rollback {row.model} --from {name}{where} --reason …"
 
 
 def watched_at(session: Session, model: str, at: datetime) -> list[dict[str, Json]]:
@@ -115,6 +124,14 @@ def sentences(document: dict[str, Any]) -> Sequence[str]:
         return ["nothing was looked at yet: the first look comes when a day is over"]
     said = [one["sentence"] for one in look["measures"]]
     return [*said, *(f"warning: {one['sentence']}" for one in look["warnings"])]
+
+
+def then(document: dict[str, Any]) -> str:
+    """Return what follows if a watch fails."""
+    return {
+        "suspend": "a failure suspends it there",
+        "alarm": "a failure alarms, and suspends nothing",
+    }.get(document["when_it_fails"], "nothing follows on a failure")
 
 
 def _serves(session: Session, row: WatchRow) -> bool:

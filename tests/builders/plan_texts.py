@@ -15,14 +15,18 @@ def with_values(text: str, **values: str) -> str:
 
 
 def one_site_plan(**values: str) -> str:
-    """Return the demo's plan without what it says of two sites, with the values of these keys."""
+    """Return the demo's plan without its two sites and its watch, with the values of these keys."""
     text = (files("api.demo") / "configuration" / "plan.yaml").read_text(encoding="utf-8")
     kept: list[str] = []
     inside = ""
     for line in text.splitlines():
         if line and not line.startswith((" ", "#")):
             inside = line
-        of_sites = inside == "data:" or "people_decide" in line or "attribute: site" in line
+        of_sites = (
+            inside in {"data:", "watch:"}
+            or "people_decide" in line
+            or "attribute: site" in line
+        )
         if not of_sites and line.strip() != "- subgroups":
             kept.append(line.replace("declared:", "declared: []"))
     return with_values("\n".join(kept), **values)

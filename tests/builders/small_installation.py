@@ -150,6 +150,11 @@ class SmallInstallation:
 
     def receive(self, count: int, *, software: Processing = OLD_SOFTWARE) -> None:
         """Take children's radiographs in as DICOM files, each of a patient of its own."""
+        folder = self.written(count, software=software)
+        assert self.driftward.intake.add([folder], site=SITE).added == count
+
+    def written(self, count: int, *, software: Processing = OLD_SOFTWARE) -> Path:
+        """Write the next children's radiographs as DICOM files, and return their folder."""
         self._lots += 1
         folder = self.inbox / f"lot-{self._lots}"
         folder.mkdir()
@@ -160,7 +165,7 @@ class SmallInstallation:
                 folder / f"{child.index}.dcm", child, software=software, taken_at=at
             )
             self._sent.append((instance, child.pneumonia, at))
-        assert self.driftward.intake.add([folder], site=SITE).added == count
+        return folder
 
     def label(self, *, since: datetime) -> None:
         """Hand in what the readers signed within the hour at most, before any result."""

@@ -62,10 +62,10 @@ def test_the_command_line_says_what_fell_and_offers_the_rollback(
     assert words.code == 0
     assert f"{MODEL}@2 everywhere: failed" in words.stdout
     assert "sensitivity in use is 60.0%" in words.stdout
-    assert f"`driftward rollback {MODEL} --reason …` restores" in words.stdout
+    assert f"`driftward rollback {MODEL} --from {MODEL}@2 --reason …` restores" in words.stdout
     [one] = driftward("watch", "show", MODEL, "--home", home.settings.home, "--json").document
     assert (one["state"], one["looks"], one["newest_look"]["labelled"]) == ("failed", 3, 120)
-    assert one["offered"] == f"driftward rollback {MODEL} --reason …"
+    assert one["offered"] == f"driftward rollback {MODEL} --from {MODEL}@2 --reason …"
 
 
 def test_a_model_that_was_never_watched_is_told_so(home: Driftward, driftward: Run) -> None:

@@ -300,7 +300,10 @@ def test_a_watch_at_a_site_looks_at_its_scans_and_restricts_there_alone(
     row = watched.row()
     assert (row.deployment, row.state) == ("north", WatchState.FAILED)
     with watched.database.reading() as session:
-        assert offered(session, row) == f"driftward rollback {MODEL} --site north --reason …"
+        assert (
+            offered(session, row)
+            == f"driftward rollback {MODEL} --from {MODEL}@2 --site north --reason …"
+        )
     assert out_of_use(watched) == [(Withholding.RESTRICT, "site=north")]
 
 
