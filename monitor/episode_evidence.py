@@ -15,6 +15,7 @@ from monitor.causes import NEW_SHARE, Diagnosis, ShiftEvidence, diagnose, shares
 from monitor.datasets import members
 from monitor.embeddings import EmbeddedScans
 from monitor.evaluation import Evaluation, ReferenceVerdict, leading
+from monitor.further_shifts import PlacedShift
 from monitor.kept_answers import once
 from monitor.localising import Place, SubgroupVerdict, locate
 from monitor.metadata_shift import AttributeShift, metadata_shifts
@@ -68,6 +69,7 @@ def gather(
     *,
     attributor: Attributor | None = None,
     known: KnownOnset | None = None,
+    placed: PlacedShift | None = None,
 ) -> AlarmEvidence:
     """Find out what an alarm is about.
 
@@ -77,13 +79,19 @@ def gather(
         equipment and place alone tell the cause
     known : of a stream's alarm; the evaluation is then one of the scans since its onset, and
         must have judged them against that reference
+    placed : where the shift is, if it is one of several
 
     Raises
     ------
     NotFoundError
         If no reference could judge the window.
     """
-    item = leading(evaluation) if known is None else _against(evaluation, known.reference)
+    if placed is not None:
+        item = placed.item
+    elif known is not None:
+        item = _against(evaluation, known.reference)
+    else:
+        item = leading(evaluation)
     window = evaluation.window
     spec = evaluation.monitor.specification
     attributes = (*ACQUISITION, *spec.subgroup_attributes)
@@ -93,10 +101,14 @@ def gather(
         ("shares", item.reference.dataset, attributes),
         lambda: _shares(known_scans, attributes),
     )
-    place = locate(
-        item.subgroups,
-        scans=item.verdict.scans,
-        new_values=_new_values(item.scans, known_shares, item.subgroups),
+    place = (
+        placed.place
+        if placed is not None
+        else locate(
+            item.subgroups,
+            scans=item.verdict.scans,
+            new_values=_new_values(item.scans, known_shares, item.subgroups),
+        )
     )
     carrier = place.carrier
     verdict = carrier.verdict if carrier else item.verdict
@@ -162,8 +174,19 @@ def gather(
             "detectors": _detectors(verdict),
             "subgroups": _subgroups(item),
             "not_judged": list(evaluation.notes),
+            **_beside(placed),
         },
     )
+
+
+def _beside(placed: PlacedShift | None) -> dict[str, Json]:
+    """Return what a further shift was told apart from, and what moved with it."""
+    if placed is None or not placed.apart_from:
+        return {}
+    return {
+        "apart_from": [str(one) for one in placed.apart_from],
+        "moved_with": [str(one) for one in placed.moved_with],
+    }
 
 
 def _against(evaluation: Evaluation, reference: int) -> ReferenceVerdict:

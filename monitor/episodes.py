@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
@@ -36,6 +37,15 @@ class Impact(StrEnum):
     NONE_SHOWN = "none shown"
     SUSPECTED = "suspected"
     MEASURED = "measured"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OneOfSeveral:
+    """Which shift an alarm is of, where several last at once."""
+
+    #: the open episode's, by id; None for one that has none yet
+    episode: int | None
+    p_value: float
 
 
 def require_episode(session: Session, episode: int) -> EpisodeRow:
@@ -88,20 +98,25 @@ def record_alarm(
     *,
     actor: str,
     at: datetime,
+    shift: OneOfSeveral | None = None,
 ) -> EpisodeRow:
-    """Open an episode for an alarm, or bring the one that it belongs to up to date."""
+    """Open an episode for an alarm, or bring the one that it belongs to up to date.
+
+    Parameters
+    ----------
+    shift : which of several, where the alarm's place does not say it
+    """
     name = evaluation.monitor.name
-    row = episode_of(open_episodes(session, name), found.diagnosis.subgroup)
+    if shift is None:
+        row = episode_of(open_episodes(session, name), found.diagnosis.subgroup)
+        p_value = evaluation.p_value if evaluation.p_value is not None else 1.0
+    else:
+        row = session.get_one(EpisodeRow, shift.episode) if shift.episode else None
+        p_value = shift.p_value
     kind = "episode.opened" if row is None else "episode.updated"
     if row is None:
         row = new_episode(name, onset=found.onset, subgroup=found.diagnosis.subgroup, at=at)
-    conclude(
-        session,
-        row,
-        evaluation,
-        found,
-        p_value=evaluation.p_value if evaluation.p_value is not None else 1.0,
-    )
+    conclude(session, row, evaluation, found, p_value=p_value)
     session.add(row)
     session.flush()
     record_change(

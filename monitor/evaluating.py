@@ -12,10 +12,16 @@ from sqlalchemy.orm import Session
 from monitor import episodes, performance
 from monitor.attributing import Attributor
 from monitor.embedding_plan import EmbedsScans
-from monitor.episode_evidence import gather
-from monitor.episodes import Impact
+from monitor.episode_evidence import AlarmEvidence, gather
+from monitor.episodes import Impact, OneOfSeveral
 from monitor.evaluation import Evaluation, evaluate, store_verdicts
 from monitor.falls import falls, first_labels
+from monitor.further_shifts import (
+    PlacedShift,
+    explained_by,
+    further_shift,
+    lasting_shift,
+)
 from monitor.monitors import Monitor, require_monitor
 from monitor.references import ProfileStore
 from monitor.requests.estimating import impact_scans
@@ -99,11 +105,7 @@ class Evaluator:
             monitor = require_monitor(session, monitor_name)
             evaluation = evaluate(session, self._profiles, monitor, window)
             # Before anything is written: pixels are read again, and nobody else need wait.
-            found = (
-                gather(session, self._profiles, evaluation, attributor=self._attributor)
-                if evaluation.alarm
-                else None
-            )
+            found = self._shifts(session, evaluation) if evaluation.alarm else []
         if not evaluation.scheduled:
             return evaluation
         now = self._clock.now()
@@ -111,14 +113,43 @@ class Evaluator:
             if claim is not None:
                 fence(session, claim)
             store_verdicts(session, evaluation, actor=SYSTEM.name, at=now)
-            if found is not None:
+            for evidence, shift in found:
                 row = episodes.record_alarm(
-                    session, evaluation, found, actor=SYSTEM.name, at=now
+                    session, evaluation, evidence, actor=SYSTEM.name, at=now, shift=shift
                 )
                 ask_for_decision(session, row)
             for row in episodes.close_recovered(session, evaluation, actor=SYSTEM.name, at=now):
                 ask_for_decision(session, row)
         return evaluation
+
+    def _shifts(
+        self, session: Session, evaluation: Evaluation
+    ) -> list[tuple[AlarmEvidence, OneOfSeveral | None]]:
+        """Return what an alarm is about: one shift, or several that last at once."""
+        rows = episodes.open_episodes(session, evaluation.monitor.name)
+        placed: list[tuple[int | None, PlacedShift]] = []
+        further = further_shift(evaluation, rows)
+        if further is not None:
+            placed.append((None, further))
+        if explained_by(rows) and (len(rows) > 1 or further is not None):
+            lasting = [(row.id, lasting_shift(evaluation, row, rows)) for row in rows]
+            placed += [(number, one) for number, one in lasting if one is not None]
+        else:
+            found = gather(session, self._profiles, evaluation, attributor=self._attributor)
+            return [(found, None)]
+        return [
+            (
+                gather(
+                    session,
+                    self._profiles,
+                    evaluation,
+                    attributor=self._attributor,
+                    placed=one,
+                ),
+                OneOfSeveral(episode=number, p_value=one.p_value),
+            )
+            for number, one in placed
+        ]
 
 
 class PerformanceMeter:

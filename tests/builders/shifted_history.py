@@ -147,7 +147,7 @@ class World:
         spread = 1.0 + 2.0 / np.sqrt(1.0 + np.arange(self.dimension))
         found = (rng.normal(size=(len(truth), self.dimension)) * spread) @ axes
         moved = (sites == "south") & (week >= 6)
-        shows = np.where(moved[:, None], 0.35 * axes[0] + 0.95 * axes[1], axes[0])
+        shows = np.where(moved[:, None], 0.35 * axes[0] + 0.95 * axes[-1], axes[0])
         found += 3.0 * spread[0] * truth[:, None] * shows * 0.8
         found += moved[:, None] * 2.5 * axes[2]
         if 13 <= week < 16:
@@ -485,7 +485,9 @@ class ShiftedHistory:
 
 
 def _software(site: str, week: int) -> str:
-    return "2.0" if week >= {"south": 6, "north": 19}[site] else "1.0"
+    """Return what a site's scanner runs: two products, whose versions are named apart."""
+    old, new, since = {"south": ("1.0", "2.0", 6), "north": ("7.0", "7.1", 19)}[site]
+    return new if week >= since else old
 
 
 def _bundle(

@@ -60,9 +60,17 @@ def test_the_first_shift_opens_an_episode_at_its_place_within_days(found: Backte
 
 def test_what_the_plan_asks_for_is_decided_in_its_order(found: Backtest) -> None:
     of_first = [one for one in found.decisions if one.episode == 1]
-    assert [one.action for one in of_first] == ["restrict", "label request", "run"]
+    # A ticket until the cause is known; then what the plan has for it.
+    assert [one.action for one in of_first] == ["ticket", "restrict", "label request", "run"]
     # A run waits until labels, which come days after their scans, have measured an impact.
-    assert of_first[2].at > of_first[1].at + timedelta(days=7)
+    assert of_first[3].at > of_first[2].at + timedelta(days=7)
+
+
+def test_a_shift_at_the_other_site_has_an_episode_of_its_own(found: Backtest) -> None:
+    began = ANCHOR + 19 * WEEK
+    later = [one for one in found.episodes if one.opened_at > began]
+    assert [one.subgroup for one in later] == ["software_version=7.1"]
+    assert abs(later[0].onset - began) < timedelta(days=3)
 
 
 def test_a_run_is_judged_by_the_real_gates_and_what_it_cannot_try_is_named(
