@@ -11,6 +11,7 @@ import numpy.typing as npt
 from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
+from monitor import parts
 from monitor.assembling.counting import not_withdrawn
 from monitor.tables import DatasetMember, EmbeddingRow, ScanRow
 from monitor.windows import Window
@@ -58,6 +59,7 @@ def in_window(session: Session, version: int, window: Window) -> EmbeddedScans:
         version,
         ScanRow.arrived_at >= window.start,
         ScanRow.arrived_at < window.end,
+        *parts.of_arrivals(session, EmbeddingRow.scan, since=window.start, until=window.end),
         not_withdrawn(),
     )
 

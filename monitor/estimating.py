@@ -15,7 +15,7 @@ import numpy.typing as npt
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from monitor import embeddings, labels, performance
+from monitor import embeddings, labels, parts, performance
 from monitor.assembling.counting import not_withdrawn
 from monitor.causes import Cause
 from monitor.falls import IMPACT_ALPHA, MARGINS
@@ -226,6 +226,7 @@ def champion_results(
             ResultRow.task == task,
             ScanRow.arrived_at >= window.start,
             ScanRow.arrived_at < window.end,
+            *parts.of_arrivals(session, ResultRow.scan, since=window.start, until=window.end),
             not_withdrawn(),
         )
         .order_by(ScanRow.id)

@@ -9,7 +9,7 @@ from typing import TypeAlias
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from monitor import episodes, performance
+from monitor import episodes, parts, performance
 from monitor.attributing import Attributor
 from monitor.embedding_plan import EmbedsScans
 from monitor.episode_evidence import AlarmEvidence, gather
@@ -277,6 +277,7 @@ def _serving_in(session: Session, monitor: Monitor, window: Window) -> int | Non
             ResultRow.task == monitor.specification.task,
             ScanRow.arrived_at >= window.start,
             ScanRow.arrived_at < window.end,
+            *parts.of_arrivals(session, ResultRow.scan, since=window.start, until=window.end),
         )
         .group_by(ResultRow.version)
         .order_by(func.count().desc())

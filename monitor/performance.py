@@ -11,7 +11,7 @@ import numpy.typing as npt
 from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
-from monitor import labels, references
+from monitor import labels, parts, references
 from monitor.assembling.counting import not_withdrawn
 from monitor.datasets import member_ids
 from monitor.kept_answers import once
@@ -133,6 +133,7 @@ def _labelled_results(
         conditions += [
             ScanRow.arrived_at >= window.start,
             ScanRow.arrived_at < window.end,
+            *parts.of_arrivals(session, ResultRow.scan, since=window.start, until=window.end),
             not_withdrawn(),
         ]
     if dataset is not None:

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from monitor import parts
 from monitor.assembling.counting import not_withdrawn
 from monitor.episodes import Impact, open_episodes
 from monitor.monitors import all_monitors
@@ -180,6 +181,7 @@ def _too_soon(
         .where(
             ResultRow.version == run.candidate,
             ScanRow.arrived_at >= stage.since,
+            *parts.of_arrivals(session, ResultRow.scan, since=stage.since),
             ScanRow.site.in_(stage.sites),
             not_withdrawn(),
         )

@@ -85,6 +85,7 @@ def next_arrivals(
     They end before the first that is not embedded yet: it would have come too early.
     """
     unit = unit_of(session.get_one(VersionRow, reference.version))
+    oldest = max(stream.starts_after, stream.newest_scan - LOOK_BACK)
     dealt_with = exists().where(StreamScan.stream == stream.id, StreamScan.scan == ScanRow.id)
     refused = exists().where(RefusalRow.scan == ScanRow.id, RefusalRow.model == model)
     own = exists().where(
@@ -104,11 +105,15 @@ def next_arrivals(
         )
         .outerjoin(
             EmbeddingRow,
-            and_(EmbeddingRow.scan == ScanRow.id, EmbeddingRow.version == reference.version),
+            and_(
+                EmbeddingRow.scan == ScanRow.id,
+                EmbeddingRow.version == reference.version,
+                EmbeddingRow.scan > oldest,  # said twice, so that older parts are left out
+            ),
         )
         .where(
             ScanRow.unit == unit.value,
-            ScanRow.id > max(stream.starts_after, stream.newest_scan - LOOK_BACK),
+            ScanRow.id > oldest,
             ~dealt_with,
         )
         .order_by(ScanRow.id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from alembic import context
 
 from registry.database import Base
+from registry.partitions import without_parts
 
 connection = context.config.attributes["connection"]
 context.configure(
@@ -13,6 +14,7 @@ context.configure(
     # SQLite can alter a table only by copying it.
     render_as_batch=connection.dialect.name == "sqlite",
     compare_type=True,
+    include_name=without_parts(connection),
 )
 with context.begin_transaction():
     context.run_migrations()

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from sqlalchemy import select
 from sqlalchemy.orm import Session, aliased
 
-from monitor import labels
+from monitor import labels, parts
 from monitor.statistics.performance.proportions import Proportion, proportion
 from monitor.tables import ResultRow, ScanRow
 from registry.canonical import Json
@@ -184,6 +184,7 @@ def _both_read(
             after.version == run.candidate,
             after.task == task,
             *arrived_within(since, until),
+            *parts.of_arrivals(session, before.scan, after.scan, since=since, until=until),
         )
         .order_by(ScanRow.id)
     ).all()

@@ -8,6 +8,7 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, exists, func, select
 from sqlalchemy.orm import Session, aliased
 
+from monitor import parts
 from monitor.assembling.counting import not_withdrawn
 from monitor.embedding_plan import ShadowVersion
 from monitor.tables import ResultRow, ScanRow
@@ -73,6 +74,7 @@ def count_read(
             ResultRow.version == run.champion_before,
             ResultRow.task == task,
             *arrived_within(since, until),
+            *parts.of_arrivals(session, ResultRow.scan, since=since, until=until),
         )
     )
     if by_both:
