@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 HOME_DIR ?= driftward-home
+TESTS := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 PEERS := $(basename $(notdir $(wildcard tests/benchmarks/drift/peers/*.txt)))
 
 .PHONY: help venv demo test check format bench bench-drift bench-episodes bench-intake bench-strategies bench-gates bench-backtest bench-ledger faults fuzz wheel clean
@@ -26,15 +27,16 @@ $(STAMP): constraints.txt pyproject.toml
 demo: $(STAMP)  ## run the whole loop on the sample scans, then serve the dashboard on loopback
 	$(BIN)/driftward demo --home $(HOME_DIR)
 
-test: $(STAMP)  ## run every test
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+test: $(STAMP)  ## run every test, and once more on PostgreSQL those that touch the database and are not slow
+	$(TESTS)
+	DRIFTWARD_TEST_DATABASE=postgresql $(TESTS) -m "not slow"
 
 check: $(STAMP)  ## format, lint, types, imports and tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(MAKE) test
 
 format: $(STAMP)  ## format and mend what can be mended by itself
 	$(BIN)/ruff format .

@@ -115,6 +115,11 @@ class Driftward:
                 f"the database of {settings.home} is empty: `driftward init --home "
                 f"{settings.home}` makes its tables and the home's keys"
             )
+        if settings.database_url is not None and not driftward.home.pseudonym_key.exists():
+            raise HomeError(
+                f"{settings.home} is not the home of the database that DRIFTWARD_DATABASE_URL "
+                f"names: it has no {driftward.home.pseudonym_key}; name that home with --home"
+            )
         driftward.database.migrate()
         return driftward
 

@@ -40,7 +40,7 @@ def initialise(
     """
     driftward = Driftward(settings, clock=clock)
     home = driftward.home
-    if home.database.exists():
+    if home.database.exists() or home.pseudonym_key.exists():
         raise HomeError(f"{home.root} is a Driftward home already: nothing was changed")
     if home.root.exists() and any(home.root.iterdir()):
         raise HomeError(f"{home.root} holds other files: name an empty or a new folder")

@@ -10,14 +10,16 @@ another connection reads; so the newer of Python's own library and the one in
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import ssl
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import (
     JSON,
@@ -123,6 +125,8 @@ class Database:
         self.url = url
         self._info = info or {}
         self.engine = _engine(url)
+        # A command that ends says so to a server; nobody has to remember it.
+        weakref.finalize(self, _close, self.engine, os.getpid())
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
@@ -223,6 +227,14 @@ class Database:
         self.engine.dispose()
 
 
+def _close(engine: Engine, opened_by: int) -> None:
+    """Close the connections of a database that nobody holds any more.
+
+    In a process that was forked they are still its parent's.
+    """
+    engine.dispose(close=os.getpid() == opened_by)
+
+
 def _alembic_config() -> Config:
     from alembic.config import Config
 
@@ -264,13 +276,18 @@ def _engine(url: str) -> Engine:
 
 
 def _postgresql_engine(url: URL) -> Engine:
-    mode = str(url.query.get("sslmode", "disable"))
+    mode = url.query.get("sslmode")
+    if mode is None and url.host in _LOOPBACK:
+        mode = "disable"
     authorities = url.query.get("sslrootcert")
     url = url.difference_update_query(["sslmode", "sslrootcert"])
     engine = create_engine(
         url.set(drivername="postgresql+pg8000"),
         connect_args={
-            "ssl_context": _tls(mode, None if authorities is None else str(authorities)),
+            "ssl_context": _tls(
+                None if mode is None else str(mode),
+                None if authorities is None else str(authorities),
+            ),
             "timeout": None,
             "application_name": "driftward",
         },
@@ -333,10 +350,20 @@ def _classified(context: ExceptionContext) -> DBAPIError | None:
     )
 
 
-def _tls(mode: str, authorities: str | None) -> ssl.SSLContext | None:
-    """Return how the server is reached, by libpq's words for it."""
-    if mode == "disable":
+#: Hosts on which nobody is in between.
+_LOOPBACK = frozenset({None, "localhost", "127.0.0.1", "::1"})
+
+
+def _tls(mode: str | None, authorities: str | None) -> ssl.SSLContext | Literal[False] | None:
+    """Return how the server is reached, by libpq's words for it, as pg8000 takes it.
+
+    None encrypts where the server offers it, whoever answers; each connection then reads the
+    system's certificates, which takes longer than all else about it.
+    """
+    if mode is None:
         return None
+    if mode == "disable":
+        return False
     if mode not in {"require", "verify-full"}:
         raise SetupError(
             f"DRIFTWARD_DATABASE_URL: sslmode is {mode}; it can be disable, require (encrypted, "

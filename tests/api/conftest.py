@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from functools import cache
@@ -11,6 +10,7 @@ from typing import TypeAlias
 
 import pytest
 from believable_home import Stage, build
+from databases import Databases
 from fastapi.testclient import TestClient
 from local_client import everybody
 
@@ -22,6 +22,8 @@ from registry.ledger import entries
 
 ADDRESS = "http://127.0.0.1:8321"
 
+Homes: TypeAlias = Mapping[Stage, Settings]
+CopyHome: TypeAlias = Callable[[Stage], Settings]
 #: Opens a stage's home: the same copy for every test, so that none may change it.
 Open: TypeAlias = Callable[[Stage], Driftward]
 #: Serves a stage's home, without a socket.
@@ -29,27 +31,46 @@ Serve: TypeAlias = Callable[[Stage], TestClient]
 
 
 @pytest.fixture(scope="session")
-def homes(tmp_path_factory: pytest.TempPathFactory) -> Mapping[Stage, Path]:
-    """One home for each stage."""
+def homes(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Homes:
+    """One home for each stage; to be copied, and never opened."""
     folder = tmp_path_factory.mktemp("homes")
+    kept: dict[Stage, Settings] = {}
 
     def keep(stage: Stage, driftward: Driftward) -> None:
-        connection = driftward.database.engine.raw_connection()
-        connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        connection.close()
-        shutil.copytree(folder / "growing", folder / stage.name.lower())
+        driftward.database.dispose()
+        kept[stage] = databases.copied_home(growing, folder / stage.name.lower())
 
-    build(folder / "growing", max(Stage), reached=keep).database.dispose()
-    return {stage: folder / stage.name.lower() for stage in Stage}
+    growing = databases.home_at(folder / "growing")
+    build(growing, max(Stage), reached=keep).database.dispose()
+    return kept
+
+
+@pytest.fixture
+def copied_home(databases: Databases, homes: Homes, tmp_path: Path) -> Iterator[CopyHome]:
+    """Copies a stage's home, for a test to change."""
+    copies: list[Settings] = []
+
+    def copy(stage: Stage) -> Settings:
+        copies.append(databases.copied_home(homes[stage], tmp_path / "home"))
+        return copies[-1]
+
+    yield copy
+    for home in copies:
+        databases.throw_away_database(home)
 
 
 @pytest.fixture(scope="session")
-def open_home(homes: Mapping[Stage, Path]) -> Iterator[Open]:
+def open_home(
+    databases: Databases, homes: Homes, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Open]:
     opened: list[Driftward] = []
+    folder = tmp_path_factory.mktemp("opened")
 
     @cache
     def open_stage(stage: Stage) -> Driftward:
-        driftward = Driftward.open(Settings(home=homes[stage]))
+        driftward = Driftward.open(
+            databases.copied_home(homes[stage], folder / stage.name.lower())
+        )
         opened.append(driftward)
         with driftward.database.reading() as session:
             newest = max(entry.recorded_at for entry in entries(session))

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum
 from importlib.resources import files
-from pathlib import Path
 
 from believable_gates import first_gates, repair_gates
 from believable_runs import finish_training, promote, register
@@ -83,11 +82,13 @@ class Stage(IntEnum):
 
 
 def build(
-    root: Path, stage: Stage, *, reached: Callable[[Stage, Driftward], None] | None = None
+    settings: Settings,
+    stage: Stage,
+    *,
+    reached: Callable[[Stage, Driftward], None] | None = None,
 ) -> Driftward:
     """Make a home whose history goes as far as `stage`; `reached` is told of each stage."""
     clock = ReplayClock(ANCHOR - 4 * WEEK)
-    settings = Settings(home=root)
     operator = initialise(settings, name="Mei Tanaka", clock=clock)
     driftward = Driftward.open(settings, clock=clock)
     builder = _Builder(driftward, clock, operator)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from running_postgresql import RunningPostgresql
 
+from api.settings import Settings
 from registry.database import Database
 
 SQLITE, POSTGRESQL = "sqlite", "postgresql"
@@ -29,8 +30,15 @@ on_postgresql = pytest.mark.parametrize(
 on_sqlite = pytest.mark.parametrize("databases", [SQLITE], indirect=True, scope="session")
 
 
+def name_home(home: Settings, environment: pytest.MonkeyPatch) -> None:
+    """Have the environment name a home, for commands and for `Settings()`."""
+    environment.setenv("DRIFTWARD_HOME", str(home.home))
+    if home.database_url is not None:
+        environment.setenv("DRIFTWARD_DATABASE_URL", home.database_url)
+
+
 class Databases(ABC):
-    """Makes databases of one kind, for tests to fill, to copy and to throw away."""
+    """Makes databases and homes on one kind, for tests to fill, to copy and to throw away."""
 
     kind: str
 
@@ -46,6 +54,18 @@ class Databases(ABC):
     def throw_away(self, database: Database) -> None:
         """Close it and delete it, whoever is connected."""
 
+    @abstractmethod
+    def home_at(self, folder: Path) -> Settings:
+        """Return where a home can be made, with an empty database of its own."""
+
+    @abstractmethod
+    def copied_home(self, home: Settings, folder: Path) -> Settings:
+        """Copy a home, with its database, that nobody uses meanwhile."""
+
+    @abstractmethod
+    def throw_away_database(self, home: Settings) -> None:
+        """Delete what a home has outside its folder, whoever is connected."""
+
 
 class SqliteFiles(Databases):
     """Databases in files of one folder."""
@@ -59,9 +79,7 @@ class SqliteFiles(Databases):
         return self._copy(self._migrated)
 
     def copied(self, original: Database) -> Database:
-        connection = original.engine.raw_connection()
-        connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        connection.close()
+        _write_back(original)
         original.dispose()
         return self._copy(Path(original.url.removeprefix("sqlite:///")))
 
@@ -76,6 +94,25 @@ class SqliteFiles(Databases):
         database.dispose()
         with suppress(FileNotFoundError):
             shutil.rmtree(Path(database.url.removeprefix("sqlite:///")).parent)
+
+    def home_at(self, folder: Path) -> Settings:
+        return Settings(home=folder)
+
+    def copied_home(self, home: Settings, folder: Path) -> Settings:
+        database = Database(f"sqlite:///{home.home / 'driftward.db'}")
+        _write_back(database)
+        database.dispose()
+        return home.model_copy(update={"home": Path(shutil.copytree(home.home, folder))})
+
+    def throw_away_database(self, home: Settings) -> None:
+        pass
+
+
+def _write_back(database: Database) -> None:
+    """Leave nothing in the log beside a SQLite file."""
+    connection = database.engine.raw_connection()
+    connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
 
 
 class PostgresqlDatabases(Databases):
@@ -96,3 +133,16 @@ class PostgresqlDatabases(Databases):
     def throw_away(self, database: Database) -> None:
         database.dispose()
         self._server.drop(database.url)
+
+    def home_at(self, folder: Path) -> Settings:
+        return Settings(home=folder, database_url=self._server.empty())
+
+    def copied_home(self, home: Settings, folder: Path) -> Settings:
+        assert home.database_url is not None
+        shutil.copytree(home.home, folder)
+        url = self._server.copied(home.database_url)
+        return home.model_copy(update={"home": folder, "database_url": url})
+
+    def throw_away_database(self, home: Settings) -> None:
+        assert home.database_url is not None
+        self._server.drop(home.database_url)

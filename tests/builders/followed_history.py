@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from monitored_history import ANCHOR, History, found
 from sqlalchemy import select
@@ -21,6 +21,9 @@ from monitor.windows import Window
 from registry.clock import ReplayClock
 from registry.jobs import JobQueue, enqueue
 from registry.worker import Worker
+
+if TYPE_CHECKING:
+    from api.settings import Settings
 
 #: 1,200 scans to a false alarm in each of two streams; windows of half a week have 84 scans.
 SETTINGS = StreamSettings(false_alarms="one per month", scans_a_day=20, burn_in_scans=0)
@@ -154,23 +157,14 @@ class FollowedHistory:
             return episodes.all_episodes(session)[::-1]
 
 
-def followed_home(home: Path) -> FollowedHistory:
+def followed_home(home: Settings) -> FollowedHistory:
     """Make a home of a monitored model with its references; nothing has come yet."""
     from api.assembly import Driftward
     from api.initialising import initialise
-    from api.settings import Settings
 
-    initialise(Settings(home=home), name="Mei Tanaka")
-    driftward = Driftward.open(Settings(home=home))
+    initialise(home, name="Mei Tanaka")
+    driftward = Driftward.open(home)
     found(driftward.database)
     history = History(driftward.database, driftward.profiles)
     history.accept_reference()
     return FollowedHistory(history)
-
-
-def keep(followed: FollowedHistory) -> None:
-    """Leave a database that is one file, which can be copied."""
-    connection = followed.database.engine.raw_connection()
-    connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    connection.close()
-    followed.database.dispose()

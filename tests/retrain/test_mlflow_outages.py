@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from bare_home import bare_home
 from fastapi.testclient import TestClient
 from local_client import everybody
 from mlflow import MlflowClient
@@ -18,7 +19,6 @@ from running_mlflow import Line, MlflowLine, running_mlflow
 from api.assembly import Driftward
 from api.doctor import examine
 from api.http.app import create_app
-from api.settings import Settings
 from registry import identities, ledger, outbox, serving
 from registry.identities import Role
 from registry.jobs import Job, JobState
@@ -55,9 +55,8 @@ def driftward(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setattr("registry.tracking.PING_SECONDS", 1)
     line.become(Line.OPEN)
-    settings = Settings(
-        home=tmp_path, database_url=retraining.database.url, mlflow_uri=line.uri
-    )
+    settings = bare_home(tmp_path, retraining.database)
+    settings = settings.model_copy(update={"mlflow_uri": line.uri})
     made = Driftward(settings, clock=retraining.clock)
     with retraining.database.transaction() as session:
         session.query(outbox.OutboxItem).delete()

@@ -11,6 +11,7 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import pytest
+from bare_home import bare_home
 from databases import on_each_database
 from preloaded_workers import start_command
 from retraining_rows import MODEL, Retraining, ledger_is_valid
@@ -53,6 +54,7 @@ def promote(
     retraining: Retraining, tmp_path: Path
 ) -> Callable[..., tuple[ForkServerProcess, Path]]:
     """Start `driftward promote` of a version."""
+    bare_home(tmp_path, retraining.database)
 
     def start(number: int, **armed: str) -> tuple[ForkServerProcess, Path]:
         log = tmp_path / f"{number}.log"

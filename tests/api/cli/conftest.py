@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
+from databases import Databases, name_home
 from tiny_bundles import tiny_bundle
 
 from api.assembly import Driftward
@@ -18,6 +18,7 @@ from api.cli import main
 from api.initialising import initialise
 from api.settings import Settings
 from registry.bundles.bundle import Bundle
+from registry.database import Database
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,25 +56,36 @@ def driftward(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
 
 
 @pytest.fixture(scope="session")
-def founded_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def founded_home(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """A home as `init` makes it, with MLflow's tables, which take seconds to make."""
-    home = tmp_path_factory.mktemp("founded") / "home"
-    initialise(Settings(home=home))
-    installation = Driftward.open(Settings(home=home))
+    home = databases.home_at(tmp_path_factory.mktemp("founded") / "home")
+    initialise(home)
+    installation = Driftward.open(home)
     installation.tracking.ping()
-    connection = installation.database.engine.raw_connection()
-    connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    connection.close()
     installation.database.dispose()
     return home
 
 
 @pytest.fixture
-def home(founded_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home that `DRIFTWARD_HOME` names."""
-    copied = Path(shutil.copytree(founded_home, tmp_path / "home"))
-    monkeypatch.setenv("DRIFTWARD_HOME", str(copied))
-    return copied
+def home(
+    databases: Databases,
+    founded_home: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Path]:
+    """A home that the environment names, wherever its database is."""
+    copied = databases.copied_home(founded_home, tmp_path / "home")
+    name_home(copied, monkeypatch)
+    yield copied.home
+    databases.throw_away_database(copied)
+
+
+@pytest.fixture
+def home_database(home: Path) -> Iterator[Database]:
+    """The home's database, as somebody sees it who has a right to it."""
+    opened = Driftward(Settings(home=home)).database
+    yield opened
+    opened.dispose()
 
 
 @pytest.fixture(scope="session")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from databases import Databases, name_home
 from tampering import rewrite, truncate, unguarded
 
 from api.assembly import Driftward
@@ -22,13 +22,6 @@ from retrain.scheduling import tick
 
 if TYPE_CHECKING:
     from tests.api.cli.conftest import Outcome, Run
-
-
-@pytest.fixture
-def database(home: Path) -> Iterator[Database]:
-    opened = Database(f"sqlite:///{home / 'driftward.db'}")
-    yield opened
-    opened.dispose()
 
 
 @pytest.fixture
@@ -50,7 +43,7 @@ def problems(database: Database) -> list[tuple[str, str]]:
 
 
 def test_a_checkpoint_elsewhere_shows_what_was_cut_off_and_rewritten(
-    driftward: Run, keyed: Path, database: Database, tmp_path: Path
+    driftward: Run, keyed: Path, home_database: Database, tmp_path: Path
 ) -> None:
     kept = tmp_path / "elsewhere.checkpoint"
     signed = driftward("audit", "checkpoint", "--out", kept, "--json")
@@ -58,7 +51,7 @@ def test_a_checkpoint_elsewhere_shows_what_was_cut_off_and_rewritten(
     words = ("audit", "verify", "--checkpoint", kept, "--public-key", keyed, "--json")
     found = driftward(*words)
     assert (found.code, found.document["checkpoints"]) == (0, 1)
-    with unguarded(database) as session:
+    with unguarded(home_database) as session:
         rewrite(session, 2, roles=["viewer"])
     assert driftward("audit", "verify", "--json").document["fault"] is None
     found = driftward(*words)
@@ -67,11 +60,11 @@ def test_a_checkpoint_elsewhere_shows_what_was_cut_off_and_rewritten(
 
 
 def test_a_cut_tail_is_named_by_its_first_entry(
-    driftward: Run, keyed: Path, database: Database, tmp_path: Path
+    driftward: Run, keyed: Path, home_database: Database, tmp_path: Path
 ) -> None:
     kept = tmp_path / "elsewhere.checkpoint"
     assert driftward("audit", "checkpoint", "--out", kept).code == 0
-    with unguarded(database) as session:
+    with unguarded(home_database) as session:
         truncate(session, 2)
     found = driftward("audit", "verify", "--checkpoint", kept)
     assert found.code == 1
@@ -97,22 +90,27 @@ def test_the_environment_may_name_the_key_or_hold_it(
 
 
 def test_what_cannot_be_used_is_refused_recorded_and_changes_nothing(
-    driftward: Run, keyed: Path, home: Path, database: Database, tmp_path: Path
+    driftward: Run,
+    keyed: Path,
+    databases: Databases,
+    home: Path,
+    home_database: Database,
+    tmp_path: Path,
 ) -> None:
     kept = tmp_path / "kept.checkpoint"
     assert driftward("audit", "checkpoint", "--out", kept).code == 0
-    with database.reading() as session:
+    with home_database.reading() as session:
         origin = ledger.checkpoints.ledger_origin(session)
     assert origin is not None
     key_file = home / "keys" / "checkpoints.key"
     own = Driftward(Settings(home=home)).checkpoint_key()
-    other_home = tmp_path / "other"
-    assert driftward("init", "--home", other_home).code == 0
-    assert driftward("key", "checkpoint-new", "--home", other_home).code == 0
-    foreign = tmp_path / "foreign.checkpoint"
-    assert driftward("audit", "checkpoint", "--home", other_home, "--out", foreign).code == 0
-    other_key = tmp_path / "other.pem"
-    other_key.write_text(driftward("key", "checkpoint-public", "--home", other_home).stdout)
+    foreign, other_key = tmp_path / "foreign.checkpoint", tmp_path / "other.pem"
+    with pytest.MonkeyPatch.context() as elsewhere:
+        name_home(databases.home_at(tmp_path / "other"), elsewhere)
+        assert driftward("init").code == 0
+        assert driftward("key", "checkpoint-new").code == 0
+        assert driftward("audit", "checkpoint", "--out", foreign).code == 0
+        other_key.write_text(driftward("key", "checkpoint-public").stdout)
     malformed = tmp_path / "malformed.checkpoint"
     malformed.write_bytes(kept.read_bytes()[:40])
     future = tmp_path / "future.checkpoint"
@@ -124,7 +122,7 @@ def test_what_cannot_be_used_is_refused_recorded_and_changes_nothing(
     def verify(place: Path, *words: object) -> Outcome:
         return driftward("audit", "verify", "--checkpoint", place, *words)
 
-    with database.reading() as session:
+    with home_database.reading() as session:
         before = ledger.verify(session)
     refusals = [
         (verify(foreign), "is not signed by the key that was given"),
@@ -143,7 +141,7 @@ def test_what_cannot_be_used_is_refused_recorded_and_changes_nothing(
     for done, words in refusals:
         assert (done.code, done.stdout) == (1, "")
         assert words in done.stderr
-    assert problems(database) == [
+    assert problems(home_database) == [
         ("verify", "unknown signer"),
         ("verify", "other ledger"),
         ("verify", "malformed"),
@@ -154,7 +152,7 @@ def test_what_cannot_be_used_is_refused_recorded_and_changes_nothing(
         ("sign", "key open to others"),
         ("sign", "key missing"),
     ]
-    with database.reading() as session:
+    with home_database.reading() as session:
         after = ledger.verify(session)
     assert (after.valid, after.entries) == (True, before.entries + 9)
 
@@ -194,9 +192,9 @@ def test_exports_for_others_go_to_stdout_line_by_line(
 
 
 def test_dropped_triggers_are_said_by_every_way_in(
-    driftward: Run, home: Path, database: Database
+    driftward: Run, home: Path, home_database: Database
 ) -> None:
-    with database.transaction() as session:
+    with home_database.transaction() as session:
         ledger.append_only.unguard(session.connection(), ["ledger"])
     found = driftward("audit", "verify")
     assert found.code == 1

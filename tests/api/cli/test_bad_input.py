@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from databases import on_sqlite
 from sqlalchemy import event
 
 from registry.bundles.bundle import Bundle
@@ -240,6 +241,7 @@ def test_an_incomplete_card_is_refused_with_all_that_it_lacks(
     assert "lacks purpose, licence: fill these in, then import again" in done.stderr
 
 
+@on_sqlite
 def test_a_database_without_room_fails_the_command_and_keeps_nothing(
     driftward: Run, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -58,24 +58,24 @@ def test_what_is_no_home_is_said_to_be_none_and_is_not_made_one(
     assert not (tmp_path / "nowhere").exists()
 
 
-def test_a_home_of_a_newer_schema_is_refused_unchanged(driftward: Run, home: Path) -> None:
-    database = Database(f"sqlite:///{home / 'driftward.db'}")
-    with database.transaction() as session:
+def test_a_home_of_a_newer_schema_is_refused_unchanged(
+    driftward: Run, home_database: Database
+) -> None:
+    with home_database.transaction() as session:
         session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     for words in (("scan", "list"), ("work", "--drain"), ("up",)):
         done = driftward(*words)
         assert done.code == 1
         assert "schema 9999 is newer than this Driftward knows" in done.stderr
         assert "upgrade driftward, or choose another home with --home" in done.stderr
-    assert database.revision() == "9999"
-    database.dispose()
+    assert home_database.revision() == "9999"
 
 
 def test_the_option_is_stronger_than_the_environment(
     driftward: Run, home: Path, tmp_path: Path
 ) -> None:
     done = driftward("scan", "list", "--home", tmp_path / "other")
-    assert str(tmp_path / "other") in done.stderr
+    assert (done.code, str(tmp_path / "other") in done.stderr) == (1, True)
 
 
 @pytest.mark.parametrize("command", ["serve", "up"])
@@ -121,12 +121,10 @@ def test_the_doctor_says_what_is_wrong(driftward: Run, tmp_path: Path) -> None:
 
 
 def test_a_ledger_that_was_edited_is_found_and_fails_the_command(
-    driftward: Run, home: Path
+    driftward: Run, home_database: Database
 ) -> None:
-    database = Database(f"sqlite:///{home / 'driftward.db'}")
-    with unguarded(database) as session:
+    with unguarded(home_database) as session:
         session.execute(text("UPDATE ledger SET actor = 'nobody' WHERE sequence = 2"))
-    database.dispose()
     done = driftward("audit", "verify", "--json")
     assert done.code == 1
     assert done.document["fault"]["sequence"] == 2

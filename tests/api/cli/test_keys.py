@@ -109,7 +109,7 @@ def test_a_drop_that_is_killed_is_finished_by_whoever_comes_next(
 
 
 def test_a_patient_is_reidentified_by_who_holds_the_private_key_and_the_ledger_knows(
-    driftward: Run, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    driftward: Run, home_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     private = X25519PrivateKey.generate()
     (tmp_path / "public.pem").write_bytes(
@@ -123,8 +123,7 @@ def test_a_patient_is_reidentified_by_who_holds_the_private_key_and_the_ledger_k
     monkeypatch.setenv("DRIFTWARD_REIDENTIFICATION_KEY", str(tmp_path / "public.pem"))
     (tmp_path / "2.dcm").write_bytes(as_file(radiograph(PatientID="4712")))
     assert driftward("scan", "add", tmp_path / "2.dcm", "--site", "north").code == 0
-    database = Database(f"sqlite:///{home / 'driftward.db'}")
-    with database.reading() as session:
+    with home_database.reading() as session:
         before, scan = session.scalars(select(ScanRow).order_by(ScanRow.id))
 
     def ask(surrogate: str, *options: object) -> Outcome:
@@ -140,7 +139,7 @@ def test_a_patient_is_reidentified_by_who_holds_the_private_key_and_the_ledger_k
     assert absent.code == 1
     assert "DRIFTWARD_REIDENTIFICATION_KEY" in absent.stderr
     assert ask("4712", "--reason", "the wrong way round").code == 1
-    with database.reading() as session:
+    with home_database.reading() as session:
         entries = ledger.entries(session, kind="patient.reidentified")
         assert [entry.subject for entry in entries] == [f"scan {scan.id}"] * 4
         assert entries[0].facts == {"reason": "an incidental finding"}

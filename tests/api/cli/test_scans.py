@@ -155,7 +155,7 @@ def test_a_scan_is_shown_without_anything_of_the_patient(
 
 
 def test_stored_files_are_verified_by_a_reader_that_did_not_write_them(
-    driftward: Run, home: Path, tmp_path: Path
+    driftward: Run, home: Path, home_database: Database, tmp_path: Path
 ) -> None:
     (tmp_path / "1.dcm").write_bytes(GOOD)
     driftward("scan", "add", tmp_path / "1.dcm", "--site", "north")
@@ -168,7 +168,7 @@ def test_stored_files_are_verified_by_a_reader_that_did_not_write_them(
     folder = home / "vault" / named.name[:2]
     folder.mkdir(exist_ok=True)
     (folder / named.name).write_bytes(content)
-    with Database(f"sqlite:///{home / 'driftward.db'}").transaction() as session:
+    with home_database.transaction() as session:
         session.execute(update(ScanRow).values(vault_digest=named.stem))
     found = driftward("scan", "verify")
     assert found.code == 1

@@ -17,6 +17,7 @@ from sqlalchemy import select
 
 from api.assembly import Driftward
 from api.http.app import create_app
+from api.settings import Settings
 from monitor.tables import ResultRow, ScanRow
 from registry import ledger
 from retrain.scheduling import tick
@@ -77,11 +78,11 @@ class Desk:
 @pytest.fixture
 def desk(
     tmp_path: Path,
-    founded_home: Path,
+    founded_home: Settings,
     driftward: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> Desk:
-    made = SmallInstallation(tmp_path, empty_mlflow=founded_home / "mlflow" / "mlflow.db")
+    made = SmallInstallation(tmp_path, empty_mlflow=founded_home.home / "mlflow" / "mlflow.db")
     run = judge_a_candidate(made, tmp_path, staged=True, rules=_RULES)
     opened = Driftward.open
     monkeypatch.setattr(Driftward, "open", lambda settings: opened(settings, clock=made.clock))

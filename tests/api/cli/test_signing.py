@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from bare_home import bare_home
+from databases import name_home
 from monitored_history import History, found
 from people import PASSWORD, add_user
 from retraining_rows import MODEL, PLAN, Retraining
@@ -35,8 +37,7 @@ def retraining(
     found(database)
     made = Retraining(History(database, ProfileStore(tmp_path / "profiles")))
     made.apply_plan()
-    monkeypatch.setenv("DRIFTWARD_HOME", str(tmp_path))
-    monkeypatch.setenv("DRIFTWARD_DATABASE_URL", database.url)
+    name_home(bare_home(tmp_path, database), monkeypatch)
     with database.transaction() as session:
         identities.bind(
             session,

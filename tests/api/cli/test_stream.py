@@ -2,38 +2,48 @@
 
 from __future__ import annotations
 
-import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from followed_history import LOT, SETTINGS, followed_home, keep
+from databases import Databases, name_home
+from followed_history import LOT, SETTINGS, followed_home
+
+from api.settings import Settings
 
 if TYPE_CHECKING:
     from tests.api.cli.conftest import Run
 
 
 @pytest.fixture(scope="module")
-def homes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def homes(
+    databases: Databases, tmp_path_factory: pytest.TempPathFactory
+) -> Mapping[str, Settings]:
     """Homes that are calm, that have just seen a shift, and that know what it is."""
-    folder = tmp_path_factory.mktemp("followed")
-    followed = followed_home(folder / "growing")
+    folder, kept = tmp_path_factory.mktemp("followed"), {}
+    growing = databases.home_at(folder / "growing")
+    followed = followed_home(growing)
     for name, scans, shift in (("calm", LOT, 0.0), ("seen", 10, 2.0), ("judged", LOT, 2.0)):
         version = "2.1" if shift else "1.0"
         followed.live(scans, shift=shift, software_version=version, windows=False)
-        keep(followed)
-        shutil.copytree(folder / "growing", folder / name)
-    return folder
+        followed.database.dispose()
+        kept[name] = databases.copied_home(growing, folder / name)
+    return kept
 
 
 @pytest.fixture
-def home(homes: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Path:
-    monkeypatch.setenv("DRIFTWARD_HOME", str(homes / request.param))
-    return homes / request.param
+def followed(
+    homes: Mapping[str, Settings],
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> Path:
+    name_home(homes[request.param], monkeypatch)
+    return homes[request.param].home
 
 
-@pytest.mark.parametrize("home", ["calm"], indirect=True)
-def test_a_calm_stream_says_how_near_an_alarm_it_is(home: Path, driftward: Run) -> None:
+@pytest.mark.parametrize("followed", ["calm"], indirect=True)
+def test_a_calm_stream_says_how_near_an_alarm_it_is(followed: Path, driftward: Run) -> None:
     shown = driftward("monitor", "stream", "chest")
     assert shown.code == 0
     assert shown.stdout.splitlines()[0] == (
@@ -50,9 +60,9 @@ def test_a_calm_stream_says_how_near_an_alarm_it_is(home: Path, driftward: Run) 
         assert one["seen"] == []
 
 
-@pytest.mark.parametrize("home", ["seen"], indirect=True)
+@pytest.mark.parametrize("followed", ["seen"], indirect=True)
 def test_an_alarm_says_after_how_many_scans_and_between_when(
-    home: Path, driftward: Run
+    followed: Path, driftward: Run
 ) -> None:
     shown = driftward("monitor", "stream", "chest").stdout
     document = driftward("monitor", "stream", "chest", "--json").document
@@ -69,9 +79,9 @@ def test_an_alarm_says_after_how_many_scans_and_between_when(
     assert "size" not in episode
 
 
-@pytest.mark.parametrize("home", ["judged"], indirect=True)
+@pytest.mark.parametrize("followed", ["judged"], indirect=True)
 def test_once_judged_an_episode_says_what_it_is_and_how_it_was_seen(
-    home: Path, driftward: Run
+    followed: Path, driftward: Run
 ) -> None:
     episode = driftward("episode", "show", "1").stdout
     assert "is open: acquisition change" in episode
@@ -82,14 +92,15 @@ def test_once_judged_an_episode_says_what_it_is_and_how_it_was_seen(
 
 
 def test_an_episode_that_holds_a_burn_in_back_is_named_with_the_ways_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, driftward: Run
+    databases: Databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, driftward: Run
 ) -> None:
-    followed = followed_home(tmp_path / "home")
+    held_back = databases.home_at(tmp_path / "home")
+    followed = followed_home(held_back)
     followed.apply(SETTINGS.model_copy(update={"burn_in_scans": 1000}))
     followed.live(2 * 84, shift=0.9)
     [episode] = followed.episodes()
-    keep(followed)
-    monkeypatch.setenv("DRIFTWARD_HOME", str(tmp_path / "home"))
+    followed.database.dispose()
+    name_home(held_back, monkeypatch)
     shown = driftward("monitor", "stream", "chest").stdout
     assert (
         f"no stream runs: episode 1, open since {episode.opened_at:%Y-%m-%d %H:%M} UTC, holds "
@@ -99,14 +110,7 @@ def test_an_episode_that_holds_a_burn_in_back_is_named_with_the_ways_out(
     assert "`driftward reference build chest`" in shown
 
 
-def test_an_unknown_monitor_is_named(home_of_nobody: Path, driftward: Run) -> None:
+def test_an_unknown_monitor_is_named(home: Path, driftward: Run) -> None:
     refused = driftward("monitor", "stream", "chest")
     assert refused.code == 1
     assert "there is no monitor chest" in refused.stderr
-
-
-@pytest.fixture
-def home_of_nobody(founded_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    copied = Path(shutil.copytree(founded_home, tmp_path / "home"))
-    monkeypatch.setenv("DRIFTWARD_HOME", str(copied))
-    return copied

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import html
 import re
-import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from believable_home import PSEUDONYM, Stage
@@ -17,7 +17,6 @@ from api.assembly import Driftward
 from api.evidence.gathering import gather
 from api.evidence.issuing import issue
 from api.evidence.rendering import as_html
-from api.settings import Settings
 from registry import ledger, recalls
 from registry.canonical import sha256
 from registry.errors import BadInputError, NotFoundError
@@ -25,20 +24,25 @@ from registry.identities import Identity, Role
 from registry.versions import find
 from retrain import approvals
 
+if TYPE_CHECKING:
+    from tests.api.conftest import CopyHome
+
 OLA = Identity(name="Ola", roles=frozenset(Role))
 REPAIR = 2
 
 
 @pytest.fixture
-def opened(homes: Mapping[Stage, Path], tmp_path: Path) -> Callable[[Stage], Driftward]:
+def opened(copied_home: CopyHome) -> Iterator[Callable[[Stage], Driftward]]:
     """Opens a copy of a stage's home, which a test may change."""
+    copies: list[Driftward] = []
 
     def open_copy(stage: Stage) -> Driftward:
-        return Driftward.open(
-            Settings(home=Path(shutil.copytree(homes[stage], tmp_path / "home")))
-        )
+        copies.append(Driftward.open(copied_home(stage)))
+        return copies[-1]
 
-    return open_copy
+    yield open_copy
+    for driftward in copies:
+        driftward.database.dispose()
 
 
 def html_of(driftward: Driftward, run: int = REPAIR) -> str:

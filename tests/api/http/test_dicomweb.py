@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import shutil
 import socket
 import threading
 import time
@@ -15,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
+from databases import Databases
 from dicom_instances import as_file, radiograph
 from dicomweb_client.api import DICOMwebClient
 from pydicom import dcmread
@@ -39,25 +39,23 @@ WARNED, OTHER_STUDY, NOT_UNDERSTOOD = 0xB007, 0xA900, 0xC000
 
 
 @pytest.fixture(scope="session")
-def stored_to(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def stored_to(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """A home to which north and south may store over DICOMweb."""
-    home = tmp_path_factory.mktemp("dicomweb") / "home"
-    initialise(Settings(home=home))
-    driftward = Driftward.open(Settings(home=home))
+    home = databases.home_at(tmp_path_factory.mktemp("dicomweb") / "home")
+    initialise(home)
+    driftward = Driftward.open(home)
     SourcesHome(driftward).apply(name="web", kind="dicomweb", sites=["north", "south"])
-    connection = driftward.database.engine.raw_connection()
-    connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    connection.close()
     driftward.database.dispose()
     return home
 
 
 @pytest.fixture
-def home(stored_to: Path, tmp_path: Path) -> Iterator[SourcesHome]:
-    copied = Path(shutil.copytree(stored_to, tmp_path / "home"))
-    driftward = Driftward.open(Settings(home=copied))
+def home(databases: Databases, stored_to: Settings, tmp_path: Path) -> Iterator[SourcesHome]:
+    copied = databases.copied_home(stored_to, tmp_path / "home")
+    driftward = Driftward.open(copied)
     yield SourcesHome(driftward)
     driftward.database.dispose()
+    databases.throw_away_database(copied)
 
 
 @pytest.fixture

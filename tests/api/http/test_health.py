@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +16,7 @@ from api.settings import Settings
 from registry.outbox import OutboxItem
 
 if TYPE_CHECKING:
-    from tests.api.conftest import Open
+    from tests.api.conftest import CopyHome, Open
 
 
 def checks(client: TestClient) -> tuple[int, dict[str, bool], dict[str, str]]:
@@ -56,9 +54,10 @@ def test_a_whole_installation_is_ready(tmp_path: Path) -> None:
 
 
 def test_an_mlflow_that_does_not_answer_makes_us_not_ready(open_home: Open) -> None:
-    home = open_home(Stage.EMPTY).home.root
-    settings = Settings(home=home, mlflow_uri="sqlite:////proc/nowhere/mlflow.db")
-    driftward = Driftward.open(settings)
+    home = open_home(Stage.EMPTY).settings
+    driftward = Driftward.open(
+        home.model_copy(update={"mlflow_uri": "sqlite:////proc/nowhere/mlflow.db"})
+    )
     with TestClient(
         create_app(driftward, recognise=everybody), base_url="http://localhost"
     ) as client:
@@ -81,11 +80,11 @@ def test_a_database_that_cannot_be_opened_makes_us_not_ready(tmp_path: Path) -> 
 
 
 def test_changes_that_mlflow_was_not_told_for_long_make_us_not_ready(
-    homes: Mapping[Stage, Path], tmp_path: Path
+    copied_home: CopyHome,
 ) -> None:
-    shutil.copytree(homes[Stage.HEALED], tmp_path / "home")
+    home = copied_home(Stage.HEALED)
     driftward = Driftward.open(
-        Settings(home=tmp_path / "home", mlflow_uri="sqlite:////proc/nowhere/mlflow.db")
+        home.model_copy(update={"mlflow_uri": "sqlite:////proc/nowhere/mlflow.db"})
     )
     with driftward.database.transaction() as session:
         session.execute(update(OutboxItem).values(delivered_at=None))

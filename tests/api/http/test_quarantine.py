@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from databases import Databases
 from dicom_instances import as_file, radiograph
 from fastapi.testclient import TestClient
 from local_client import everybody
@@ -24,10 +25,9 @@ from retrain.scheduling import tick
 class Served:
     """A home with five items in quarantine, served without a socket."""
 
-    def __init__(self, home: Path, now: datetime) -> None:
-        settings = Settings(home=home)
-        initialise(settings)
-        self.driftward = Driftward.open(settings, clock=ReplayClock(now))
+    def __init__(self, home: Settings, now: datetime) -> None:
+        initialise(home)
+        self.driftward = Driftward.open(home, clock=ReplayClock(now))
         self.client = TestClient(
             create_app(self.driftward, recognise=everybody),
             base_url="http://127.0.0.1:8321",
@@ -51,11 +51,13 @@ class Served:
 
 
 @pytest.fixture
-def served(tmp_path: Path, now: datetime) -> Iterator[Served]:
-    found = Served(tmp_path / "home", now)
+def served(databases: Databases, tmp_path: Path, now: datetime) -> Iterator[Served]:
+    home = databases.home_at(tmp_path / "home")
+    found = Served(home, now)
     yield found
     found.client.close()
     found.driftward.database.dispose()
+    databases.throw_away_database(home)
 
 
 def test_items_are_listed_newest_first_and_page_by_page(served: Served) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import shutil
-from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,11 +16,10 @@ from sqlalchemy import update
 
 from api.assembly import Driftward
 from api.http.app import create_app
-from api.settings import Settings
 from monitor.tables import LabelRow
 
 if TYPE_CHECKING:
-    from tests.api.conftest import Serve
+    from tests.api.conftest import CopyHome, Serve
 
 
 def test_lineage_leads_from_a_version_to_its_bases_and_back(serve: Serve) -> None:
@@ -90,11 +87,11 @@ def test_a_thumbnail_is_a_gray_png_without_metadata(serve: Serve) -> None:
 
 
 def test_a_scan_whose_pixels_are_gone_says_so(
-    homes: Mapping[Stage, Path], tmp_path: Path
+    copied_home: CopyHome,
 ) -> None:
-    shutil.copytree(homes[Stage.CALM], tmp_path / "home")
-    shutil.rmtree(tmp_path / "home" / "vault")
-    driftward = Driftward.open(Settings(home=tmp_path / "home"))
+    home = copied_home(Stage.CALM)
+    shutil.rmtree(home.home / "vault")
+    driftward = Driftward.open(home)
     with TestClient(
         create_app(driftward, recognise=everybody), base_url="http://localhost"
     ) as client:
@@ -128,10 +125,9 @@ def test_the_ledger_of_every_stage_verifies(serve: Serve, stage: Stage) -> None:
 
 
 def test_an_edited_label_is_named_by_entry_and_row(
-    homes: Mapping[Stage, Path], tmp_path: Path
+    copied_home: CopyHome,
 ) -> None:
-    shutil.copytree(homes[Stage.CALM], tmp_path / "home")
-    driftward = Driftward.open(Settings(home=tmp_path / "home"))
+    driftward = Driftward.open(copied_home(Stage.CALM))
     with driftward.database.transaction() as session:
         session.execute(update(LabelRow).where(LabelRow.id == 7).values(value=0, reader="x"))
     with TestClient(

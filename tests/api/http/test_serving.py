@@ -1,26 +1,29 @@
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 from believable_home import Stage
+from databases import Databases, name_home
 from people import add_user, disable, make_token
 
 from api.assembly import Driftward
 from api.http.serving import listen, require_sign_in, serve
 from api.initialising import initialise
-from api.settings import Settings
 from registry.errors import NotPermittedError, PortInUseError, SetupError
 from registry.identities import Role
+
+if TYPE_CHECKING:
+    from tests.api.conftest import CopyHome
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -33,11 +36,13 @@ def test_a_busy_port_is_named_with_the_way_out() -> None:
 
 
 @pytest.fixture
-def empty_home(tmp_path: Path) -> Iterator[Driftward]:
-    initialise(Settings(home=tmp_path / "home"))
-    driftward = Driftward.open(Settings(home=tmp_path / "home"))
+def empty_home(databases: Databases, tmp_path: Path) -> Iterator[Driftward]:
+    home = databases.home_at(tmp_path / "home")
+    initialise(home)
+    driftward = Driftward.open(home)
     yield driftward
     driftward.database.dispose()
+    databases.throw_away_database(home)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7"])  # noqa: S104
@@ -89,8 +94,12 @@ def test_localhost_is_loopback() -> None:
     ("stop", "with_worker"), [(signal.SIGTERM, True), (signal.SIGINT, False)]
 )
 def test_a_served_home_answers_and_stops_cleanly_when_told(
-    homes: Mapping[Stage, Path], stop: signal.Signals, with_worker: bool
+    copied_home: CopyHome,
+    monkeypatch: pytest.MonkeyPatch,
+    stop: signal.Signals,
+    with_worker: bool,
 ) -> None:
+    name_home(copied_home(Stage.EMPTY), monkeypatch)
     program = (
         "from api.assembly import Driftward\n"
         "from api.http.serving import serve\n"
@@ -101,7 +110,6 @@ def test_a_served_home_answers_and_stops_cleanly_when_told(
     process = subprocess.Popen(
         [sys.executable, "-c", program],
         cwd=REPOSITORY,
-        env={**os.environ, "DRIFTWARD_HOME": str(homes[Stage.EMPTY])},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

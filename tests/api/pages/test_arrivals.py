@@ -4,35 +4,36 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from believable_home import PSEUDONYM, Stage
+from databases import Databases
 from fastapi.testclient import TestClient
 from local_client import everybody
 from prometheus_client.parser import text_string_to_metric_families
 
 from api.assembly import Driftward
 from api.http.app import create_app
-from api.settings import Settings
 from monitor.silence.watch import SilenceWatcher
 from registry.clock import ReplayClock
 from registry.ledger import entries
+
+if TYPE_CHECKING:
+    from tests.api.conftest import CopyHome, Homes
 
 MONITOR = "pneumonia-cxr"
 
 
 @pytest.fixture(scope="module")
 def silent(
-    homes: Mapping[Stage, Path], tmp_path_factory: pytest.TempPathFactory
+    databases: Databases, homes: Homes, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[TestClient]:
     """A calm home three days after its last scan, looked at once before and once after."""
-    home = tmp_path_factory.mktemp("silent") / "home"
-    shutil.copytree(homes[Stage.CALM], home)
-    driftward = Driftward.open(Settings(home=home))
+    folder = tmp_path_factory.mktemp("silent") / "home"
+    driftward = Driftward.open(databases.copied_home(homes[Stage.CALM], folder))
     with driftward.database.reading() as session:
         newest = max(entry.recorded_at for entry in entries(session))
     clock = ReplayClock(newest)
@@ -106,8 +107,8 @@ def test_the_figures_count_it(silent: TestClient) -> None:
     assert found["driftward_scans_expected_last_day", of] > 5
 
 
-def test_before_the_first_look_the_page_says_so(homes: Mapping[Stage, Path]) -> None:
-    driftward = Driftward.open(Settings(home=homes[Stage.CALM]))
+def test_before_the_first_look_the_page_says_so(copied_home: CopyHome) -> None:
+    driftward = Driftward.open(copied_home(Stage.CALM))
     with TestClient(
         create_app(driftward, recognise=everybody), base_url="http://localhost"
     ) as client:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from html import unescape
 
 import pytest
+from databases import Databases
 from fastapi.testclient import TestClient
 from followed_history import LOT, SETTINGS, followed_home
 from local_client import everybody
@@ -13,18 +14,19 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from api.assembly import Driftward
 from api.http.app import create_app
-from api.settings import Settings
 
 
 @pytest.fixture(scope="module")
-def shifted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+def shifted(
+    databases: Databases, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[TestClient]:
     """A home whose streams saw a shift, by too few scans to be judged."""
-    home = tmp_path_factory.mktemp("shifted") / "home"
+    home = databases.home_at(tmp_path_factory.mktemp("shifted") / "home")
     followed = followed_home(home)
     followed.live(LOT, windows=False)
     followed.live(10, shift=2.0, windows=False)
     followed.database.dispose()
-    driftward = Driftward.open(Settings(home=home), clock=followed.clock)
+    driftward = Driftward.open(home, clock=followed.clock)
     with TestClient(
         create_app(driftward, recognise=everybody), base_url="http://localhost"
     ) as client:
@@ -73,15 +75,16 @@ def test_the_figures_count_it(shifted: TestClient) -> None:
 
 
 def test_the_page_names_the_episode_that_holds_a_burn_in_back(
+    databases: Databases,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    home = tmp_path_factory.mktemp("held back") / "home"
+    home = databases.home_at(tmp_path_factory.mktemp("held back") / "home")
     followed = followed_home(home)
     followed.apply(SETTINGS.model_copy(update={"burn_in_scans": 1000}))
     followed.live(2 * 84, shift=0.9)
     [episode] = followed.episodes()
     followed.database.dispose()
-    driftward = Driftward.open(Settings(home=home), clock=followed.clock)
+    driftward = Driftward.open(home, clock=followed.clock)
     with TestClient(
         create_app(driftward, recognise=everybody), base_url="http://localhost"
     ) as client:

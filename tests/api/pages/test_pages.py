@@ -4,29 +4,26 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-from collections.abc import Mapping
 from html.parser import HTMLParser
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from believable_home import PSEUDONYM, Stage
 from fastapi.testclient import TestClient
 from local_client import everybody
+from sqlalchemy.orm import Session
 
 from api.assembly import Driftward
 from api.http.app import create_app
 from api.pages.fleet import fleet
 from api.pages.run_page import run_page
-from api.settings import Settings
 from registry.identities import SYSTEM
 from retrain import runs
 from retrain.states import RunState
 from retrain.workspace import Progress, append_progress
 
 if TYPE_CHECKING:
-    from tests.api.conftest import Open, Serve
+    from tests.api.conftest import CopyHome, Open, Serve
 
 LISTS = ["/", "/monitors", "/runs", "/models", "/scans", "/quarantine", "/ledger"]
 MONITOR = "/monitors/pneumonia-cxr"
@@ -262,10 +259,9 @@ def test_a_promoted_run_shows_its_gates_with_interval_margin_and_sentence(
 
 
 def test_a_training_run_tells_how_far_it_is_and_asks_again(
-    homes: Mapping[Stage, Path], tmp_path: Path
+    copied_home: CopyHome,
 ) -> None:
-    shutil.copytree(homes[Stage.TRAINING], tmp_path / "home")
-    driftward = Driftward.open(Settings(home=tmp_path / "home"))
+    driftward = Driftward.open(copied_home(Stage.TRAINING))
     folder = driftward.home.work / "run-2"
     folder.mkdir()
     told = Progress(epoch=2, epochs=5, step=4, steps=8, loss=0.312, selection_auc=None)
@@ -341,7 +337,7 @@ def test_what_a_person_wrote_is_shown_as_text_and_never_as_markup(serve: Serve) 
 
 def test_a_run_that_failed_asks_for_a_person_on_the_fleet(open_home: Open) -> None:
     driftward = open_home(Stage.TRAINING)
-    with driftward.database.reading() as session:
+    with Session(driftward.database.engine) as session:  # which nobody commits
         row = runs.require_run(session, 2)
         runs.advance(
             session,

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from databases import Databases
 from sources_home import SourcesHome
 
 from api.assembly import Driftward
@@ -13,20 +13,16 @@ from api.settings import Settings
 
 
 @pytest.fixture(scope="session")
-def empty_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = tmp_path_factory.mktemp("sources") / "home"
-    initialise(Settings(home=home))
-    driftward = Driftward.open(Settings(home=home))
-    connection = driftward.database.engine.raw_connection()
-    connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    connection.close()
-    driftward.database.dispose()
+def empty_home(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    home = databases.home_at(tmp_path_factory.mktemp("sources") / "home")
+    initialise(home)
     return home
 
 
 @pytest.fixture
-def home(empty_home: Path, tmp_path: Path) -> Iterator[SourcesHome]:
-    copied = Path(shutil.copytree(empty_home, tmp_path / "home"))
-    driftward = Driftward.open(Settings(home=copied))
+def home(databases: Databases, empty_home: Settings, tmp_path: Path) -> Iterator[SourcesHome]:
+    copied = databases.copied_home(empty_home, tmp_path / "home")
+    driftward = Driftward.open(copied)
     yield SourcesHome(driftward)
     driftward.database.dispose()
+    databases.throw_away_database(copied)
