@@ -217,9 +217,9 @@ def _require_no_rollback(session: Session, current: VersionRow, site: str | None
         return
     where = "" if site is None else f" at {site}"
     raise ConflictError(
-        f"the champion of {current.model}{where} is {ref(current)} since {newest.actor} rolled "
-        f"back at {newest.recorded_at:%Y-%m-%d %H:%M} ({newest.facts['reason']}): this was done. "
-        f"To go one further back, name it: --from {ref(current)}"
+        f"{newest.actor} rolled {current.model} back at {newest.recorded_at:%Y-%m-%d %H:%M} "
+        f"({', '.join(_moved(newest))}: {newest.facts['reason']}): this was done, and "
+        f"{ref(current)} serves{where}. To go one further back, name it: --from {ref(current)}"
     )
 
 

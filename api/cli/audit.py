@@ -95,6 +95,12 @@ def verify(
         if fault is None
         else {"sequence": fault.sequence, "problem": fault.problem},
         "unguarded": list(found.unguarded),
+        "clock_set_back": None
+        if found.set_back is None
+        else {
+            "sequence": found.set_back.sequence,
+            "seconds": found.set_back.by.total_seconds(),
+        },
     }
     against = f", {found.checkpoints} checkpoints agree" if found.checkpoints else ""
     lines = [f"valid: {found.entries} entries, head {found.head}{against}"]
@@ -106,6 +112,8 @@ def verify(
             lines.append(
                 f"NOT GUARDED: triggers are missing or were changed: {', '.join(found.unguarded)}"
             )
+    if found.set_back is not None:
+        lines.append(f"note: {found.set_back.in_words()}")
     show(document, as_json=as_json, lines=lines)
     if not found.valid:
         raise typer.Exit(1)

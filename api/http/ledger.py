@@ -34,6 +34,14 @@ class Fault(BaseModel):
     problem: str
 
 
+class ClockSetBack(BaseModel):
+    """The largest step back of time between entries."""
+
+    #: the entry that is dated before one that it follows
+    sequence: int
+    seconds: float
+
+
 class Verification(BaseModel):
     """What a verification found."""
 
@@ -43,6 +51,8 @@ class Verification(BaseModel):
     fault: Fault | None
     #: triggers that guard the record, and are missing or were changed
     unguarded: list[str]
+    #: breaks nothing, and asks for an explanation; null where there was none
+    clock_set_back: ClockSetBack | None
     verified_at: AwareDatetime
 
 
@@ -64,12 +74,15 @@ def list_entries(
 def verify(desk: Desk) -> Verification:
     """Verify the chain, and every sealed row against it; names the first fault."""
     verified = desk.verify()
-    fault = verified.found.fault
+    fault, back = verified.found.fault, verified.found.set_back
     return Verification(
         valid=verified.found.valid,
         entries=verified.found.entries,
         head=verified.found.head,
         fault=Fault(sequence=fault.sequence, problem=fault.problem) if fault else None,
         unguarded=list(verified.found.unguarded),
+        clock_set_back=ClockSetBack(sequence=back.sequence, seconds=back.by.total_seconds())
+        if back
+        else None,
         verified_at=verified.at,
     )

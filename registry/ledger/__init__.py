@@ -23,7 +23,7 @@ from registry.ledger.record import (
     sealed_tables,
     wait_turn,
 )
-from registry.ledger.verification import Verification, verify
+from registry.ledger.verification import SetBack, Verification, verify
 from registry.ledger.vouching import newest_time_since, vouching_entry
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "LedgerFault",
     "LedgerHead",
     "Sealed",
+    "SetBack",
     "Verification",
     "append",
     "chain",

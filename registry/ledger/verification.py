@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from json.encoder import encode_basestring
 
 from sqlalchemy import String, select, type_coerce
@@ -31,6 +31,25 @@ _quoted = encode_basestring
 _FORM = _quoted(Form.JCS.value)
 
 
+#: Writers take their time and then wait for their turn: less than this is no clock set back.
+PATIENCE = timedelta(minutes=10)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetBack:
+    """An entry that is dated before one that it follows: the clock was set back, or was wrong."""
+
+    sequence: int
+    by: timedelta
+
+    def in_words(self) -> str:
+        """Return it as a sentence without its full stop."""
+        return (
+            f"entry {self.sequence} is dated {self.by} before one that it follows: the clock was "
+            "set back, or had been wrong"
+        )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verification:
     """What a verification found."""
@@ -45,6 +64,8 @@ class Verification:
     unguarded: tuple[str, ...] = ()
     #: checkpoints that the entries were compared with
     checkpoints: int = 0
+    #: the largest step back of time, which breaks nothing; None where there was none
+    set_back: SetBack | None = None
 
     @property
     def valid(self) -> bool:
@@ -86,6 +107,8 @@ class ChainWalk:
         self._agreed = 0
         #: the first disagreement with a checkpoint
         self.rewritten: LedgerFault | None = None
+        self.set_back: SetBack | None = None
+        self._latest = ""
         self._compare()
 
     def follow(self, sequence: int, canonical: bytes, digest: str) -> str | None:
@@ -99,6 +122,15 @@ class ChainWalk:
             self.tree.append(canonical)
             self._compare()
         return None
+
+    def note_time(self, sequence: int, at: str) -> None:
+        """Look whether an entry's time, as canonical JSON has it, lies behind what came before."""
+        if at >= self._latest:
+            self._latest = at
+            return
+        by = datetime.fromisoformat(self._latest) - datetime.fromisoformat(at)
+        if by > PATIENCE and (self.set_back is None or by > self.set_back.by):
+            self.set_back = SetBack(sequence=sequence, by=by)
 
     def missing(self) -> LedgerFault | None:
         """Return the fault if a checkpoint was signed over more entries than came."""
@@ -166,6 +198,7 @@ def verify(
             fault=fault,
             unguarded=unguarded,
             checkpoints=len(checkpoints),
+            set_back=walk.set_back,
         )
 
     with PutAside() as aside:
@@ -192,6 +225,7 @@ def follow_entries(
         if problem is not None:
             return LedgerFault(sequence=min(sequence, walk.count + 1), problem=problem)
         if _says(canonical, sequence, at, actor, kind, subject):
+            walk.note_time(sequence, at)
             continue
         body = json.loads(canonical)
         stored = {
@@ -207,6 +241,7 @@ def follow_entries(
                 sequence=sequence,
                 problem=f"the entry's {wrong[0]} was changed beside its record",
             )
+        walk.note_time(sequence, at)
         if aside is not None and ("seals" in body or "batches" in body):
             aside.put(
                 sequence,

@@ -44,7 +44,8 @@ def test_a_rollback_that_is_repeated_says_that_it_was_done(thrice: Retraining) -
     with pytest.raises(ConflictError) as refused:
         back(thrice)
     said = str(refused.value)
-    assert f"is {MODEL}@2 since Mei rolled back at 2026-" in said
+    assert said.startswith(f"Mei rolled {MODEL} back at 2026-")
+    assert f"(everywhere: worse): this was done, and {MODEL}@2 serves." in said
     assert said.endswith(f"--from {MODEL}@2")
     assert serves(thrice) == 2
     assert back(thrice, f"{MODEL}@2") == "2 -> 1"

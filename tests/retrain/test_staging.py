@@ -350,7 +350,9 @@ def test_a_site_that_was_rolled_back_alone_stays_until_the_next_promotion(
     after(staged, hours=1)
     assert back(staged, "south") == (2, 1)
     assert serves(staged) == everywhere(2, south=1)
-    with pytest.raises(ConflictError, match="at south is pneumonia@1 since Mei rolled back"):
+    with pytest.raises(
+        ConflictError, match=r"\(south: worse\): this was done, and pneumonia@1 serves at south"
+    ):
         back(staged, "south")
     after(staged, hours=1)
     again = approved(staged)

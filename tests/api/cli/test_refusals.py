@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -167,6 +169,34 @@ def test_a_rollback_is_given_twice_and_done_once(
     with retraining.database.reading() as session:
         assert serving.require_champion(session, MODEL).number == 2
         assert len(ledger.entries(session, kind="rollback.refused")) == 2
+
+
+class Terminal(io.StringIO):
+    """What a person types."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_in_a_terminal_a_rollback_says_what_is_champion_and_asks(
+    driftward: Run, retraining: Retraining, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    act_as(retraining, *Role)
+    monkeypatch.setattr(sys, "stdin", Terminal())
+    assert "had no champion before" in driftward("rollback", MODEL, *WHY).stderr
+    retraining.approve(2)
+    with retraining.database.transaction() as session:
+        run = runs.require_run(session, 2)
+        promote(session, run, by=person("Mei"), at=retraining.now)
+    before = entries(retraining.database)
+    for said, code in (("n\n", 1), ("", 1), ("y\n", 0)):
+        assert entries(retraining.database) == before
+        monkeypatch.setattr(sys, "stdin", Terminal(said))
+        ended = driftward("rollback", MODEL, *WHY)
+        assert ended.code == code
+        assert f"is {MODEL}@2: roll back to {MODEL}@1?" in ended.stderr
+    with retraining.database.reading() as session:
+        assert serving.require_champion(session, MODEL).number == 1
 
 
 def test_a_model_is_suspended_at_one_site_and_taken_back_there(

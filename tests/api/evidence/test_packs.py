@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from believable_home import PSEUDONYM, Stage
 from PIL import ImageFile
+from sqlalchemy import text
 from tampering import unguarded
 
 from api.assembly import Driftward
@@ -123,6 +124,17 @@ def test_a_recall_and_an_edited_record_stand_on_the_first_page(
     text = html_of(driftward)
     assert "derived from general-imagenet@1, recalled on" in text
     assert "The ledger does not verify" in text
+
+
+def test_a_trigger_that_is_missing_stands_on_the_first_page(
+    opened: Callable[[Stage], Driftward],
+) -> None:
+    driftward = opened(Stage.HEALED)
+    with driftward.database.transaction() as session:
+        session.execute(text("DROP TRIGGER approvals_refuses_update"))
+    said = re.sub(r"\s+", " ", html_of(driftward))
+    assert "The ledger does not verify: the entries hold, but triggers that guard them" in said
+    assert "approvals_refuses_update" in said
 
 
 def test_no_such_run_and_a_folder_that_cannot_be_written_to(

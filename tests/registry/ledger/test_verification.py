@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import pytest
 from databases import on_each_database
@@ -32,6 +32,21 @@ def test_an_untouched_ledger_verifies(recorded: Database) -> None:
 
 def test_an_empty_ledger_verifies(database: Database) -> None:
     assert verify(database) == ledger.Verification(entries=0, head=ledger.GENESIS, fault=None)
+
+
+def test_a_clock_that_was_set_back_is_noted_and_breaks_nothing(
+    recorded: Database, now: datetime
+) -> None:
+    for name, at in (
+        ("waits for its turn", now - timedelta(minutes=2)),
+        ("tomorrow", now + timedelta(days=1)),
+        ("today again", now + timedelta(hours=1)),
+    ):
+        with recorded.transaction() as session:
+            add_identity(session, name, at)
+    found = verify(recorded)
+    assert found.valid
+    assert found.set_back == ledger.SetBack(sequence=8, by=timedelta(hours=23))
 
 
 def test_an_entry_is_rolled_back_with_its_change(recorded: Database, now: datetime) -> None:
