@@ -187,9 +187,9 @@ class Embedder:
     ) -> npt.NDArray[np.float64]:
         """Return the probability of a task's positive class for each scan, without storing it."""
         parts = self._encoded(version, scans)
-        return np.concatenate([encoded.probabilities[task][:, -1] for encoded in parts]).astype(
-            np.float64
-        )
+        column = self._bundles.open(version).task(task).column
+        found = [encoded.probabilities[task][:, column] for encoded in parts]
+        return np.concatenate(found).astype(np.float64)
 
     def embeddings(
         self, version: VersionRow, scans: Sequence[ScanRow]
@@ -417,6 +417,7 @@ class Embedder:
                                 probabilities=[
                                     float(p) for p in encoded.probabilities[task.name][index]
                                 ],
+                                finding=None if task.positive is None else task.column,
                                 threshold=task.threshold,
                                 delivery=delivery,
                                 created_at=now,

@@ -19,6 +19,7 @@ from monitor import embeddings, labels, parts, performance
 from monitor.assembling.counting import not_withdrawn
 from monitor.causes import Cause
 from monitor.falls import IMPACT_ALPHA, MARGINS
+from monitor.finding import score
 from monitor.monitors import Monitor
 from monitor.performance import LabelledResults
 from monitor.statistics.performance.difference_of_confidences import (
@@ -218,6 +219,7 @@ def champion_results(
             ScanRow.site,
             ScanRow.person,
             ResultRow.probabilities,
+            ResultRow.finding,
             ResultRow.threshold,
         )
         .join(ResultRow, ResultRow.scan == ScanRow.id)
@@ -238,7 +240,7 @@ def champion_results(
         return None
     return ChampionResults(
         scans=tuple(row.id for row in rows),
-        scores=np.array([row.probabilities[-1] for row in rows]),
+        scores=np.array([score(row.probabilities, row.finding) for row in rows]),
         patients=tuple(f"{row.site}/{row.person}" for row in rows),
         threshold=rows[0].threshold,
     )

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from monitor import labels, parts, references
 from monitor.assembling.counting import not_withdrawn
 from monitor.datasets import member_ids
+from monitor.finding import is_there, score
 from monitor.kept_answers import once
 from monitor.monitors import Monitor
 from monitor.references import EncoderRole
@@ -157,8 +158,12 @@ def _labelled_results(
     if not labelled:
         raise InsufficientDataError(what="labelled scans with a result", needed=1, got=0)
     return LabelledResults(
-        scores=np.array([result.probabilities[-1] for _, result, _ in labelled]),
-        truth=np.array([label.value == 1 for *_, label in labelled]),
+        scores=np.array(
+            [score(result.probabilities, result.finding) for _, result, _ in labelled]
+        ),
+        truth=np.array(
+            [is_there(label.value, result.finding) for _, result, label in labelled]
+        ),
         patients=tuple(f"{scan.site}/{scan.person}" for scan, *_ in labelled),
         scans=tuple(scan for scan, *_ in labelled),
         threshold=labelled[0][1].threshold,

@@ -111,6 +111,7 @@ class ResultRow(BatchSealed, Base):
 
     __tablename__ = "results"
     __table_args__ = (UniqueConstraint("scan", "version", "task"),)
+    __added__ = MappingProxyType({"finding": None})
 
     id: Mapped[int] = mapped_column(primary_key=True)
     scan: Mapped[int] = mapped_column(ForeignKey("scans.id"), index=True)
@@ -118,6 +119,9 @@ class ResultRow(BatchSealed, Base):
     task: Mapped[str]
     #: one probability a class, in the order of the task's classes
     probabilities: Mapped[list[Any]]
+    #: number of the class that is looked for (`monitor.finding`); None of a task of several
+    #: labels, and in rows from before it was kept
+    finding: Mapped[int | None]
     threshold: Mapped[float]
     #: "delivered", "withheld" (restricted or suspended), or "background"
     #: (a version that does not serve)

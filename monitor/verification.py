@@ -16,6 +16,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from monitor import labels
+from monitor.finding import finding_of, is_there, score
 from monitor.labelling.influence import PARAMETERS
 from monitor.performance import LEVEL
 from monitor.requests.tables import LabelRequestItemRow, LabelRequestRow, RequestState
@@ -28,6 +29,7 @@ from monitor.statistics.performance.verification import (
 )
 from monitor.tables import ResultRow, ScanRow
 from registry.errors import InsufficientDataError
+from registry.versions import VersionRow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,13 +105,20 @@ def verified_scans(
     for start in range(0, len(ids), PARAMETERS):
         part = ids[start : start + PARAMETERS]
         rows = session.execute(
-            select(ResultRow.scan, ResultRow.probabilities, ResultRow.threshold).where(
+            select(
+                ResultRow.scan,
+                ResultRow.probabilities,
+                ResultRow.finding,
+                ResultRow.threshold,
+            ).where(
                 ResultRow.version == version,
                 ResultRow.task == task,
                 ResultRow.scan.in_(part),
             )
         )
-        results |= {scan: (said[-1], threshold) for scan, said, threshold in rows}
+        results |= {
+            scan: (score(said, finding), threshold) for scan, said, finding, threshold in rows
+        }
         asked |= set(
             session.scalars(
                 select(LabelRequestItemRow.scan)
@@ -130,12 +139,15 @@ def verified_scans(
         ],
         dtype=bool,
     )
+    looked_for = finding_of(
+        session, model=session.get_one(VersionRow, version).model, task=task
+    )
     bias: VerificationBias | None = None
     problem: str | None = None
     try:
         bias = verification_bias(
             [results[scan.id][0] for scan in read],
-            [int(truth is not None and truth.value == 1) for truth in truths],
+            [int(truth is not None and is_there(truth.value, looked_for)) for truth in truths],
             labelled,
             threshold=results[read[0].id][1] if read else 0.5,
             patients=[scan.person for scan in read],

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from monitor import datasets, labels, references
 from monitor.datasets import Purpose
+from monitor.finding import finding_of, is_there
 from monitor.requests.frame import NOT_READ, Frame, frame_of
 from monitor.tables import EpisodeRow
 from registry.errors import InsufficientDataError, PlanRefusedError
@@ -124,10 +125,11 @@ def _prevalence(session: Session, run: RunRow, plan: Plan, *, task: str) -> tupl
     first = run_data.first_run(session, run.model)
     scans = datasets.members(session, first.datasets[Purpose.LOCKED_REFERENCE])
     known = labels.latest(session, [scan.id for scan in scans])
+    finding = finding_of(session, model=run.model, task=task)
     ill = {
         scan.person
         for scan in scans
-        if (scan.id, task) in known and known[scan.id, task].value == 1
+        if (scan.id, task) in known and is_there(known[scan.id, task].value, finding)
     }
     everybody = {scan.person for scan in scans if (scan.id, task) in known}
     if not ill or len(ill) == len(everybody):

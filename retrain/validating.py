@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
@@ -53,6 +54,10 @@ class _LockedSet:
     influence: tuple[AiInfluence, ...]
     #: inverse of each scan's chance to be labelled; None where the chances are equal
     weights: Floats | None = None
+
+    def with_finding(self, task: Task) -> npt.NDArray[np.bool_]:
+        """Return of which scans the finding that a task looks for is true, [n]."""
+        return np.array([value == task.present for value in self.truth], dtype=bool)
 
     @property
     def patients(self) -> list[str]:
@@ -115,7 +120,7 @@ class Validator:
         task = self._task(candidate, run)
         results = Results(
             probabilities=self._reader.probabilities(candidate, locked.scans, task.name),
-            truth=np.array(locked.truth, dtype=bool),
+            truth=locked.with_finding(task),
             patients=np.array(locked.patients),
             threshold=_threshold(task),
             weights=locked.weights,
@@ -203,7 +208,7 @@ class Validator:
             candidate=self._reader.probabilities(candidate, locked.scans, after.name),
             champion_threshold=_threshold(before),
             candidate_threshold=_threshold(after),
-            truth=np.array(locked.truth, dtype=bool),
+            truth=locked.with_finding(after),
             patients=np.array(locked.patients),
             influence=locked.influence,
             subgroups={
@@ -257,7 +262,7 @@ class Validator:
     def _results(self, version: VersionRow, part: _LockedSet, task: Task) -> Results:
         return Results(
             probabilities=self._reader.probabilities(version, part.scans, task.name),
-            truth=np.array(part.truth, dtype=bool),
+            truth=part.with_finding(task),
             patients=np.array(part.patients),
             threshold=_threshold(task),
             weights=part.weights,

@@ -197,7 +197,7 @@ def _study_lines(document: dict[str, Any]) -> Iterator[str]:
         for one in scan["readings"]:
             yield (
                 f"  {one['version']} read {one['task']} at {one['at']}: probability "
-                f"{one['probabilities'][-1]:.3f}, threshold {one['threshold']:g}, {one['delivery']}"
+                f"{one['probability']:.3f}, threshold {one['threshold']:g}, {one['delivery']}"
             )
             yield f"    bundle {one['bundle'][:12]}, encoder and preprocessing {one['space'][:12]}"
             for line in _standing_lines(one["standing"]):

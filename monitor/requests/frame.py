@@ -19,6 +19,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from monitor.embeddings import STORED
+from monitor.finding import score
 from monitor.labelling.influence import PARAMETERS, reasons_for, words_of
 from monitor.tables import EmbeddingRow, ResultRow, ScanRow
 from registry.canonical import digest_of
@@ -194,15 +195,20 @@ def _distances(
     thresholds: set[float] = set()
     for start in range(0, len(scans), PARAMETERS):
         rows = session.execute(
-            select(ResultRow.scan, ResultRow.probabilities, ResultRow.threshold).where(
+            select(
+                ResultRow.scan,
+                ResultRow.probabilities,
+                ResultRow.finding,
+                ResultRow.threshold,
+            ).where(
                 ResultRow.version == version,
                 ResultRow.task == task,
                 ResultRow.scan.in_(scans[start : start + PARAMETERS]),
             )
         )
-        for scan, probabilities, threshold in rows:
+        for scan, probabilities, finding, threshold in rows:
             thresholds.add(threshold)
-            found[scan] = _log_odds(probabilities[-1]) - _log_odds(threshold)
+            found[scan] = _log_odds(score(probabilities, finding)) - _log_odds(threshold)
     if len(thresholds) > 1:
         raise BadInputError(
             f"results of {task} were made at {len(thresholds)} thresholds: a request is drawn "

@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session
 from monitor import labels
 from monitor.assembling.withdrawing import withdrawn_among
 from monitor.evaluating import ask_for_decision
+from monitor.finding import finding_of, is_there
 from monitor.labelling.influence import PARAMETERS
 from monitor.labelling.truth import Dispute, decide
 from monitor.requests.tables import (
@@ -84,6 +85,8 @@ class Progress:
     """How far a request is."""
 
     items: tuple[Item, ...]
+    #: number of the class that the model looks for; None where its results do not say
+    finding: int | None
 
     @property
     def waiting(self) -> int:
@@ -106,7 +109,8 @@ class Progress:
                 item.scan.person
                 for item in self.of(part)
                 if item.became is Became.LABELLED
-                and (finding is None or (item.value == 1) == finding)
+                and finding
+                in {None, item.value is not None and is_there(item.value, self.finding)}
             }
         )
 
@@ -132,6 +136,7 @@ def progress_of(session: Session, row: LabelRequestRow) -> Progress:
         session.scalars(select(UnreadScanRow.scan).where(UnreadScanRow.request == row.id))
     )
     return Progress(
+        finding=finding_of(session, model=row.model, task=row.task),
         items=tuple(
             _item(
                 row,
@@ -142,7 +147,7 @@ def progress_of(session: Session, row: LabelRequestRow) -> Progress:
                 unread=scan.id in unread,
             )
             for item, scan in called
-        )
+        ),
     )
 
 

@@ -79,6 +79,11 @@ class Task:
         """Where a result's probabilities hold the finding: the class looked for, or the last."""
         return -1 if self.positive is None else self.classes.index(self.positive)
 
+    @property
+    def present(self) -> int:
+        """A label's value where the finding is there: its class's number; of several labels 1."""
+        return 1 if self.positive is None else self.classes.index(self.positive)
+
     def _check_classes(self) -> None:
         fewest = 2 if self.kind is TaskKind.MULTI_CLASS else 1
         if len(self.classes) < fewest or len(set(self.classes)) < len(self.classes):

@@ -63,6 +63,8 @@ class LabelledSpan:
     embeddings: npt.NDArray[np.float32]
     since: datetime
     until: datetime
+    #: a label's value where the finding is there
+    present: int
 
     @classmethod
     def of(cls, scratch: Scratch) -> LabelledSpan:
@@ -94,6 +96,7 @@ class LabelledSpan:
             ),
             since=question.since,
             until=question.until,
+            present=scratch.reader.task(scratch.past.champion, scratch.task).present,
         )
 
     @cached_property
@@ -111,7 +114,9 @@ class LabelledSpan:
     @cached_property
     def truth(self) -> npt.NDArray[np.bool_]:
         """Whether the finding is there, by the final truth, [n]."""
-        return np.array([truth is not None and truth.value == 1 for truth in self.final])
+        return np.array(
+            [truth is not None and truth.value == self.present for truth in self.final]
+        )
 
     @cached_property
     def patients(self) -> list[str]:

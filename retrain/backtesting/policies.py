@@ -161,7 +161,7 @@ class Baselines:
         scores, threshold = heads.scores(self._span.embeddings[places], self._scratch.task)
         return LabelledResults(
             scores=scores,
-            truth=np.array([truth.value == 1 for _, truth in known]),
+            truth=np.array([truth.value == self._span.present for _, truth in known]),
             patients=tuple(self._span.patients[place] for place in places),
             scans=tuple(self._span.scans[place].scan for place in places),
             threshold=threshold,

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from monitor.assembling.counting import not_withdrawn
 from monitor.episodes import EpisodeState
+from monitor.finding import score
 from monitor.statistics.performance.independent_differences import independent_difference
 from monitor.statistics.performance.proportions import Proportion, proportion
 from monitor.tables import EpisodeRow, MonitorRow, ResultRow, ScanRow
@@ -114,11 +115,19 @@ def _calls(session: Session, row: WatchRow, *, task: str, at: datetime) -> Warne
 
 def _positive(session: Session, where: Sequence[ColumnElement[bool]]) -> Proportion | None:
     rows = session.execute(
-        select(ResultRow.probabilities, ResultRow.threshold, ScanRow.site, ScanRow.person)
+        select(
+            ResultRow.probabilities,
+            ResultRow.finding,
+            ResultRow.threshold,
+            ScanRow.site,
+            ScanRow.person,
+        )
         .join(ScanRow, ScanRow.id == ResultRow.scan)
         .where(*where)
     ).all()
     if not rows:
         return None
-    called: npt.NDArray[np.bool_] = np.array([row[0][-1] >= row[1] for row in rows])
-    return proportion(called, [f"{row[2]}/{row[3]}" for row in rows], level=LEVEL)
+    called: npt.NDArray[np.bool_] = np.array(
+        [score(row.probabilities, row.finding) >= row.threshold for row in rows]
+    )
+    return proportion(called, [f"{row.site}/{row.person}" for row in rows], level=LEVEL)

@@ -93,12 +93,13 @@ class History:
         site: str = "site",
         truth: Sequence[int] | None = None,
         probabilities: Sequence[float] | None = None,
+        finding: int | None = None,
         delivery: str = "delivered",
         every: timedelta = timedelta(0),
     ) -> list[int]:
         """Add scans of new patients, embedded by both encoders; returns their ids.
 
-        `every` lies between one and the next.
+        `every` lies between one and the next; `finding` is the class whose probability is given.
         """
         self._batch += 1
         vectors = self.rng.normal(shift, 1.0, size=(count, DIMENSION)).astype(np.float32)
@@ -117,7 +118,10 @@ class History:
                         scan=scan.id,
                         version=self.champion.id,
                         task="pneumonia",
-                        probabilities=[1 - value, value],
+                        probabilities=[value, 1 - value]
+                        if finding == 0
+                        else [1 - value, value],
+                        finding=finding,
                         threshold=0.5,
                         delivery=delivery,
                         created_at=at + HALF_WEEK,

@@ -82,7 +82,7 @@ training:
   head_rate: 1.0e-3
   weight_decay: 1.0e-4
   frozen_share: 0.5
-  replay_ratio: 1.0
+  replay_ratio: 3.0
 gates:
   required:
     - superiority_where_it_drifted

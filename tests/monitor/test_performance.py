@@ -169,3 +169,21 @@ def test_the_newest_measurement_of_a_window_is_shown_and_the_older_one_kept(
         assert shown.id == row.id == 2
         assert (shown.scans, shown.positives) == (40, 20)
         assert ledger.verify(session).valid
+
+
+def test_the_class_that_is_looked_for_may_stand_first(history: History) -> None:
+    scans = history.add(
+        60,
+        at=ANCHOR,
+        probabilities=[0.9 if number % 2 == 0 else 0.2 for number in range(60)],
+        finding=0,
+    )
+    label(history, scans)
+    with history.database.reading() as session:
+        found = labelled_results(
+            session, version=history.champion.id, task="pneumonia", window=WEEK
+        )
+    assert found.truth.tolist() == [number % 2 == 0 for number in range(60)]
+    measured = measure(found)
+    assert measured.area.estimate == 1.0
+    assert measured.point.sensitivity.estimate == measured.point.specificity.estimate == 1.0

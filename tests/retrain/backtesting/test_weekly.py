@@ -63,7 +63,9 @@ def span() -> LabelledSpan:
         )
         for number in range(SCANS)
     )
-    return LabelledSpan(scans=scans, embeddings=embeddings, since=ANCHOR, until=UNTIL)
+    return LabelledSpan(
+        scans=scans, embeddings=embeddings, since=ANCHOR, until=UNTIL, present=1
+    )
 
 
 def test_a_week_is_read_by_what_served_then(span: LabelledSpan) -> None:
@@ -109,7 +111,7 @@ def test_a_week_without_a_class_has_no_figure_and_is_not_below(span: LabelledSpa
     well = tuple(one for one, sick in zip(span.scans, span.truth, strict=True) if not sick)
     rows = np.flatnonzero(~span.truth)
     healthy = LabelledSpan(
-        scans=well, embeddings=span.embeddings[rows], since=ANCHOR, until=UNTIL
+        scans=well, embeddings=span.embeddings[rows], since=ANCHOR, until=UNTIL, present=1
     )
     weeks, whole = weekly(healthy, TASK, [(ANCHOR, heads(1.0))])
     assert all(week.figures["auc"] is None for week in (*weeks, whole))
@@ -121,7 +123,11 @@ def test_a_week_without_a_class_has_no_figure_and_is_not_below(span: LabelledSpa
 
 def test_a_week_in_which_nothing_could_be_judged_has_no_figures(span: LabelledSpan) -> None:
     longer = LabelledSpan(
-        scans=span.scans, embeddings=span.embeddings, since=ANCHOR, until=UNTIL + 2 * WEEK
+        scans=span.scans,
+        embeddings=span.embeddings,
+        since=ANCHOR,
+        until=UNTIL + 2 * WEEK,
+        present=1,
     )
     weeks, _ = weekly(longer, TASK, [(ANCHOR, heads(1.0))])
     assert weeks[-1].scans == 0
