@@ -19,8 +19,15 @@ from sqlalchemy.exc import DBAPIError
 
 from registry.database import Database
 
-#: Made for tests, thrown away with them: nothing of it must survive a power cut.
+#: Where it listens, and a time zone that nobody expects.
 _SETTINGS = {
+    "max_connections": "40",
+    "unix_socket_directories": "",
+    "listen_addresses": "127.0.0.1",
+    "timezone": "Australia/Lord_Howe",
+}
+#: Of one that is made for tests and thrown away with them: it need not survive a power cut.
+_THROWN_AWAY = {
     "fsync": "off",
     "synchronous_commit": "off",
     "full_page_writes": "off",
@@ -29,21 +36,18 @@ _SETTINGS = {
     "max_wal_size": "256MB",
     "autovacuum": "off",
     "shared_buffers": "64MB",
-    "max_connections": "40",
-    "unix_socket_directories": "",
-    "listen_addresses": "127.0.0.1",
-    "timezone": "Australia/Lord_Howe",
 }
 _USER = "driftward"
 #: A copy of a database is some hundred files: twenty times faster in memory than on a disk.
 _MEMORY, _ENOUGH_BYTES = Path("/dev/shm"), 2 * 2**30  # noqa: S108
 
 
-def _folder() -> Path:
+def _folder(*, in_memory: bool) -> Path:
     """Make a folder for a server's data: not below pytest's, where its user could not reach it."""
-    there = _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free >= _ENOUGH_BYTES
+    if in_memory and (not _MEMORY.is_dir() or shutil.disk_usage(_MEMORY).free < _ENOUGH_BYTES):
+        in_memory = False
     return Path(
-        tempfile.mkdtemp(prefix="driftward-postgresql-", dir=_MEMORY if there else None)
+        tempfile.mkdtemp(prefix="driftward-postgresql-", dir=_MEMORY if in_memory else None)
     )
 
 
@@ -70,9 +74,11 @@ def _programs() -> Path:
 class RunningPostgresql:
     """A PostgreSQL server; to be stopped."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, durable: bool = False) -> None:
+        """Prepare one; if durable, then on the disk, with the settings that it comes with."""
         self.programs = _programs()
-        self._folder = _folder()
+        self._settings = _SETTINGS if durable else _SETTINGS | _THROWN_AWAY
+        self._folder = _folder(in_memory=not durable)
         self._password = secrets.token_hex(16)
         # The server refuses to run as root.
         self._owner = "nobody" if os.getuid() == 0 else pwd.getpwuid(os.getuid()).pw_name
@@ -111,7 +117,7 @@ class RunningPostgresql:
         from running_orthanc import free_port
 
         self.port = free_port()
-        settings = [f"--{name}={value}" for name, value in _SETTINGS.items()]
+        settings = [f"--{name}={value}" for name, value in self._settings.items()]
         with (self._folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [

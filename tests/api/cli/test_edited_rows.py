@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from bare_home import bare_home
+from databases import name_home
 from monitored_history import History, found
 from retraining_rows import MODEL, Retraining, person
 from sqlalchemy import text
@@ -44,8 +46,7 @@ def failed(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     """A version that failed its watch, and a runtime that attested another."""
     found(database)
     retraining = Retraining(History(database, ProfileStore(tmp_path / "profiles")))
-    monkeypatch.setenv("DRIFTWARD_HOME", str(tmp_path))
-    monkeypatch.setenv("DRIFTWARD_DATABASE_URL", database.url)
+    name_home(bare_home(tmp_path, database), monkeypatch)
     watched = Watched(retraining)
     watched.apply_plan()
     watched.promote()

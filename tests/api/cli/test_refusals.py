@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from bare_home import bare_home
+from databases import name_home
 from monitored_history import History, found
 from people import add_user
 from retraining_rows import MODEL, Retraining, ledger_is_valid, person
@@ -82,8 +84,7 @@ def retraining(
     found(database)
     made = Retraining(History(database, ProfileStore(tmp_path / "profiles")))
     made.apply_plan()
-    monkeypatch.setenv("DRIFTWARD_HOME", str(tmp_path))
-    monkeypatch.setenv("DRIFTWARD_DATABASE_URL", database.url)
+    name_home(bare_home(tmp_path, database), monkeypatch)
     made.run_awaiting_approval()
     add_user(database, "other", Role.VIEWER, at=made.now)
     return made

@@ -206,7 +206,7 @@ def main() -> None:
         sys.path.insert(0, str(Path(__file__).parents[2] / "builders"))
         from running_postgresql import RunningPostgresql
 
-        server = RunningPostgresql()
+        server = RunningPostgresql(durable=True)
         try:
             server.start()
             keep("PostgreSQL", chosen.entries, server.empty())
