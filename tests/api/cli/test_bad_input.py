@@ -277,7 +277,9 @@ def test_the_ledger_names_whoever_is_bound_to_the_user(
     file = tmp_path / "plan.yaml"
     file.write_text((CONFIGURATION / "plan.yaml").read_text(encoding="utf-8"))
     monkeypatch.setenv("LOGNAME", "root")  # which says nothing: the kernel is asked
-    monkeypatch.setattr("registry.access.signing_in.operating_system_user", lambda: "somebody-else")
+    monkeypatch.setattr(
+        "registry.access.signing_in.operating_system_user", lambda: "somebody-else"
+    )
     done = driftward("plan", "apply", file)
     assert done.code == 1
     assert "the user somebody-else is bound to no identity here" in done.stderr

@@ -216,7 +216,7 @@ def test_a_body_is_read_no_further_than_it_may_be_long(
 def test_a_user_without_an_identity_brings_nothing_in(
     home: LabelledHome, client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("registry.identities.operating_system_user", lambda: "somebody")
+    monkeypatch.setattr("registry.access.signing_in.operating_system_user", lambda: "somebody")
     answer = client.post(ROWS, params=NORTH, json={"labels": [row(home)]})
     assert answer.status_code == 401
     assert home.labels() == []
