@@ -33,6 +33,7 @@ _ABOUT_THE_MODEL = (
     "lift.",
     "model.",
     "attestation.",
+    "runtime.",
 )
 
 

@@ -17,11 +17,16 @@ from watched_rows import Watched
 
 from monitor.references import ProfileStore
 from registry import runtimes
-from registry.database import Database
+from registry.database import Base, Database
+from registry.runtimes import AttestationRow, RuntimeRow
+from retrain.tables import WatchLookRow, WatchRow
 
 if TYPE_CHECKING:
     from tests.api.cli.conftest import Run
 
+TABLES: dict[str, type[Base]] = {
+    one.__tablename__: one for one in (WatchRow, WatchLookRow, RuntimeRow, AttestationRow)
+}
 #: What an intruder would like to have been so, table by table.
 EDITS = [
     ("watches/1", "state = 'passed'"),
@@ -63,23 +68,20 @@ def failed(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_each_edit_is_found_and_names_the_row(driftward: Run, failed: Watched) -> None:
     assert driftward("audit", "verify").code == 0
     for row, edit in EDITS:
-        table, _, key = row.partition("/")
-        where = "id = 1" if key == "1" else "deployment = 'north'"
+        name, _, key = row.partition("/")
+        table, place = TABLES[name], tuple(key.split("/")) if "/" in key else int(key)
         with failed.database.reading() as session:
-            before = session.execute(text(f"SELECT * FROM {table} WHERE {where}")).mappings()
-            kept = dict(before.one())
+            found = session.get_one(table, place)
+            kept = {one.key: getattr(found, one.key) for one in table.__mapper__.column_attrs}
+        where = "deployment = 'north'" if "/" in key else f"id = {key}"
         with unguarded(failed.database) as session:
-            session.execute(text(f"UPDATE {table} SET {edit} WHERE {where}"))
+            session.execute(text(f"UPDATE {name} SET {edit} WHERE {where}"))
         verified = driftward("audit", "verify", "--json")
         assert (verified.code, f"row {row} was changed" in verified.stdout) == (1, True), edit
         with unguarded(failed.database) as session:
-            columns = ", ".join(f'"{name}" = :{name}' for name in kept)
-            session.execute(
-                text(f"UPDATE {table} SET {columns} WHERE deployment = :d")
-                if key != "1"
-                else text(f"UPDATE {table} SET {columns} WHERE id = 1"),
-                {**kept, **({"d": "north"} if key != "1" else {})},
-            )
+            changed = session.get_one(table, place)
+            for column, value in kept.items():
+                setattr(changed, column, value)
     assert driftward("audit", "verify").code == 0
 
 
