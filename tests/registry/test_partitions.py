@@ -84,7 +84,7 @@ def rows_of(database: Database) -> dict[str, list[tuple[object, ...]]]:
 def test_rows_go_into_parts_and_back_again_whole(filled: Database, now: datetime) -> None:
     before = rows_of(filled)
     assert [len(rows) for rows in before.values()] == [len(NUMBERS)] * 2
-    for revision in ("0023", "head"):
+    for revision in ("0024", "head"):
         go(filled, revision)
         assert rows_of(filled) == before
         with filled.engine.connect() as connection:
@@ -161,14 +161,14 @@ def test_whatever_is_done_to_a_part_is_found(
 
 @on_postgresql
 def test_who_may_use_the_table_may_still_and_not_its_parts(filled: Database) -> None:
-    go(filled, "0023")
+    go(filled, "0024")
     with filled.transaction() as session:
         session.execute(text("CREATE ROLE services"))
         session.execute(text("GRANT SELECT, INSERT, UPDATE, DELETE ON embeddings TO services"))
         session.execute(text("GRANT SELECT ON results TO services WITH GRANT OPTION"))
         session.execute(text("GRANT SELECT ON results TO PUBLIC"))
     try:
-        for revision in ("head", "0023", "head"):
+        for revision in ("head", "0024", "head"):
             go(filled, revision)
         with filled.engine.connect() as connection:
             query = text("SELECT has_table_privilege('services', :table, :right)")

@@ -70,6 +70,9 @@ TITLES = {
     "flatter tone curve": (
         "A flatter tone curve alone: black is shown as a gray of .15, and white as one of .85"
     ),
+    "flattest tone curve": (
+        "The flattest tone curve alone: black is shown as a gray of .2, and white as one of .8"
+    ),
     "tone curve": "A stronger tone curve alone: gray values to the power of .6",
 }
 
@@ -242,13 +245,16 @@ def before_repair(encoder: str, seed: int, change: str) -> dict[str, Any]:
     base, deal = first_version(encoder, seed), Deal(seed)
     old, new = OLD_SOFTWARE, CHANGES[change]
     reference = Reading.of(base, deal.part("locked reference", old))
+    measured_on = Part.joined(
+        *(deal.part(n, old) for n in ("locked reference", "more reference"))
+    )
     return {
         "as_before": judged(base, deal.part("shift locked", old)),
         "before": {
             "new": judged(base, deal.part("shift locked", new)),
             "reference": reference.figures(),
         },
-        **first_decision(reference, base, deal, change),
+        **first_decision(Reading.of(base, measured_on), base, deal, change),
     }
 
 

@@ -22,6 +22,8 @@ COUNTS = {
     "shift selection": 60,
     "shift locked": 600,
     "shift unlabelled": 300,
+    # Of before the change, besides the locked ones: what the champion's figures rest on.
+    "more reference": 1200,
 }
 #: Splits that the tables show.
 SPLITS = 3
@@ -60,10 +62,16 @@ CHANGES = {
     "unprocessed": Unprocessed(version="raw", noise=0.05),
     "steeper tone curve": Processing(version="steeper", contrast=6),
     "flatter tone curve": Processing(version="flatter", black=0.15, white=0.85),
+    "flattest tone curve": Processing(version="flattest", black=0.2, white=0.8),
     "tone curve": Toned(version="toned", gamma=0.6),
 }
 #: Changes of the tone curve and of nothing else.
-TONES = ("steeper tone curve", "flatter tone curve", "tone curve")
+TONES = (
+    "steeper tone curve",
+    "flatter tone curve",
+    "flattest tone curve",
+    "tone curve",
+)
 _BITS = 4095
 
 

@@ -10,8 +10,8 @@ from itertools import pairwise
 from alembic import op
 from sqlalchemy import Connection, text
 
-revision = "0024"
-down_revision = "0023"
+revision = "0025"
+down_revision = "0024"
 branch_labels = None
 depends_on = None
 
