@@ -31,7 +31,7 @@ from monitor.statistics.attribution.pattern import Pattern
 from monitor.statistics.embeddings import Flags, Floats, Integers
 from registry.errors import BadInputError, IntegrityError
 
-_FORMAT = 2
+_FORMAT = 3
 #: the classifier that ships, and the card that says what it was made of and when not to use it
 CLASSIFIER, CARD = "causes.npz", "causes.card.json"
 #: runners-up below this share of the votes are not told
@@ -42,12 +42,21 @@ _ROUNDING = 1e-4
 _UNLIKE_PIECE = 0.02
 
 
+#: numbers of which the mean says how far pixels came off what scans show, which no mixture of
+#: scans does and every clear change of the image chain
+SUPPORT = tuple(
+    ("how views go together", f"pixels by {space}: displacement")
+    for space in ("monitoring", "champion")
+)
+
+
 class Doubt(StrEnum):
     """Why no cause is named."""
 
     NONE = "none"
     UNSURE = "answers this sure were wrong too often on held-out images"
     UNLIKE = "the pattern is not typical of the cause that comes nearest"
+    UNSUPPORTED = "pixels fit what scans show nearly as before, as they do in another mixture"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +111,8 @@ class Judged:
     likest: Integers
     #: [n, P] share of the likest kind's windows that lie farther out, by piece
     pieces_farther: Floats
+    #: [n] how far pixels came off what scans show
+    support: Floats
 
     @property
     def readings(self) -> Floats:
@@ -133,6 +144,10 @@ class CauseClassifier:
     typical: Floats
     #: answers to patterns that fewer of these windows are less typical than are `unknown`, too
     least_farther: float
+    #: [Q] how far pixels came off in held-out technical windows that were rightly named, rising
+    supporting: Floats
+    #: technical answers of which fewer of these are less supported are `unknown`, too
+    least_supported: float
     nearness: Nearness
     #: [F] numbers of an ordinary window
     ordinary: Floats
@@ -167,7 +182,7 @@ class CauseClassifier:
         leading, likest = named[order[0]], int(judged.likest[0])
         farther = float(self.farther(judged)[0])
         confidence = float(self.confidences(shares[:1])[0])
-        doubt = self._doubt(confidence, farther)
+        doubt = self._doubt(confidence, farther, unsupported=bool(self.unsupported(judged)[0]))
         lost = shares[0, order[0]] - shares[1:, order[0]]
         compared = self.compared
         return Attribution(
@@ -205,7 +220,18 @@ class CauseClassifier:
             leading=leading,
             likest=likest,
             pieces_farther=self.nearness.shares_farther(values, likest),
+            support=self.support(values),
         )
+
+    def support(self, values: Floats) -> Floats:
+        """Return how far pixels came off what scans show, for patterns [n, F], [n].
+
+        0 where the pattern has no such numbers.
+        """
+        columns = [self.names.index(name) for name in SUPPORT if name in self.names]
+        if not columns:
+            return np.zeros(len(values))
+        return np.asarray(values[:, columns].mean(axis=1))
 
     def farther(self, judged: Judged) -> Floats:
         """Return the share of held-out windows of the leading cause that are less typical, [n].
@@ -217,10 +243,23 @@ class CauseClassifier:
         less = (self.typical[judged.leading] <= own).sum(axis=1)
         return np.asarray((1 + less) / (1 + self.typical.shape[1]))
 
+    def unsupported(self, judged: Judged) -> Flags:
+        """Return which patterns are likest technical and have nothing that speaks for it, [n].
+
+        Another prevalence, case mix, population or routing are other mixtures of scans, each
+        of which is made as before. Whatever kind of mixture nobody simulated: technical is no
+        name for it.
+        """
+        named = np.array([cause is FirstLevel.TECHNICAL for cause in self.named])
+        less = np.searchsorted(self.supporting, judged.support, side="right")
+        supported = (1 + less) / (1 + len(self.supporting)) >= self.least_supported
+        return np.asarray(named[judged.leading] & ~supported)
+
     def doubtful(self, judged: Judged) -> Flags:
         """Return which of many answers are `unknown`, [n]."""
         unsure = self.confidences(judged.shares) < self.least_confidence
-        return np.asarray(unsure | (self.farther(judged) < self.least_farther))
+        unlike = self.farther(judged) < self.least_farther
+        return np.asarray(unsure | unlike | self.unsupported(judged))
 
     @property
     def compared(self) -> tuple[str, ...]:
@@ -247,7 +286,9 @@ class CauseClassifier:
         """Return the kinds' shares of the votes for patterns [n, F], [n, K]."""
         return self.trees.probabilities(values)
 
-    def _doubt(self, confidence: float, farther: float) -> Doubt:
+    def _doubt(self, confidence: float, farther: float, *, unsupported: bool) -> Doubt:
+        if unsupported:
+            return Doubt.UNSUPPORTED
         if farther < self.least_farther:
             return Doubt.UNLIKE
         return Doubt.UNSURE if confidence < self.least_confidence else Doubt.NONE
@@ -267,6 +308,8 @@ class CauseClassifier:
             "typicality": self.typicality,
             "typical": self.typical,
             "least_farther": np.array(self.least_farther),
+            "supporting": self.supporting,
+            "least_supported": np.array(self.least_supported),
             **{
                 f"nearness.{f.name}": _small(getattr(nearness, f.name))
                 for f in fields(nearness)
@@ -309,6 +352,8 @@ class CauseClassifier:
                 typicality=kept["typicality"],
                 typical=kept["typical"],
                 least_farther=float(kept["least_farther"]),
+                supporting=kept["supporting"],
+                least_supported=float(kept["least_supported"]),
                 nearness=Nearness(
                     **{
                         f.name: _large(kept[f"nearness.{f.name}"])
@@ -327,11 +372,11 @@ class CauseClassifier:
 def compared_piece(piece: str) -> str | None:
     """Return the piece as part of which a piece is compared, None where it is not.
 
-    A window's size is no shift. How many scans are displaced and whether one place carries it
-    are compared as one: a few are ordinary after a technical change where they are one
-    scanner's, and only there.
+    A window's size is no shift, and how views go together has a bound of its own. How many
+    scans are displaced and whether one place carries it are compared as one: a few are
+    ordinary after a technical change where they are one scanner's, and only there.
     """
-    if piece == "size":
+    if piece in {"size", SUPPORT[0][0]}:
         return None
     return piece.replace(" location", " coherence")
 

@@ -33,6 +33,8 @@ from monitor.statistics.attribution.shifts import (
     standardised_shifts,
 )
 from monitor.statistics.attribution.spaces import DISTANCES, SeenScans, SpaceReference
+from monitor.statistics.attribution.ties import Tie
+from monitor.statistics.attribution.view_ties import SPACES, fit_ties, tie_numbers
 from monitor.statistics.attribution.views import (
     ASPECTS,
     VIEWS,
@@ -63,8 +65,6 @@ MEMBERS: tuple[tuple[str, ...], ...] = (
     ("occupancy",),
     ("occupancy-peak",),
 )
-#: spaces in which a shift is looked at
-SPACES = ("monitoring", "champion")
 _BAND_NAMES = ("first 16", "to 64", "to 256", "other")
 # Beyond it a shift of the pixels is no accident: standard errors.
 _CLEAR = 4.0
@@ -92,6 +92,9 @@ class AttributionReference:
     views: Mapping[str, ClassView]
     #: None where pixels are not kept
     pixels: PixelReference | None
+    #: the pixels' measures as either space's embeddings tell them, where pixels are kept, and
+    #: the champion's space as the monitoring one tells it, by name
+    ties: Mapping[str, Tie]
 
     @classmethod
     def fit(
@@ -163,6 +166,13 @@ class AttributionReference:
                 seed=seed,
             ),
             pixels=pixels,
+            ties=fit_ties(
+                dict(zip(SPACES, zip(spaces, seen, strict=True), strict=True)),
+                pixels=pixels,
+                measures=None if measures is None else measures.values,
+                patients=patients,
+                seed=seed,
+            ),
         )
 
 
@@ -242,6 +252,11 @@ def pattern(
     measures : [n, m] pixel measures, or None where pixels are not kept
     patients : whose scans they are
     """
+    scores = (
+        None
+        if reference.pixels is None or measures is None
+        else reference.pixels.normal_scores(measures)
+    )
     found = finding_shift(reference.finding, probabilities)
     by_finding = shifts_by_finding(
         champion.space,
@@ -261,7 +276,7 @@ def pattern(
                     monitoring=monitoring,
                     champion=champion,
                     probabilities=probabilities,
-                    measures=measures,
+                    scores=scores,
                 ),
             )
         ),
@@ -277,6 +292,18 @@ def pattern(
     else:
         moved = pixel_shift(reference.pixels, measures, patients, prevalence=found.prevalence)
         pieces["pixels"] = dict(_pixel_numbers(reference.pixels, moved))
+    pieces["how views go together"] = dict(
+        tie_numbers(
+            reference.ties,
+            {
+                name: (shift.space, shift.seen, shift.place)
+                for name, shift in zip(SPACES, (monitoring, champion), strict=True)
+            },
+            scores=scores,
+            aspects=() if reference.pixels is None else reference.pixels.aspects,
+            patients=patients,
+        )
+    )
     return Pattern(pieces=pieces)
 
 
@@ -362,14 +389,13 @@ def _readings(
     monitoring: SpaceShift,
     champion: SpaceShift,
     probabilities: Floats,
-    measures: Floats | None,
+    scores: Floats | None,
 ) -> dict[str, ViewReading]:
     """Read every view that the reference and the window have."""
     values = {"head": logit(probabilities)[:, None]}
     for name, shift in zip(SPACES, (monitoring, champion), strict=True):
         values[name] = leading(shift.space, shift.seen)
-    if reference.pixels is not None and measures is not None:
-        scores = reference.pixels.normal_scores(measures)
+    if reference.pixels is not None and scores is not None:
         for aspect in ASPECTS:
             own = np.array([one == aspect for one in reference.pixels.aspects])
             values[aspect] = scores[:, own]

@@ -29,6 +29,7 @@ class Table:
     #: [W] each
     truth: Texts
     what: Texts
+    variant: Texts
     reference: Texts
     roles: Texts
     scans: npt.NDArray[np.int64]
@@ -62,7 +63,10 @@ def table(part: str, cache: Path) -> Table:
         with np.load(path, allow_pickle=False) as kept:
             names = tuple(tuple(one.split("|", 1)) for one in kept["names"].tolist())
             size = len(kept["truth"])
-            own = {name: kept[name] for name in ("values", "truth", "what", "roles", "p_value")}
+            own = {
+                name: kept[name]
+                for name in ("values", "truth", "what", "variant", "roles", "p_value")
+            }
             own |= {
                 "peer": kept["peer"],
                 "reference": np.full(size, reference),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from monitor.statistics.attribution.boosted_trees import BoostedTrees
 from monitor.statistics.attribution.classifier import (
+    SUPPORT,
     CauseClassifier,
     Doubt,
     shipped_classifier,
@@ -48,6 +50,8 @@ def classifier(*, least_farther: float = 0.1, least_confidence: float = 0.5) -> 
         typicality=np.array([0.5, 1.0]),
         typical=np.tile(np.linspace(-2.0, 1.0, 99), (2, 1)),
         least_farther=least_farther,
+        supporting=np.zeros(1),
+        least_supported=0.0,
         nearness=Nearness(
             middles=np.zeros(3),
             scales=np.ones(3),
@@ -113,6 +117,47 @@ def test_the_share_of_less_typical_windows_is_a_rank_and_never_0() -> None:
     assert shares[-1] == pytest.approx(1 / 100)
 
 
+def asked_for_support() -> CauseClassifier:
+    """Return the same, which asks that pixels came off more than in 30 % of technical windows."""
+    known = classifier()
+    names, width = (*NAMES, *SUPPORT), len(SUPPORT)
+    nearness = known.nearness
+    return replace(
+        known,
+        names=names,
+        supporting=np.linspace(0.0, 1.0, 99),
+        least_supported=0.3,
+        nearness=replace(
+            nearness,
+            middles=np.zeros(len(names)),
+            scales=np.ones(len(names)),
+            pieces=np.append(nearness.pieces, [-1] * width),
+            examples=np.pad(nearness.examples, ((0, 0), (0, width))),
+        ),
+        ordinary=np.zeros(len(names)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "moved", "off", "doubt"),
+    [
+        (0.0, 3.0, 0.8, Doubt.NONE),
+        (0.0, 3.0, 0.1, Doubt.UNSUPPORTED),
+        # Another mixture of scans needs no pixels that came off.
+        (2.0, 0.0, 0.1, Doubt.NONE),
+    ],
+)
+def test_technical_is_named_only_where_pixels_came_off(
+    change: float, moved: float, off: float, doubt: Doubt
+) -> None:
+    pieces = {name: dict(own) for name, own in pattern(change, moved).pieces.items()}
+    told = Pattern(pieces={**pieces, SUPPORT[0][0]: {name: off for _, name in SUPPORT}})
+    known = asked_for_support()
+    assert known.answer(told).doubt is doubt
+    again = CauseClassifier.of_bytes(known.to_bytes())
+    assert again.answer(told).doubt is doubt
+
+
 def test_a_kept_classifier_says_the_same() -> None:
     known = classifier()
     again = CauseClassifier.of_bytes(known.to_bytes())
@@ -138,6 +183,9 @@ def test_the_classifier_that_ships_is_whole() -> None:
     assert set(shipped.named) == set(FirstLevel) - {FirstLevel.UNKNOWN}
     assert 0.0 < shipped.least_confidence < 1.0
     assert 0.0 < shipped.least_farther < 0.5
+    assert 0.0 < shipped.least_supported < 0.5
+    assert set(SUPPORT) <= set(shipped.names)
+    assert (np.diff(shipped.supporting) >= 0).all()
     assert shipped.nearness.held_out.shape[:2] == (len(shipped.kinds), len(shipped.compared))
     assert (np.diff(shipped.typical, axis=1) >= 0).all()
     assert (np.diff(shipped.nearness.held_out, axis=2) >= 0).all()
