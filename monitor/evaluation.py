@@ -132,8 +132,12 @@ def evaluate(
         rows.append(trend)
     found: list[ReferenceVerdict] = []
     notes: list[str] = []
+    # The trend is judged by the same embeddings as the monitoring encoder's newest reference.
+    read: dict[int, EmbeddedScans] = {}
     for row in rows:
-        scans = embeddings.in_window(session, row.version, window)
+        if row.version not in read:
+            read[row.version] = embeddings.in_window(session, row.version, window)
+        scans = read[row.version]
         if len(scans) < monitor.specification.floor:
             notes.append(
                 f"{row.encoder} encoder: {len(scans)} scans are fewer than the floor of "
