@@ -171,7 +171,7 @@ def keep(backend: str, entries: int, url: str) -> None:
 def report() -> str:
     """Return what was measured as a table."""
     lines = [
-        "Seconds on two cores that a load of thirty other processes shared, CPU seconds of the "
+        "Seconds by the clock on two cores with nothing else to do, CPU seconds of the "
         "process itself, and its peak memory, libraries included. One entry in ten seals a row. "
         "Goal: a million in 10 s.",
         "",
