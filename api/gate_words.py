@@ -121,6 +121,14 @@ def difference(detail: Mapping[str, Any]) -> Difference | None:
     )
 
 
+def differences(detail: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], Difference]]:
+    """Yield what of a gate compares two models, its parts or itself, with the difference."""
+    for one in detail["parts"] or [detail]:
+        found = difference(one)
+        if found is not None:
+            yield one, found
+
+
 def uses(detail: Mapping[str, Any]) -> str | None:
     """Return how often a gate's locked set has judged, where it says so."""
     found = detail["figures"].get("uses")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
@@ -14,6 +13,7 @@ from monitor.causes import Cause
 from monitor.episode_evidence import AlarmEvidence
 from monitor.estimating import ImpactEstimate, estimate_impact
 from monitor.evaluation import Evaluation
+from monitor.further_shifts import PlacedShift
 from monitor.recovery import recovery
 from monitor.references import EncoderRole
 from monitor.subgroups import Subgroup
@@ -37,15 +37,6 @@ class Impact(StrEnum):
     NONE_SHOWN = "none shown"
     SUSPECTED = "suspected"
     MEASURED = "measured"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OneOfSeveral:
-    """Which shift an alarm is of, where several last at once."""
-
-    #: the open episode's, by id; None for one that has none yet
-    episode: int | None
-    p_value: float
 
 
 def require_episode(session: Session, episode: int) -> EpisodeRow:
@@ -98,7 +89,7 @@ def record_alarm(
     *,
     actor: str,
     at: datetime,
-    shift: OneOfSeveral | None = None,
+    shift: PlacedShift | None = None,
 ) -> EpisodeRow:
     """Open an episode for an alarm, or bring the one that it belongs to up to date.
 

@@ -13,15 +13,10 @@ from monitor import episodes, parts, performance
 from monitor.attributing import Attributor
 from monitor.embedding_plan import EmbedsScans
 from monitor.episode_evidence import AlarmEvidence, gather
-from monitor.episodes import Impact, OneOfSeveral
+from monitor.episodes import Impact
 from monitor.evaluation import Evaluation, evaluate, store_verdicts
 from monitor.falls import falls, first_labels
-from monitor.further_shifts import (
-    PlacedShift,
-    explained_by,
-    further_shift,
-    lasting_shift,
-)
+from monitor.further_shifts import PlacedShift, several_shifts
 from monitor.monitors import Monitor, require_monitor
 from monitor.references import ProfileStore
 from monitor.requests.estimating import impact_scans
@@ -124,19 +119,10 @@ class Evaluator:
 
     def _shifts(
         self, session: Session, evaluation: Evaluation
-    ) -> list[tuple[AlarmEvidence, OneOfSeveral | None]]:
+    ) -> list[tuple[AlarmEvidence, PlacedShift | None]]:
         """Return what an alarm is about: one shift, or several that last at once."""
         rows = episodes.open_episodes(session, evaluation.monitor.name)
-        placed: list[tuple[int | None, PlacedShift]] = []
-        further = further_shift(evaluation, rows)
-        if further is not None:
-            placed.append((None, further))
-        if explained_by(rows) and (len(rows) > 1 or further is not None):
-            lasting = [(row.id, lasting_shift(evaluation, row, rows)) for row in rows]
-            placed += [(number, one) for number, one in lasting if one is not None]
-        else:
-            found = gather(session, self._profiles, evaluation, attributor=self._attributor)
-            return [(found, None)]
+        shifts = several_shifts(evaluation, rows)
         return [
             (
                 gather(
@@ -146,9 +132,9 @@ class Evaluator:
                     attributor=self._attributor,
                     placed=one,
                 ),
-                OneOfSeveral(episode=number, p_value=one.p_value),
+                one,
             )
-            for number, one in placed
+            for one in ([None] if shifts is None else shifts)
         ]
 
 

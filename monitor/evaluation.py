@@ -61,9 +61,9 @@ class ReferenceVerdict:
         before this window still has its small p-value here; it alarmed when it was there.
         """
         return self._combined(
-            self.persistence_p_value if _shows(self.verdict) else 1.0,
+            self.persistence_p_value if shows(self.verdict) else 1.0,
             [
-                item.adjusted_persistence_p_value if _shows(item.verdict) else 1.0
+                item.adjusted_persistence_p_value if shows(item.verdict) else 1.0
                 for item in self.subgroups
             ],
         )
@@ -75,7 +75,8 @@ class ReferenceVerdict:
         return min(1.0, 2.0 * min(everything, *subgroups))
 
 
-def _shows(verdict: Verdict) -> bool:
+def shows(verdict: Verdict) -> bool:
+    """Return whether a window shows anything by itself."""
     return verdict.alarm_p_value <= QUIET_LEVEL
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from api.evidence.gathering import Evidence
-from api.gate_words import Difference, difference
+from api.gate_words import Difference, differences
 from api.pages import wording
 
 WIDTH = 660
@@ -150,12 +150,10 @@ def comparisons(evidence: Evidence) -> Markup | None:
 
 def _drawn(detail: Mapping[str, Any]) -> Iterator[Compared]:
     """Yield what of an outcome is a difference with an interval: its parts', or its own."""
-    for one in detail["parts"] or [detail]:
-        found = difference(one)
-        if found is not None:
-            yield Compared(
-                name=_shortened(one["name"]), outcome=one["outcome"], difference=found.in_points
-            )
+    for one, found in differences(detail):
+        yield Compared(
+            name=_shortened(one["name"]), outcome=one["outcome"], difference=found.in_points
+        )
 
 
 def _shortened(name: str) -> str:

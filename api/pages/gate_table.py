@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,14 +12,14 @@ from api.pages import states, wording
 from api.pages.states import State
 from retrain.gates.outcome import Outcome
 
-BAR_WIDTH, BAR_HEIGHT = 168, 18
+BAR_WIDTH = 168
 #: how far beyond the widest margin bars reach; what lies farther out ends in an arrow
 _BEYOND = 1.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bar:
-    """Coordinates of a difference in a drawing of `BAR_WIDTH` × `BAR_HEIGHT`."""
+    """Coordinates of a difference in a drawing that is `BAR_WIDTH` wide."""
 
     low: float
     high: float
@@ -65,22 +65,15 @@ class GateTable:
 
 def gate_table(details: Sequence[Mapping[str, Any]]) -> GateTable:
     """Return the table of outcomes' records; all its bars have one scale."""
-    margins = [abs(found.margin) for found in _differences(details)]
-    widest = max(margins, default=0.0)
-    lines = tuple(_line(detail, _reach(widest)) for detail in details)
-    return GateTable(lines=lines, drawn=bool(margins))
-
-
-def _reach(widest: float) -> float:
-    return _BEYOND * widest or 10.0
-
-
-def _differences(details: Sequence[Mapping[str, Any]]) -> Iterator[Difference]:
-    for detail in details:
-        for one in detail["parts"] or [detail]:
-            found = gate_words.difference(one)
-            if found is not None:
-                yield found.in_points
+    margins = [
+        abs(found.in_points.margin)
+        for detail in details
+        for _, found in gate_words.differences(detail)
+    ]
+    reach = _BEYOND * max(margins, default=0.0) or 10.0
+    return GateTable(
+        lines=tuple(_line(detail, reach) for detail in details), drawn=bool(margins)
+    )
 
 
 def _line(detail: Mapping[str, Any], reach: float) -> GateLine:
