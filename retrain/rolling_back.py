@@ -57,7 +57,7 @@ def roll_back(
     by.require(Role.OPERATOR, "roll back a champion", site=site)
     staged = staging.under_way(session, model)
     reached = staging.reached_sites(session, staged) if staged is not None else []
-    where = _places(session, model, site)
+    where = _places(session, model, site, reached)
     current = serving.require_champion(session, model, where[0])
     if seen is None:
         _require_no_rollback(session, current, site)
@@ -169,19 +169,21 @@ def aimed_at(
     session: Session, model: str, *, site: str | None = None
 ) -> tuple[VersionRow, VersionRow]:
     """Return what a rollback would replace now, and what it would restore; raises as that does."""
-    place = _places(session, model, site)[0]
+    staged = staging.under_way(session, model)
+    reached = staging.reached_sites(session, staged) if staged is not None else []
+    place = _places(session, model, site, reached)[0]
     current = serving.require_champion(session, model, place)
     return current, _before(session, current, place)
 
 
-def _places(session: Session, model: str, site: str | None) -> list[str]:
-    """Return where a rollback takes effect."""
+def _places(
+    session: Session, model: str, site: str | None, reached: Sequence[str]
+) -> list[str]:
+    """Return where a rollback takes effect, of a promotion that has reached some sites or none."""
     if site is not None:
         sites.require_known(session, model, site)
         return [site]
-    staged = staging.under_way(session, model)
-    reached = staging.reached_sites(session, staged) if staged is not None else []
-    return reached or [serving.EVERYWHERE]
+    return [*reached] or [serving.EVERYWHERE]
 
 
 def newest_move(session: Session, model: str, site: str | None = None) -> Entry | None:

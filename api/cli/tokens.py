@@ -9,9 +9,14 @@ import typer
 from api.cli.options import HomeOption, JsonOption, ReasonOption, opened, show, table
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
     from datetime import datetime
 
+    from sqlalchemy.orm import Session
+
+    from api.assembly import Driftward
     from registry.access.tokens import TokenRow
+    from registry.identities import Identity
 
 app = typer.Typer(name="token", help="Tokens: shown once, expiring, revocable.")
 
@@ -29,20 +34,11 @@ def create(
 ) -> None:
     """Make a token and print it, this once; one made for a person by another signs nothing."""
     from registry.access import tokens
-    from registry.errors import RefusedError
-    from registry.refusals import attempted
 
     driftward = opened(home)
     by = driftward.whoever_runs_this()
     now = driftward.clock.now()
-    with attempted(
-        driftward.database,
-        "access.refused",
-        subject=by.name,
-        by=by,
-        at=now,
-        of=(RefusedError,),
-    ) as session:
+    with _attempted(driftward, by, now) as session:
         made = tokens.create(
             session, identity=name or by.name, purpose=purpose, days=days, by=by, at=now
         )
@@ -99,22 +95,30 @@ def revoke(
 ) -> None:
     """End a token at once."""
     from registry.access import tokens
-    from registry.errors import RefusedError
-    from registry.refusals import attempted
 
     driftward = opened(home)
     by = driftward.whoever_runs_this()
     now = driftward.clock.now()
-    with attempted(
+    with _attempted(driftward, by, now) as session:
+        row = tokens.revoke(session, token, reason=reason, by=by, at=now)
+    show(_describe(row, now), as_json=as_json, lines=[f"token {token} is revoked"])
+
+
+def _attempted(
+    driftward: Driftward, by: Identity, now: datetime
+) -> AbstractContextManager[Session]:
+    """Open a transaction of whose refusal the ledger tells."""
+    from registry.errors import RefusedError
+    from registry.refusals import attempted
+
+    return attempted(
         driftward.database,
         "access.refused",
         subject=by.name,
         by=by,
         at=now,
         of=(RefusedError,),
-    ) as session:
-        row = tokens.revoke(session, token, reason=reason, by=by, at=now)
-    show(_describe(row, now), as_json=as_json, lines=[f"token {token} is revoked"])
+    )
 
 
 def _describe(row: TokenRow, now: datetime) -> dict[str, Any]:
