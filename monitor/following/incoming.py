@@ -122,45 +122,66 @@ def next_arrivals(
     if not rows:
         return []
     found: list[Arrival] = []
+    since = reference.accepted_at
     newest = _newest_arrival(session, stream, reference, now=now)
-    for row in rows:
+    vectors, usable = _decoded([row.vector for row in rows])
+    for row, vector, finite in zip(rows, vectors, usable, strict=True):
+        scan, site, person, arrived_at, _, *why = row
         # Whether it was embedded or not.
-        odd = _first(
-            (row.own, Odd.OWN),
-            (row.refused, Odd.REFUSED),
-            (row.withdrawn, Odd.WITHDRAWN),
-            (row.again, Odd.AGAIN),
-            (row.arrived_at < reference.accepted_at, Odd.BEFORE),
-        )
-        if odd is not None:
-            pass
-        elif row.vector is None:
-            break
-        elif row.arrived_at > now:
-            odd = Odd.AHEAD
-        elif row.arrived_at < newest - LATE:
-            odd = Odd.LATE
-        vector = None
-        if odd not in PASSED:
-            vector = np.frombuffer(row.vector, dtype=STORED).astype(np.float32)
-            newest = max(newest, row.arrived_at) if row.arrived_at <= now else newest
-            if not np.isfinite(vector).all():
-                odd, vector = Odd.UNUSABLE, None
+        odd = _passed(*why, before=arrived_at < since)
+        if odd is None:
+            if vector is None:
+                break
+            if arrived_at > now:
+                odd = Odd.AHEAD
+            elif arrived_at < newest - LATE:
+                odd = Odd.LATE
+            newest = max(newest, arrived_at) if arrived_at <= now else newest
+            if not finite:
+                odd = Odd.UNUSABLE
         found.append(
             Arrival(
-                scan=row.id,
-                patient=f"{row.site}/{row.person}",
-                arrived_at=row.arrived_at,
-                vector=vector,
+                scan=scan,
+                patient=f"{site}/{person}",
+                arrived_at=arrived_at,
+                vector=None if odd in PASSED else vector,
                 odd=odd,
             )
         )
     return found
 
 
-def _first(*reasons: tuple[bool, Odd]) -> Odd | None:
-    """Return the first reason that holds."""
-    return next((odd for holds, odd in reasons if holds), None)
+def _passed(
+    refused: bool, own: bool, withdrawn: bool, again: bool, *, before: bool
+) -> Odd | None:
+    """Return why a scan is passed over, by the first reason that holds."""
+    if own:
+        return Odd.OWN
+    if refused:
+        return Odd.REFUSED
+    if withdrawn:
+        return Odd.WITHDRAWN
+    if again:
+        return Odd.AGAIN
+    return Odd.BEFORE if before else None
+
+
+def _decoded(
+    stored: Sequence[bytes | None],
+) -> tuple[list[npt.NDArray[np.float32] | None], list[bool]]:
+    """Return embeddings [d] as they were stored, None where there is none, and which are finite.
+
+    Together, since numpy takes as long for one as for some hundred.
+    """
+    there = [one for one in stored if one is not None]
+    if not there:
+        return [None] * len(stored), [False] * len(stored)
+    whole = np.frombuffer(b"".join(there), dtype=STORED).reshape(len(there), -1)
+    singles = whole.astype(np.float32)
+    usable: list[bool] = np.asarray(np.isfinite(singles).all(axis=1)).tolist()
+    each = iter(zip(singles, usable, strict=True))
+    found = [(None, False) if one is None else next(each) for one in stored]
+    return [vector for vector, _ in found], [finite for _, finite in found]
 
 
 def _seen_before(stream: StreamRow, unit: Unit) -> ColumnElement[bool]:
