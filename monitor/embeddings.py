@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import compress
 
 import numpy as np
 import numpy.typing as npt
@@ -27,14 +28,19 @@ class EmbeddedScans:
     scans: tuple[ScanRow, ...]
     #: float32, [n, d]
     vectors: npt.NDArray[np.float32]
+    #: of each scan: a patient of one site is not one of another
+    patients: tuple[str, ...]
+
+    @classmethod
+    def of(cls, scans: Sequence[ScanRow], vectors: npt.NDArray[np.float32]) -> EmbeddedScans:
+        return cls(
+            scans=tuple(scans),
+            vectors=vectors,
+            patients=tuple([f"{scan.site}/{scan.person}" for scan in scans]),
+        )
 
     def __len__(self) -> int:
         return len(self.scans)
-
-    @property
-    def patients(self) -> list[str]:
-        """The patient of each scan: a patient of one site is not one of another."""
-        return [f"{scan.site}/{scan.person}" for scan in self.scans]
 
     def weeks(self, since: datetime) -> list[int]:
         """Return the number of the week, from a time on, in which each scan arrived."""
@@ -42,9 +48,19 @@ class EmbeddedScans:
 
     def where(self, keep: Sequence[bool]) -> EmbeddedScans:
         """Return the scans for which `keep` holds."""
-        mask = np.asarray(keep, dtype=bool)
-        chosen = tuple(scan for scan, kept in zip(self.scans, keep, strict=True) if kept)
-        return EmbeddedScans(scans=chosen, vectors=self.vectors[mask])
+        return EmbeddedScans(
+            scans=tuple(compress(self.scans, keep)),
+            vectors=self.vectors[np.asarray(keep, dtype=bool)],
+            patients=tuple(compress(self.patients, keep)),
+        )
+
+    def ordered(self, order: Sequence[int]) -> EmbeddedScans:
+        """Return the scans in another order, by their places."""
+        return EmbeddedScans(
+            scans=tuple([self.scans[place] for place in order]),
+            vectors=self.vectors[order],
+            patients=tuple([self.patients[place] for place in order]),
+        )
 
 
 def to_bytes(vector: npt.NDArray[np.float32]) -> bytes:
@@ -78,7 +94,6 @@ def _read(session: Session, version: int, *conditions: ColumnElement[bool]) -> E
         .order_by(ScanRow.id)
     ).all()
     vectors = np.array([np.frombuffer(vector, dtype=STORED) for _, vector in rows])
-    return EmbeddedScans(
-        scans=tuple(scan for scan, _ in rows),
-        vectors=np.atleast_2d(vectors).astype(np.float32),
+    return EmbeddedScans.of(
+        [scan for scan, _ in rows], np.atleast_2d(vectors).astype(np.float32)
     )

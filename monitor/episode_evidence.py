@@ -205,9 +205,7 @@ def _placed(scans: EmbeddedScans, place: Place) -> EmbeddedScans:
         [place.subgroup is None or place.subgroup.holds(scan) for scan in scans.scans]
     )
     order = sorted(range(len(kept)), key=lambda index: (kept.scans[index].arrived_at, index))
-    return EmbeddedScans(
-        scans=tuple(kept.scans[index] for index in order), vectors=kept.vectors[order]
-    )
+    return kept.ordered(order)
 
 
 def _onset(
