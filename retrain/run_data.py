@@ -63,8 +63,15 @@ def labelled_scans(
     return found
 
 
-def shifted_scans(session: Session, episode: EpisodeRow, model: str) -> list[ScanRow]:
-    """Return the scans that an episode is about: since its onset, of its subgroup."""
+def shifted_scans(
+    session: Session, episode: EpisodeRow, model: str, *, labelled: str | None = None
+) -> list[ScanRow]:
+    """Return the scans that an episode is about: since its onset, of its subgroup.
+
+    Parameters
+    ----------
+    labelled : a task; only the scans that have a label of it
+    """
     refused = select(RefusalRow.scan).where(RefusalRow.model == model)
     unit = unit_watched(session, require_monitor(session, episode.monitor))
     query = select(ScanRow).where(
@@ -72,17 +79,29 @@ def shifted_scans(session: Session, episode: EpisodeRow, model: str) -> list[Sca
     )
     if episode.subgroup is not None:
         query = query.where(Subgroup.parse(episode.subgroup).where())
+    if labelled is not None:
+        query = query.where(labels.having_label(labelled))
     return list(session.scalars(query.order_by(ScanRow.id)))
 
 
 def permitted_scans(
-    session: Session, episode: EpisodeRow, model: str, rules: DataRules, *, at: datetime
+    session: Session,
+    episode: EpisodeRow,
+    model: str,
+    rules: DataRules,
+    *,
+    at: datetime,
+    labelled: str | None = None,
 ) -> list[ScanRow]:
-    """Return the scans of a shift from which the plan lets a candidate learn and be judged."""
+    """Return the scans of a shift from which the plan lets a candidate learn and be judged.
+
+    Takes what `shifted_scans` takes besides.
+    """
     since = None if rules.within_days is None else at - timedelta(days=rules.within_days)
+    shifted = shifted_scans(session, episode, model, labelled=labelled)
     return [
         scan
-        for scan in _of_permitted_sites(shifted_scans(session, episode, model), rules)
+        for scan in _of_permitted_sites(shifted, rules)
         if since is None or scan.arrived_at >= since
     ]
 
@@ -161,7 +180,7 @@ def census_parts(
     InsufficientDataError
         If fewer labelled scans of the shift exist than the plan asks for.
     """
-    shifted = permitted_scans(session, episode, run.model, plan.data, at=at)
+    shifted = permitted_scans(session, episode, run.model, plan.data, at=at, labelled=task)
     scans = labelled_scans(session, shifted, task=task, rules=plan.labels)
     some_train = labels_train(runs.strategies_of(run))
     require_enough(scans, needed=plan.labels.needed(labels_train=some_train))
