@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -21,11 +19,12 @@ from registry.database import Database
 from registry.ledger import LedgerEntry
 from registry.versions import VersionRow, ref
 from retrain import runs
-from retrain.backtesting.comparing_process import ComparedBeside, ToCompare
+from retrain.backtesting.collecting import collected_rarely, uncollected
+from retrain.backtesting.comparing_process import AsRead, ComparedBeside, ToCompare
 from retrain.backtesting.comparison import compare
 from retrain.backtesting.detectors import Detectors, StreamProcesses
 from retrain.backtesting.labelled import LabelledSpan
-from retrain.backtesting.past import Past, read_past
+from retrain.backtesting.past import Past, read_past, scans_of_span
 from retrain.backtesting.processes import processes_beside
 from retrain.backtesting.question import Question
 from retrain.backtesting.replay import Replay, TellMoment
@@ -75,50 +74,41 @@ def backtest(
         If nothing is stored of the span.
     """
     with database.reading() as session:
-        past = read_past(session, question)
+        scans = scans_of_span(session, question)
         hours = recorded_hours(session, question.plan.model)
     with (
         one_thread(),
+        collected_rarely(),
         scratch_folder(work) as folder,
-        processes_beside(len(past.scans)) as processes,
+        processes_beside(scans) as processes,
     ):
+        # Before the past is read: they begin, and one reads it too, meanwhile.
         streams = None if processes is None else StreamProcesses(processes)
+        beside = None
+        if processes is not None:
+            to_compare = ToCompare(
+                database=database.url,
+                question=question,
+                folder=folder,
+                profiles=profiles,
+                hours=hours,
+            )
+            beside = ComparedBeside(processes, to_compare)
+        with database.reading() as session:
+            past = read_past(session, question)
         reader = StoredReader(
             past.champion, past.vectors(), open_bundle=open_bundle, embed=embed
         )
+        if beside is not None:
+            beside.go_on(AsRead(head=past.head, heads=reader.heads(past.champion)))
         scratch = Scratch(folder, past, reader, profiles=profiles)
         try:
-            beside = None
-            if processes is not None:
-                to_compare = ToCompare(
-                    database=database.url,
-                    head=past.head,
-                    question=question,
-                    folder=folder,
-                    profiles=profiles,
-                    heads=reader.heads(past.champion),
-                    hours=hours,
-                )
-                beside = ComparedBeside(processes, to_compare)
             replay = Replay(scratch, hours, Detectors(scratch, streams))
-            with _past_uncollected():
+            with uncollected():
                 replay.run(tell=tell)
             return _concluded(scratch, replay, hours, beside)
         finally:
             scratch.database.dispose()
-
-
-@contextmanager
-def _past_uncollected() -> Iterator[None]:
-    """Keep what stands now out of the garbage collector's rounds.
-
-    A past is some million objects that stay to the end, and each round would walk all of them.
-    """
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
 
 
 def recorded_hours(session: Session, model: str) -> dict[Strategy, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -14,9 +15,10 @@ from registry.bundles.bundle import Bundle
 from registry.bundles.heads import Floats
 from registry.database import Database
 from registry.versions import VersionRow
+from retrain.backtesting.collecting import collected_rarely
 from retrain.backtesting.comparison import Comparison, compare
 from retrain.backtesting.labelled import LabelledSpan
-from retrain.backtesting.past import read_past
+from retrain.backtesting.past import Past, read_past
 from retrain.backtesting.processes import Processes
 from retrain.backtesting.question import Question
 from retrain.backtesting.scratch import Scratch
@@ -31,16 +33,23 @@ _NICER = 5
 class ToCompare:
     """What a process must be told to compare policies by itself."""
 
-    #: the installation's, and the digest of its ledger's newest entry when the replay read it
+    #: the installation's
     database: str
-    head: str | None
     question: Question
     #: of the replay's scratch installation: another one is made in it
     folder: Path
     profiles: Path
+    hours: Mapping[Strategy, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AsRead:
+    """What the replay found when it read the past, which the other process does meanwhile."""
+
+    #: digest of the ledger's newest entry
+    head: str | None
     #: of the first champion
     heads: Heads
-    hours: Mapping[Strategy, float]
 
 
 class ComparedBeside:
@@ -49,6 +58,12 @@ class ComparedBeside:
     def __init__(self, processes: Processes, to_compare: ToCompare) -> None:
         self._connection = processes.begin(work)
         self._connection.send(to_compare)
+
+    def go_on(self, read: AsRead) -> None:
+        """Let it be made of the past that was read here, too."""
+        # One that was ended is noticed when it is asked.
+        with suppress(BrokenPipeError, ConnectionResetError):
+            self._connection.send(read)
 
     def comparison(self) -> Comparison | None:
         """Wait for it; None where it could not be made there."""
@@ -66,24 +81,26 @@ class _NotStoredError(Exception):
 def work(connection: Connection) -> None:
     """Take what is to be compared, and send the comparison; None where it cannot be made."""
     os.nice(_NICER)
-    try:
-        connection.send(_compared(connection.recv()))
-    except _NotStoredError:
-        connection.send(None)
+    asked: ToCompare = connection.recv()
+    with collected_rarely():
+        database = Database(asked.database)
+        with database.reading() as session:
+            past = read_past(session, asked.question)
+        database.dispose()
+        try:
+            connection.send(_compared(asked, past, connection.recv()))
+        except _NotStoredError:
+            connection.send(None)
 
 
-def _compared(asked: ToCompare) -> Comparison | None:
-    database = Database(asked.database)
-    with database.reading() as session:
-        past = read_past(session, asked.question)
-    database.dispose()
-    if past.head != asked.head:
-        return None  # something came since, of which the replay does not know
+def _compared(asked: ToCompare, past: Past, read: AsRead) -> Comparison | None:
+    if past.head != read.head:
+        return None  # something came in between, of which one of the two does not know
     with one_thread():
         reader = StoredReader(
             past.champion, past.vectors(), open_bundle=_opened, embed=_embedded
         )
-        reader.learn(past.champion, asked.heads)
+        reader.learn(past.champion, read.heads)
         folder = asked.folder / "beside"
         folder.mkdir()
         scratch = Scratch(folder, past, reader, profiles=asked.profiles)

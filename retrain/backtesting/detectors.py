@@ -17,6 +17,7 @@ from multiprocessing.connection import Connection
 
 import numpy as np
 import numpy.typing as npt
+from sqlalchemy import select
 
 from monitor.embeddings import STORED
 from monitor.following import kept
@@ -29,7 +30,15 @@ from retrain.backtesting.past import Past, Row
 from retrain.backtesting.processes import WORTH_A_PROCESS, Processes
 from retrain.backtesting.question import looks
 from retrain.backtesting.scratch import Scratch
-from retrain.backtesting.stream_process import Showing, Shown, begun, seen_one_by_one, work
+from retrain.backtesting.stream_process import (
+    TAKEN,
+    Showing,
+    Shown,
+    begun,
+    freed,
+    seen_one_by_one,
+    work,
+)
 
 #: Deciding references, and so streams: one of each encoder.
 _STREAMS = 2
@@ -44,8 +53,16 @@ class StreamProcesses:
         self._idle = [processes.begin(work) for _ in range(_STREAMS)]
 
     def connection(self) -> Connection:
-        """Return the end of one that has nothing to do yet."""
-        return self._idle.pop() if self._idle else self._processes.begin(work)
+        """Return the end of one that has nothing to do, or whose stream has ended."""
+        while self._idle:
+            connection = self._idle.pop()
+            if freed(connection):
+                return connection
+        return self._processes.begin(work)
+
+    def take_back(self, connection: Connection) -> None:
+        """Take the end of one whose stream has ended."""
+        self._idle.append(connection)
 
 
 class Detectors:
@@ -83,6 +100,11 @@ class Detectors:
         with self._scratch.database.reading() as session:
             reference = session.get_one(ReferenceRow, row.reference)
             version = session.get_one(VersionRow, reference.version)
+            ended = select(StreamRow.id).where(
+                StreamRow.id.in_(self._known), StreamRow.ended_at.is_not(None)
+            )
+            for number in session.scalars(ended):
+                self._forget(number, self._processes)
         vectors, patients = foreseen(self._scratch, row, reference, version)
         if len(vectors) < WORTH_A_PROCESS:
             return kept.detector_of(row, profile)
@@ -95,6 +117,13 @@ class Detectors:
             patients=patients,
         )
         return RunAhead(profile, showing, self._processes.connection())
+
+    def _forget(self, stream: int, processes: StreamProcesses) -> None:
+        """Forget the detector of a stream that has ended: its process may run another ahead."""
+        detector, _ = self._known.pop(stream)
+        connection = detector.given_up() if isinstance(detector, RunAhead) else None
+        if connection is not None:
+            processes.take_back(connection)
 
 
 class RunAhead:
@@ -154,6 +183,10 @@ class RunAhead:
         else:
             self.caught_up().update(batch, patients, space=space)
 
+    def given_up(self) -> Connection | None:
+        """Return the end of its process, where it still has one; nothing is asked of it again."""
+        return None if self._connection.closed else self._connection
+
     def caught_up(self) -> StreamDetector:
         """Return a detector in this process that has seen the same scans, and goes on."""
         if self._own is None:
@@ -174,7 +207,8 @@ class RunAhead:
         while self._own is None and len(self._evidence) <= scans:
             try:
                 told: Shown = self._connection.recv()
-            except (EOFError, ConnectionResetError):
+                self._connection.send(TAKEN)
+            except (EOFError, BrokenPipeError, ConnectionResetError):
                 return False  # it was ended, by whoever lacked memory
             self._evidence += told.evidence
             self._shifted += told.shifted
@@ -191,33 +225,33 @@ def foreseen(
     """
     past = scratch.past
     unit = unit_of(version).value
+    dataset = reference.dataset
     own = {
-        member["scan"]
-        for member in past.founded[DatasetMember]
-        if member["dataset"] == reference.dataset
+        member["scan"] for member in past.founded[DatasetMember] if member["dataset"] == dataset
     }
     merged = {
         (one["site"], one["merged"]): one["patient"] for one in past.founded[PatientMergeRow]
     }
     withdrawn = {one["scan"]: one["withdrawn_at"] for one in past.withdrawals}
+    stored = scratch.vectors_in(version.space)
+    after, since = row.starts_after, reference.accepted_at
     vectors: list[bytes] = []
     patients: list[str] = []
     for moment, scans in _by_look(past):
         for scan in scans:
             number = scan["id"]
             if (
-                scan["unit"] != unit
-                or number <= row.starts_after
+                number <= after
+                or scan["unit"] != unit
                 or number in own
                 or number in past.refusals
-                or scan["arrived_at"] < reference.accepted_at
+                or scan["arrived_at"] < since
                 or withdrawn.get(number, moment) < moment
             ):
                 continue
-            vector = scratch.vector(version, number)
-            if vector is None:
+            if number not in stored:
                 return _halves(vectors, version.dimension), tuple(patients)
-            vectors.append(vector)
+            vectors.append(stored[number])
             site, patient = scan["site"], scan["patient"]
             patients.append(f"{site}/{merged.get((site, patient), patient)}")
     return _halves(vectors, version.dimension), tuple(patients)

@@ -78,6 +78,7 @@ class LabelledSpan:
                     ScanRow.arrived_at >= question.since,
                     ScanRow.arrived_at < question.until,
                     read_as(unit),
+                    labels.having_label(scratch.task),
                 )
                 .order_by(ScanRow.arrived_at, ScanRow.id)
             ).all()
@@ -85,7 +86,7 @@ class LabelledSpan:
         found = tuple(
             KnownScan(scan=row, labels=tuple(known[row.id, scratch.task]))
             for row in rows
-            if (row.id, scratch.task) in known and row.id in vectors
+            if row.id in vectors
         )
         return cls(
             scans=found,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeAlias
 
-from sqlalchemy import ColumnElement, Table, select
+from sqlalchemy import ColumnElement, Table, func, select
 from sqlalchemy.orm import Session
 
 from monitor.assembling.counting import unit_watched
@@ -45,7 +45,9 @@ Row: TypeAlias = dict[str, Any]
 #: a day are counted on them.
 BEFORE = max(BURN_IN, MEASURED)
 #: Values that one query looks for.
-_AT_ONCE = 500
+_AT_ONCE = 2000
+#: A query reads all between its first value and its last, where these are so many times as many.
+_DENSE = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,12 +85,21 @@ class Past:
 
     def vectors(self) -> dict[int, bytes]:
         """Return each scan's embedding in the champion's space, as it is stored."""
+        champion = self.champion.id
         return {
             scan: row["vector"]
             for scan, rows in self.embeddings.items()
             for row in rows
-            if row["version"] == self.champion.id
+            if row["version"] == champion
         }
+
+
+def scans_of_span(session: Session, question: Question) -> int:
+    """Count the scans that arrived within a question's span."""
+    query = select(func.count(ScanRow.id)).where(
+        ScanRow.arrived_at >= question.since, ScanRow.arrived_at < question.until
+    )
+    return session.scalar(query) or 0
 
 
 def read_past(session: Session, question: Question) -> Past:
@@ -281,14 +292,14 @@ def _embeddings(
     A later version that kept the encoder embeds as the one before it did.
     """
     found: dict[int, list[Row]] = {}
-    spaces = {champion.space, encoder.space}
+    spaces = [(version.space, version.id) for version in (champion, encoder)]
     for row in _rows_in(session, EmbeddingRow, EmbeddingRow.scan, scans):
-        if row["space"] not in spaces:
+        wanted = [version for space, version in spaces if space == row["space"]]
+        if not wanted:
             continue
         own = found.setdefault(row["scan"], [])
-        for version in (champion, encoder):
-            if row["space"] == version.space and not _by(own, version.id):
-                own.append({**_unnumbered(row), "version": version.id})
+        bare = _unnumbered(row)
+        own += [{**bare, "version": version} for version in wanted if not _by(own, version)]
     return found
 
 
@@ -353,8 +364,9 @@ def _founded(
 
 
 def _unnumbered(row: Row) -> Row:
-    """Return a row that takes the next number where it is put: others are made beside it."""
-    return {key: value for key, value in row.items() if key != "id"}
+    """Let a row take the next number where it is put: others are made beside it."""
+    del row["id"]
+    return row
 
 
 def _unheard(row: Row) -> Row:
@@ -382,7 +394,8 @@ def _rows(session: Session, table: type[Base], *where: ColumnElement[bool]) -> l
     """Return a table's rows by their columns, ordered by key."""
     columns = table_of(table)
     query = select(columns).where(*where).order_by(*columns.primary_key.columns)
-    found = session.execute(query)
+    # Not by the session itself, which would look for objects to make of each row.
+    found = session.connection().execute(query)
     names = tuple(found.keys())
     return [dict(zip(names, row, strict=True)) for row in found]
 
@@ -391,12 +404,18 @@ def _rows_in(
     session: Session, table: type[Base], column: Any, values: Iterable[int]
 ) -> list[Row]:
     """Return the rows whose column has one of the values, however many these are."""
-    wanted = sorted(values)
-    return [
-        row
-        for start in range(0, len(wanted), _AT_ONCE)
-        for row in _rows(session, table, column.in_(wanted[start : start + _AT_ONCE]))
-    ]
+    wanted = sorted(set(values))
+    found: list[Row] = []
+    for start in range(0, len(wanted), _AT_ONCE):
+        part = wanted[start : start + _AT_ONCE]
+        if part[-1] - part[0] < _DENSE * len(part):
+            # Named by their ends: a statement with thousands of numbers is slow to make.
+            among, name = set(part), column.key
+            between = _rows(session, table, column.between(part[0], part[-1]))
+            found += [row for row in between if row[name] in among]
+        else:
+            found += _rows(session, table, column.in_(part))
+    return found
 
 
 def table_of(table: type[Base]) -> Table:

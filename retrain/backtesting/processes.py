@@ -13,6 +13,8 @@ from multiprocessing.context import SpawnProcess
 
 #: A replay of fewer scans is over before a process has begun.
 WORTH_A_PROCESS = 5000
+#: The replay itself is what everybody waits for: what runs beside it makes way.
+_NICER = 5
 
 
 class Processes:
@@ -44,6 +46,7 @@ def _live(work: Callable[[Connection], None], connection: Connection) -> None:
     # Who interrupts means the replay, which ends this.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    os.nice(_NICER)
     try:
         work(connection)
     except (EOFError, BrokenPipeError, ConnectionResetError):

@@ -63,6 +63,8 @@ class Scratch:
         self._kept = KeptAnswers()
         self.database = _throwaway(folder / "scratch.db", self._kept)
         self.profiles = ProfileStore(_borrowed(folder / "profiles", profiles, past))
+        #: by space
+        self._vectors: dict[str, Mapping[int, bytes]] = {}
         #: of an instance: what it is part of
         self._made_of: dict[int, list[int]] = {}
         for rows in past.members.values():
@@ -72,6 +74,7 @@ class Scratch:
         self._labels = _Coming(past.labels, "arrived_at")
         self._withdrawals = _Coming(past.withdrawals, "withdrawn_at")
         self.plan = self._found()
+        _analyse(self.database)
 
     @property
     def model(self) -> str:
@@ -81,18 +84,18 @@ class Scratch:
     def task(self) -> str:
         return self.past.question.monitor.specification.task
 
-    def vector(self, version: VersionRow, scan: int) -> bytes | None:
-        """Return a scan's embedding in a version's space as it is stored, if it is."""
-        if version.space == self.past.champion.space:
-            return self.reader.vectors.get(scan)
-        return next(
-            (
-                row["vector"]
-                for row in self.past.embeddings.get(scan, ())
-                if row["space"] == version.space
-            ),
-            None,
-        )
+    def vectors_in(self, space: str) -> Mapping[int, bytes]:
+        """Return the embeddings in a space, by scan, as they are stored."""
+        if space == self.past.champion.space:
+            return self.reader.vectors
+        if space not in self._vectors:
+            self._vectors[space] = {
+                scan: row["vector"]
+                for scan, rows in self.past.embeddings.items()
+                for row in rows
+                if row["space"] == space
+            }
+        return self._vectors[space]
 
     def deliver(self) -> int:
         """Let everything come that came before now; returns how many labels did.
@@ -263,6 +266,18 @@ def _throwaway(path: Path, kept: KeptAnswers) -> Database:
 
     Base.metadata.create_all(database.engine)
     return database
+
+
+def _analyse(database: Database) -> None:
+    """Let SQLite know how many rows its indexes tell apart.
+
+    Unasked it takes a version's rows for few, and to find a window's embeddings it would go through
+    all that the version ever made.
+    """
+    with database.engine.begin() as connection:
+        connection.exec_driver_sql("ANALYZE")
+    # A connection reads what was found when it is opened.
+    database.engine.dispose()
 
 
 def _borrowed(folder: Path, profiles: Path, past: Past) -> Path:

@@ -14,8 +14,11 @@ from monitor.profiles import ReferenceProfile
 from monitor.streams import StreamAlarm, StreamDetector
 from registry.errors import EmbeddingsError
 
-#: Scans of which is told at once.
+#: Scans of which is told at once, and how often that is told before any of it is taken.
 _TOLD_TOGETHER = 512
+_AHEAD = 4
+#: What is said to a process that has been given a showing.
+TAKEN, END = "taken", "end"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,10 +49,39 @@ class Shown:
 
 
 def work(connection: Connection) -> None:
-    """Take showings, and tell of each, until the other side hangs up."""
+    """Take showings, and tell of each what is asked for, until the other side hangs up.
+
+    Whoever asks says `TAKEN` for each answer, so that none runs far ahead of what is needed; and
+    `END` where no more is needed, which is sent back: what comes then is of the next showing.
+    """
     while True:
-        for told in shown(connection.recv()):
-            connection.send(told)
+        asked: Showing | str = connection.recv()
+        if asked == END or (isinstance(asked, Showing) and _ended(connection, asked)):
+            connection.send(END)
+
+
+def _ended(connection: Connection, showing: Showing) -> bool:
+    """Tell what a showing comes to; return whether it was ended before that."""
+    ahead = 0
+    for told in shown(showing):
+        connection.send(told)
+        ahead += 1
+        while ahead == _AHEAD or connection.poll():
+            if connection.recv() == END:
+                return True
+            ahead -= 1
+    return False
+
+
+def freed(connection: Connection) -> bool:
+    """End the showing that a process is at, so that it takes another; False if it is gone."""
+    try:
+        connection.send(END)
+        while connection.recv() != END:
+            pass
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return False
+    return True
 
 
 def shown(showing: Showing) -> Iterator[Shown]:

@@ -6,9 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
-from multiprocessing import active_children
+from multiprocessing import Pipe, active_children
 from pathlib import Path
 
 import numpy as np
@@ -20,16 +23,16 @@ from monitor.profiles import ReferenceProfile
 from monitor.streams import StreamDetector
 from registry.canonical import canonical_bytes
 from registry.jobs import Claim
-from retrain.backtesting import comparing_process
-from retrain.backtesting.comparing_process import ComparedBeside, ToCompare
+from retrain.backtesting import comparing_process, stream_process
+from retrain.backtesting.comparing_process import AsRead, ComparedBeside, ToCompare
 from retrain.backtesting.comparison import Comparison
-from retrain.backtesting.detectors import RunAhead
-from retrain.backtesting.past import Past, read_past
+from retrain.backtesting.detectors import RunAhead, StreamProcesses
+from retrain.backtesting.past import read_past
 from retrain.backtesting.processes import Processes, processes_beside
 from retrain.backtesting.question import Question, ask
 from retrain.backtesting.report import Backtest
 from retrain.backtesting.stored_reading import StoredReader
-from retrain.backtesting.stream_process import Showing, begun, shown, work
+from retrain.backtesting.stream_process import TAKEN, Showing, begun, freed, shown, work
 
 SCANS, SHIFTED_FROM, BACK_FROM = 700, 250, 450
 
@@ -96,6 +99,51 @@ def test_a_detector_that_runs_ahead_stands_where_one_here_stands_until_it_is_sho
         one.update(other, [f"other {number}" for number in range(40)], space="drawn")
     assert alike(ahead, here)
     assert ahead.caught_up().scans == 592 + 40
+
+
+def test_a_process_takes_another_stream_when_the_first_has_ended(
+    profile: tuple[ReferenceProfile, Path], showing: Showing, processes: Processes
+) -> None:
+    streams = StreamProcesses(processes)
+    connections = [streams.connection() for _ in range(2)]
+    for connection in connections:
+        first = RunAhead(profile[0], showing, connection)
+        assert first.evidence == begun(showing, profile[0]).evidence
+        given_up = first.given_up()
+        assert given_up is connection
+        streams.take_back(given_up)
+    other = replace(showing, vectors=showing.vectors[300:], patients=showing.patients[300:])
+    ahead, here = RunAhead(profile[0], other, streams.connection()), begun(other, profile[0])
+    batch = other.vectors[:200].astype(np.float32), other.patients[:200]
+    for one in (ahead, here):
+        one.update(*batch)
+    assert alike(ahead, here)
+    assert len(active_children()) == 2
+
+
+def test_a_process_does_not_run_far_ahead(
+    showing: Showing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream_process, "_TOLD_TOGETHER", 10)
+    monkeypatch.setattr(stream_process, "_AHEAD", 4)
+    ours, theirs = Pipe()
+
+    def serve() -> None:
+        with suppress(EOFError):
+            work(theirs)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    ours.send(showing)
+    told = [ours.recv() for _ in range(4)]
+    assert [len(one.evidence) for one in told] == [11, 10, 10, 10]
+    assert not ours.poll(0.5)
+    ours.send(TAKEN)
+    assert len(ours.recv().evidence) == 10
+    assert not ours.poll(0.5)
+    assert freed(ours)
+    ours.close()
+    thread.join()
 
 
 def test_a_process_that_is_killed_is_done_without(
@@ -193,36 +241,27 @@ def test_the_answer_has_the_same_bytes_with_processes_and_without(
     assert compared[0] is not None
 
 
-@pytest.fixture
-def past(history: ShiftedHistory) -> Past:
-    with history.driftward.database.reading() as session:
-        return read_past(session, asked(history))
-
-
-@pytest.fixture
-def to_compare(past: Past, history: ShiftedHistory, tmp_path: Path) -> ToCompare:
-    driftward = history.driftward
+def test_an_installation_that_went_on_meanwhile_is_not_compared_beside(
+    history: ShiftedHistory, tmp_path: Path
+) -> None:
+    driftward, question = history.driftward, asked(history)
+    with driftward.database.reading() as session:
+        past = read_past(session, question)
     reader = StoredReader(
         past.champion,
         past.vectors(),
         open_bundle=driftward.bundles.open,
         embed=driftward.embedder.embeddings,
     )
-    return ToCompare(
+    to_compare = ToCompare(
         database=driftward.database.url,
-        head="another",
-        question=past.question,
+        question=question,
         folder=tmp_path,
         profiles=driftward.home.profiles.resolve(),
-        heads=reader.heads(past.champion),
         hours={},
     )
-
-
-def test_an_installation_that_went_on_meanwhile_is_not_compared_beside(
-    to_compare: ToCompare,
-) -> None:
-    assert comparing_process._compared(to_compare) is None
+    read = AsRead(head="another", heads=reader.heads(past.champion))
+    assert comparing_process._compared(to_compare, past, read) is None
 
 
 def test_a_fault_in_a_job_ends_the_backtest(
