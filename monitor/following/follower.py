@@ -271,17 +271,18 @@ class Follower:
 
 def _write_scans(session: Session, row: StreamRow, arrivals: Sequence[Arrival]) -> None:
     """Write that a stream has dealt with these scans."""
-    counts = dict(row.counts)
+    counts, stream, scans = dict(row.counts), row.id, row.scans
     seen: list[dict[str, int | None]] = []
     for one in arrivals:
         number = None
         if one.vector is not None:
-            number, row.scans = row.scans, row.scans + 1
+            number, scans = scans, scans + 1
         if one.odd is not None:
             counts[one.odd.value] = counts.get(one.odd.value, 0) + 1
-        seen.append({"stream": row.id, "scan": one.scan, "number": number})
+        seen.append({"stream": stream, "scan": one.scan, "number": number})
     if seen:
         session.execute(insert(StreamScan), seen)
+    row.scans = scans
     row.newest_scan = max(row.newest_scan, *(one.scan for one in arrivals))
     row.counts = counts
     session.flush()

@@ -120,7 +120,9 @@ class PatientSums:
     def about(self, centre: Singles | Floats) -> PatientSums:
         """Return the sums of features about a centre [D]."""
         masses, middle = self.masses.astype(np.float32), centre.astype(np.float32)
-        shifted = self.sums - masses[:, None] * middle
+        shifted = masses[:, None] * middle
+        # In its place: there are megabytes of them.
+        np.subtract(self.sums, shifted, out=shifted)
         return PatientSums(sums=shifted, masses=self.masses, spreads=self.spreads)
 
     def squared_shifts(self, layout: Layout) -> Floats:
