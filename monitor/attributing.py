@@ -19,6 +19,7 @@ from monitor import embeddings, performance
 from monitor.embedding import Embedder
 from monitor.embeddings import EmbeddedScans
 from monitor.estimating import ChampionResults, champion_results
+from monitor.finding import findings_judged
 from monitor.monitors import Monitor
 from monitor.performance import LabelledResults
 from monitor.pixel_measures import MEASURES
@@ -163,6 +164,7 @@ class Attributor:
             task=monitor.specification.task,
             window=window,
             subgroup=None,
+            finding=_told_by(session, monitor, champion),
         )
         seen = {
             role: embeddings.in_window(session, row.version, window)
@@ -214,7 +216,12 @@ class Attributor:
         monitoring: ReferenceRow,
         champion: ReferenceRow,
     ) -> _Known:
-        results = performance.reference_results(session, monitor, version=champion.version)
+        results = performance.reference_results(
+            session,
+            monitor,
+            version=champion.version,
+            finding=_told_by(session, monitor, champion),
+        )
         key = (monitoring.profile_digest, champion.profile_digest, str(len(results.scans)))
         if key not in self._known:
             # Labels come and references go: what was kept of others is of no use.
@@ -294,6 +301,12 @@ def _common(
 def _vectors(embedded: EmbeddedScans, scans: Sequence[ScanRow]) -> npt.NDArray[np.float32]:
     places = {scan.id: at for at, scan in enumerate(embedded.scans)}
     return embedded.vectors[[places[scan.id] for scan in scans]]
+
+
+def _told_by(session: Session, monitor: Monitor, champion: ReferenceRow) -> str:
+    """Return which of a task's findings says how frequent findings are: the first of several."""
+    task = monitor.specification.task
+    return findings_judged(session, version=champion.version, task=task)[0]
 
 
 def _scanner(scan: ScanRow) -> str:

@@ -185,10 +185,8 @@ class Embedder:
     def probabilities(
         self, version: VersionRow, scans: Sequence[ScanRow], task: str
     ) -> npt.NDArray[np.float64]:
-        """Return the probability of a task's positive class for each scan, without storing it."""
-        parts = self._encoded(version, scans)
-        column = self._bundles.open(version).task(task).column
-        found = [encoded.probabilities[task][:, column] for encoded in parts]
+        """Return the probability of each of a task's classes for each scan, [n, k], unstored."""
+        found = [encoded.probabilities[task] for encoded in self._encoded(version, scans)]
         return np.concatenate(found).astype(np.float64)
 
     def embeddings(

@@ -19,7 +19,7 @@ from monitor import embeddings, labels, parts, performance
 from monitor.assembling.counting import not_withdrawn
 from monitor.causes import Cause
 from monitor.falls import IMPACT_ALPHA, MARGINS
-from monitor.finding import score
+from monitor.finding import findings_judged, score
 from monitor.monitors import Monitor
 from monitor.performance import LabelledResults
 from monitor.statistics.performance.difference_of_confidences import (
@@ -45,6 +45,7 @@ from monitor.windows import Window
 from registry import serving
 from registry.canonical import Json
 from registry.errors import InsufficientDataError
+from registry.versions import VersionRow, task_of
 
 LEVEL = 0.95
 #: Above this share of scans beyond the reference's 95th percentile of outlier scores, most of
@@ -164,15 +165,16 @@ def estimate_impact(
     champion = serving.champion(session, monitor.specification.model)
     if champion is None:
         return _nothing("no version of the model is in use")
+    task = monitor.specification.task
     found = champion_results(
         session,
         version=champion.id,
-        task=monitor.specification.task,
+        task=task,
         window=window,
         subgroup=subgroup,
     )
     if found is None:
-        return _nothing("the champion has read none of these scans")
+        return _nothing(_why_none(session, champion, task))
     called = called_positive(
         found.scores, found.patients, threshold=found.threshold, level=LEVEL
     )
@@ -204,6 +206,16 @@ def estimate_impact(
     )
 
 
+def _why_none(session: Session, champion: VersionRow, task: str) -> str:
+    """Return why there is nothing to estimate from."""
+    if findings_judged(session, version=champion.id, task=task) != ("",):
+        return f"task {task} has several findings: only labels say what became of each"
+    declared = task_of(champion, task)
+    if declared is not None and declared.threshold is None:
+        return f"task {task} has no threshold: nothing is called positive"
+    return "the champion has read none of these scans"
+
+
 def champion_results(
     session: Session,
     *,
@@ -211,8 +223,17 @@ def champion_results(
     task: str,
     window: Window,
     subgroup: Subgroup | None,
+    finding: str = "",
 ) -> ChampionResults | None:
-    """Return what a version said of the scans of a window, or None if it read none."""
+    """Return what a version said of a window's scans, or None if it read none.
+
+    Nor is anything returned of a task without a threshold, or of several findings where none
+    of them is named.
+    """
+    findings = findings_judged(session, version=version, task=task)
+    if finding not in findings:
+        return None
+    column = findings.index(finding) if finding else None
     query = (
         select(
             ScanRow.id,
@@ -236,11 +257,16 @@ def champion_results(
     if subgroup is not None:
         query = query.where(subgroup.where())
     rows = session.execute(query).all()
-    if not rows:
+    if not rows or rows[0].threshold is None:
         return None
     return ChampionResults(
         scans=tuple(row.id for row in rows),
-        scores=np.array([score(row.probabilities, row.finding) for row in rows]),
+        scores=np.array(
+            [
+                score(row.probabilities, row.finding if column is None else column)
+                for row in rows
+            ]
+        ),
         patients=tuple(f"{row.site}/{row.person}" for row in rows),
         threshold=rows[0].threshold,
     )

@@ -15,7 +15,8 @@ from monitor.embedding_plan import EmbedsScans
 from monitor.episode_evidence import AlarmEvidence, gather
 from monitor.episodes import Impact
 from monitor.evaluation import Evaluation, evaluate, store_verdicts
-from monitor.falls import falls, first_labels
+from monitor.falls import falls, first_labels, of_several
+from monitor.finding import findings_judged
 from monitor.further_shifts import PlacedShift, several_shifts
 from monitor.monitors import Monitor, require_monitor
 from monitor.references import ProfileStore
@@ -158,62 +159,98 @@ class PerformanceMeter:
         version = _serving_in(session, monitor, window)
         if version is None:
             return
-        try:
-            results = performance.labelled_results(
-                session, version=version, task=monitor.specification.task, window=window
+        task = monitor.specification.task
+        for finding in findings_judged(session, version=version, task=task):
+            try:
+                results = performance.labelled_results(
+                    session, version=version, task=task, window=window, finding=finding
+                )
+                measured = performance.measure(results)
+            except InsufficientDataError:
+                continue  # the next labels bring the job back
+            performance.store(
+                session,
+                monitor=monitor.name,
+                version=version,
+                window=window,
+                subgroup="",
+                finding=finding,
+                results=results,
+                performance=measured,
+                actor=SYSTEM.name,
+                at=self._clock.now(),
             )
-            measured = performance.measure(results)
-        except InsufficientDataError:
-            return  # the next labels bring the job back
-        performance.store(
-            session,
-            monitor=monitor.name,
-            version=version,
-            window=window,
-            subgroup="",
-            results=results,
-            performance=measured,
-            actor=SYSTEM.name,
-            at=self._clock.now(),
-        )
 
     def measure_impact(self, session: Session, monitor: Monitor, row: EpisodeRow) -> None:
         """Measure what one episode did to the champion."""
         champion = serving.require_champion(session, monitor.specification.model)
-        subgroup = Subgroup.parse(row.subgroup) if row.subgroup else None
-        try:
-            baseline = performance.measure(
-                performance.reference_results(
-                    session, monitor, version=champion.id, subgroup=subgroup
+        findings = findings_judged(
+            session, version=champion.id, task=monitor.specification.task
+        )
+        found = {}
+        for finding in findings:
+            try:
+                found[finding] = self._impact_on(
+                    session, monitor, row, champion.id, finding, findings=len(findings)
                 )
-            )
-            results = performance.labelled_results(
-                session,
-                version=champion.id,
-                task=monitor.specification.task,
-                window=Window(
-                    start=row.onset, end=self._clock.now() + timedelta(microseconds=1)
-                ),
-                subgroup=subgroup,
-                without_ai=True,
-                only=impact_scans(session, row.id),
-            )
-            after = performance.measure(results)
-        except InsufficientDataError:
+            except InsufficientDataError:
+                continue
+        if not found:
             return
-        known_at = first_labels(session, results, task=monitor.specification.task)
-        fallen = falls(baseline, results, known_at=known_at)
-        impact = Impact.MEASURED if fallen else Impact.NONE_SHOWN
-        evidence: dict[str, Json] = {
+        evidence = found[""] if "" in found else of_several(found)
+        episodes.set_impact(
+            session,
+            row,
+            Impact.MEASURED if evidence["falls"] else Impact.NONE_SHOWN,
+            evidence=evidence,
+            actor=SYSTEM.name,
+            at=self._clock.now(),
+        )
+        ask_for_decision(session, row)
+
+    def _impact_on(
+        self,
+        session: Session,
+        monitor: Monitor,
+        row: EpisodeRow,
+        champion: int,
+        finding: str,
+        *,
+        findings: int,
+    ) -> dict[str, Json]:
+        """Return the evidence of what an episode did to one finding.
+
+        Raises
+        ------
+        InsufficientDataError
+            If there are too few labels to say.
+        """
+        task = monitor.specification.task
+        subgroup = Subgroup.parse(row.subgroup) if row.subgroup else None
+        baseline = performance.measure(
+            performance.reference_results(
+                session, monitor, version=champion, subgroup=subgroup, finding=finding
+            )
+        )
+        results = performance.labelled_results(
+            session,
+            version=champion,
+            task=task,
+            window=Window(start=row.onset, end=self._clock.now() + timedelta(microseconds=1)),
+            subgroup=subgroup,
+            finding=finding,
+            without_ai=True,
+            only=impact_scans(session, row.id),
+        )
+        after = performance.measure(results)
+        known_at = first_labels(session, results, task=task)
+        fallen = falls(baseline, results, known_at=known_at, findings=findings)
+        return {
             "before": baseline.to_dict(),
             "after": after.to_dict(),
             "scans": len(results.scans),
             "falls": [fall.to_dict() for fall in fallen],
         }
-        episodes.set_impact(
-            session, row, impact, evidence=evidence, actor=SYSTEM.name, at=self._clock.now()
-        )
-        ask_for_decision(session, row)
 
 
 def ask_for_decision(session: Session, row: EpisodeRow) -> None:

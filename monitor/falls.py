@@ -8,9 +8,10 @@ one stops. A patient counts once for each measure, by what was known when it was
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -60,15 +61,20 @@ class Fall:
 
 
 def falls(
-    before: Performance, results: LabelledResults, *, known_at: Sequence[datetime]
+    before: Performance,
+    results: LabelledResults,
+    *,
+    known_at: Sequence[datetime],
+    findings: int = 1,
 ) -> list[Fall]:
-    """Return the measures that fell, each tested at a third of `IMPACT_ALPHA`.
+    """Return the measures that fell, each tested at its share of `IMPACT_ALPHA`.
 
     Parameters
     ----------
     before : on the reference
     results : on scans of the shift, without labels that an AI influenced
     known_at : when each result's first label came
+    findings : of the task, which share `IMPACT_ALPHA` with the three measures of each
     """
     called = results.scores >= results.threshold
     sick = _by_patient(results, results.truth, known_at)
@@ -93,8 +99,40 @@ def falls(
             patients=fall.values,
         )
         for measure, fall in tested.items()
-        if fall.p_value <= IMPACT_ALPHA / len(MARGINS)
+        if fall.p_value <= IMPACT_ALPHA / (len(MARGINS) * findings)
     ]
+
+
+def of_several(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Json]:
+    """Return the evidence of an impact on several findings: that of the gravest, and of each.
+
+    Parameters
+    ----------
+    found : by finding, as for one: before, after, scans and falls
+    """
+
+    def gravity(finding: str) -> float:
+        return min((fall["p_value"] for fall in found[finding]["falls"]), default=1.0)
+
+    gravest = found[min(found, key=gravity)]
+    return {
+        **{key: gravest[key] for key in ("before", "after", "scans")},
+        "falls": [
+            {**fall, "finding": finding}
+            for finding, one in found.items()
+            for fall in one["falls"]
+        ],
+        "findings": {
+            finding: {key: one[key] for key in ("before", "after", "scans")}
+            for finding, one in found.items()
+        },
+    }
+
+
+def measure_fallen(fall: Mapping[str, Any]) -> str:
+    """Return which measure of a recorded fall it was, and of which of several findings."""
+    of = f" of {fall['finding']}" if "finding" in fall else ""
+    return f"{fall['measure']}{of}"
 
 
 def first_labels(session: Session, results: LabelledResults, *, task: str) -> list[datetime]:

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from monitor import labels, parts, references
 from monitor.assembling.counting import not_withdrawn
 from monitor.datasets import member_ids
-from monitor.finding import is_there, score
+from monitor.finding import findings_judged, holds, is_there, says_which, score
 from monitor.kept_answers import once
 from monitor.monitors import Monitor
 from monitor.references import EncoderRole
@@ -25,8 +25,10 @@ from monitor.subgroups import Subgroup
 from monitor.tables import DatasetMember, PerformanceRow, ResultRow, ScanRow
 from monitor.windows import Window
 from registry import ledger
+from registry.bundles.heads import Task
 from registry.canonical import Json
 from registry.errors import InsufficientDataError
+from registry.versions import VersionRow, task_of
 
 LEVEL = 0.95
 
@@ -80,6 +82,7 @@ def labelled_results(
     window: Window | None = None,
     dataset: int | None = None,
     subgroup: Subgroup | None = None,
+    finding: str = "",
     without_ai: bool = False,
     only: Collection[int] | None = None,
 ) -> LabelledResults:
@@ -87,13 +90,14 @@ def labelled_results(
 
     Parameters
     ----------
+    finding : which of several, as `monitor.finding.findings_judged` names them
     without_ai : leave out labels that an AI influenced; they lean to what it said
     only : of these scans alone, by id; None for all
 
     Raises
     ------
     InsufficientDataError
-        If there are none.
+        If there are none, or none can be judged: there is no threshold, or no one finding.
     """
 
     def asked() -> LabelledResults:
@@ -104,13 +108,14 @@ def labelled_results(
             window=window,
             dataset=dataset,
             subgroup=subgroup,
+            finding=finding,
             without_ai=without_ai,
             only=only,
         )
 
     if dataset is None or window is not None or only is not None:
         return asked()
-    question = ("labelled results", version, task, dataset, subgroup, without_ai)
+    question = ("labelled results", version, task, dataset, subgroup, finding, without_ai)
     return once(session, question, asked, about=lambda: member_ids(session, dataset))
 
 
@@ -122,9 +127,11 @@ def _labelled_results(
     window: Window | None,
     dataset: int | None,
     subgroup: Subgroup | None,
+    finding: str,
     without_ai: bool,
     only: Collection[int] | None,
 ) -> LabelledResults:
+    sought = _sought(session, version=version, task=task, finding=finding)
     conditions: list[ColumnElement[bool]] = [
         ResultRow.version == version,
         ResultRow.task == task,
@@ -153,26 +160,70 @@ def _labelled_results(
     labelled = [
         (scan, result, known[scan.id, task])
         for scan, result in rows
-        if (scan.id, task) in known and not (without_ai and known[scan.id, task].ai_influenced)
+        if (scan.id, task) in known
+        and not (without_ai and known[scan.id, task].ai_influenced)
+        and (sought is None or says_which(sought, known[scan.id, task]))
     ]
     if not labelled:
         raise InsufficientDataError(what="labelled scans with a result", needed=1, got=0)
+    threshold = labelled[0][1].threshold
+    if threshold is None:
+        raise InsufficientDataError(
+            what=f"results of task {task} at a threshold", needed=1, got=0
+        )
     return LabelledResults(
         scores=np.array(
-            [score(result.probabilities, result.finding) for _, result, _ in labelled]
+            [
+                score(
+                    result.probabilities,
+                    result.finding if sought is None else sought.classes.index(finding),
+                )
+                for _, result, _ in labelled
+            ]
         ),
         truth=np.array(
-            [is_there(label.value, result.finding) for _, result, label in labelled]
+            [
+                is_there(label.value, result.finding)
+                if sought is None
+                else holds(sought, finding, label)
+                for _, result, label in labelled
+            ]
         ),
         patients=tuple(f"{scan.site}/{scan.person}" for scan, *_ in labelled),
         scans=tuple(scan for scan, *_ in labelled),
-        threshold=labelled[0][1].threshold,
+        threshold=threshold,
         ai_influenced=sum(label.ai_influenced for *_, label in labelled),
     )
 
 
+def _sought(session: Session, *, version: int, task: str, finding: str) -> Task | None:
+    """Return the task one of whose several findings is asked for; None of a task of one.
+
+    Raises
+    ------
+    InsufficientDataError
+        If it has several, and none was named.
+    """
+    findings = findings_judged(session, version=version, task=task)
+    if findings == ("",):
+        return None
+    if finding not in findings:
+        raise InsufficientDataError(
+            what=f"findings that all of task {task} comes to (it has {len(findings)}, each judged "
+            "by itself)",
+            needed=1,
+            got=0,
+        )
+    return task_of(session.get_one(VersionRow, version), task)
+
+
 def reference_results(
-    session: Session, monitor: Monitor, *, version: int, subgroup: Subgroup | None = None
+    session: Session,
+    monitor: Monitor,
+    *,
+    version: int,
+    subgroup: Subgroup | None = None,
+    finding: str = "",
 ) -> LabelledResults:
     """Return a version's results on its reference, without labels that an AI influenced.
 
@@ -201,6 +252,7 @@ def reference_results(
             task=monitor.specification.task,
             dataset=dataset,
             subgroup=part,
+            finding=finding,
             without_ai=True,
         )
 
@@ -249,6 +301,7 @@ def store(
     version: int,
     window: Window,
     subgroup: str,
+    finding: str = "",
     results: LabelledResults,
     performance: Performance,
     actor: str,
@@ -261,6 +314,7 @@ def store(
         start=window.start,
         end=window.end,
         subgroup=subgroup,
+        finding=finding,
         scans=len(results.scans),
         positives=int(np.count_nonzero(results.truth)),
         measures=performance.to_dict(),
@@ -278,6 +332,7 @@ def store(
             "window": str(window),
             "version": version,
             "subgroup": subgroup,
+            **({"finding": finding} if finding else {}),
             "scans": row.scans,
             "ai_influenced": results.ai_influenced,
         },
@@ -287,13 +342,26 @@ def store(
 
 
 def newest(session: Session, monitor: str) -> list[PerformanceRow]:
-    """Return the newest measurement of each window and subgroup, in the order of time."""
+    """Return the newest measurement of each window, subgroup and finding, in the order of time."""
     rows = session.scalars(
         select(PerformanceRow)
         .where(PerformanceRow.monitor == monitor)
         .order_by(PerformanceRow.id)
     )
-    latest: dict[tuple[datetime, datetime, str], PerformanceRow] = {
-        (row.start, row.end, row.subgroup): row for row in rows
+    latest: dict[tuple[datetime, datetime, str, str], PerformanceRow] = {
+        (row.start, row.end, row.subgroup, row.finding): row for row in rows
     }
-    return sorted(latest.values(), key=lambda row: (row.start, row.end, row.subgroup))
+    return sorted(
+        latest.values(), key=lambda row: (row.start, row.end, row.subgroup, row.finding)
+    )
+
+
+def of_worst_finding(rows: Sequence[PerformanceRow]) -> list[PerformanceRow]:
+    """Return, of each window and subgroup, the finding with the smallest AUC."""
+    worst: dict[tuple[datetime, datetime, str], PerformanceRow] = {}
+    for row in rows:
+        place = (row.start, row.end, row.subgroup)
+        known = worst.get(place)
+        if known is None or row.measures["auc"][0] < known.measures["auc"][0]:
+            worst[place] = row
+    return list(worst.values())

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from monitor.assembling.composition import composition_of, withdrawn_because
 from monitor.assembling.tables import ScanMemberRow
-from monitor.finding import score
+from monitor.finding import said
 from monitor.intake.study_time import months_until
 from monitor.labelling.influence import words_of
 from monitor.labelling.listing import describe_truth, labels_of_scan
@@ -74,8 +74,7 @@ def describe_scan(session: Session, scan: int) -> dict[str, Json]:
             {
                 "version": str(ref(version)),
                 "task": result.task,
-                "probability": score(result.probabilities, result.finding),
-                "threshold": result.threshold,
+                **said(version, result),
                 "delivery": result.delivery,
                 "at": to_json(result.created_at),
             }

@@ -122,7 +122,8 @@ class ResultRow(BatchSealed, Base):
     #: number of the class that is looked for (`monitor.finding`); None of a task of several
     #: labels, and in rows from before it was kept
     finding: Mapped[int | None]
-    threshold: Mapped[float]
+    #: None of a task that decides nothing by one
+    threshold: Mapped[float | None]
     #: "delivered", "withheld" (restricted or suspended), or "background"
     #: (a version that does not serve)
     delivery: Mapped[str]
@@ -404,6 +405,7 @@ class PerformanceRow(Sealed, Base):
     """Performance of one version on the labelled scans of one window."""
 
     __tablename__ = "performance"
+    __added__ = MappingProxyType({"finding": ""})
 
     id: Mapped[int] = mapped_column(primary_key=True)
     monitor: Mapped[str] = mapped_column(ForeignKey("monitors.name"), index=True)
@@ -412,6 +414,8 @@ class PerformanceRow(Sealed, Base):
     end: Mapped[datetime] = mapped_column(index=True)
     #: "attribute=value", or "" for all scans
     subgroup: Mapped[str]
+    #: of a task of several findings: which one
+    finding: Mapped[str] = mapped_column(server_default="", default="")
     scans: Mapped[int]
     positives: Mapped[int]
     #: auc, sensitivity, specificity: each [estimate, low, high]

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 from registry import ledger
 from registry.bundles.bundle import Bundle
 from registry.bundles.card import Tier
+from registry.bundles.heads import Task, task_from
 from registry.canonical import Json
 from registry.database import Base
 from registry.errors import BadInputError, ConflictError, NotFoundError
@@ -39,7 +40,7 @@ class VersionRow(ledger.Kept, ledger.Sealed, Base):
     __table_args__ = (UniqueConstraint("model", "number"),)
     # Filled by the outbox, after the fact.
     __unsealed__ = frozenset({"mlflow_version"})
-    __added__ = MappingProxyType({"reading": None})
+    __added__ = MappingProxyType({"reading": None, "tasks": None})
 
     id: Mapped[int] = mapped_column(primary_key=True)
     model: Mapped[str] = mapped_column(ForeignKey("models.name"), index=True)
@@ -61,6 +62,8 @@ class VersionRow(ledger.Kept, ledger.Sealed, Base):
     reading: Mapped[dict[str, Any] | None] = mapped_column(
         JSON(none_as_null=True), default=None
     )
+    #: as heads.json has them; None in rows from before they were kept (`task_of`)
+    tasks: Mapped[list[Any] | None] = mapped_column(JSON(none_as_null=True), default=None)
     created_at: Mapped[datetime]
     created_by: Mapped[str]
 
@@ -159,6 +162,7 @@ def register(
         created_at=at,
         created_by=actor,
         reading=_reading(bundle),
+        tasks=[task.to_json() for task in bundle.tasks],
     )
     session.add(row)
     session.flush()
@@ -187,6 +191,16 @@ def _reading(bundle: Bundle) -> dict[str, Json] | None:
     if preprocessing.reading is None:
         return None
     return {"unit": preprocessing.unit.value, **preprocessing.reading.to_json()}
+
+
+def tasks_of(row: VersionRow) -> list[Task]:
+    """Return a version's tasks; none of a version from before they were kept."""
+    return [task_from(record) for record in row.tasks or []]
+
+
+def task_of(row: VersionRow, name: str) -> Task | None:
+    """Return a version's task of that name, None where it has none or does not say."""
+    return next((task for task in tasks_of(row) if task.name == name), None)
 
 
 def find(session: Session, name: VersionRef | str) -> VersionRow:

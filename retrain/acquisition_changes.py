@@ -118,7 +118,7 @@ def read_changed(
     *,
     task: Task,
 ) -> dict[str, npt.NDArray[np.float64]] | None:
-    """Return the probability of a task's finding for each scan [n] under each change.
+    """Return the probability of each of a task's classes for each scan [n, k] under each change.
 
     None where the scans' pixels are no longer kept, or a scan is read as several images.
     """
@@ -131,5 +131,5 @@ def read_changed(
             return None
         for name, read in parts.items():
             encoded = encoder.embed(changed(pixels, bundle.preprocessing, by=name))
-            read.append(encoded.probabilities[task.name][:, task.column])
+            read.append(encoded.probabilities[task.name])
     return {name: np.concatenate(read).astype(np.float64) for name, read in parts.items()}

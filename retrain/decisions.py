@@ -60,7 +60,10 @@ def serving(
     if measured is None or Strategy.RECALIBRATION not in ordered:
         return tuple(ordered)
     fell = {fall["measure"] for fall in measured["falls"]}
-    kept = measured["after"]["auc"][0] >= measured["before"]["auc"][0] - MARGINS["AUC"]
+    by_finding = measured.get("findings", {"": measured}).values()
+    kept = all(
+        one["after"]["auc"][0] >= one["before"]["auc"][0] - MARGINS["AUC"] for one in by_finding
+    )
     if "AUC" not in fell and kept:
         return (Strategy.RECALIBRATION,)
     training = [one for one in ordered if one is not Strategy.RECALIBRATION]

@@ -33,7 +33,7 @@ class Reader(Protocol):
         ...
 
     def probabilities(self, version: VersionRow, scans: Sequence[ScanRow], task: str) -> Floats:
-        """Return the probability of a task's finding for each scan, [n]."""
+        """Return the probability of each of a task's classes for each scan, [n, k]."""
         ...
 
     def parity(self, version: VersionRow) -> ParityMeasurement | None:

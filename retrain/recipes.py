@@ -9,11 +9,23 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from registry.bundles.heads import Task, TaskKind
+from registry.errors import BundleError
 from registry.yaml_files import MisfitError, read_specification
 from retrain.change_plan import Strategy, TrainingRules, as_several, attempts
 
 #: Strategies that can make a model which has no head yet, and no shift to repair.
 FIRST = (Strategy.LINEAR_PROBE, Strategy.LORA, Strategy.FULL)
+
+
+def _can_be_trained(value: object) -> object:
+    if value not in set(TaskKind):
+        raise ValueError(
+            f"{value!r} is no kind of task that heads are trained for: name "
+            f"{' or '.join(TaskKind)}. The encoder of a segmenter can be imported, and scans "
+            "watched by their embeddings"
+        )
+    return value
 
 
 class IntendedUseRecipe(BaseModel):
@@ -41,8 +53,11 @@ class Recipe(BaseModel):
     licence: str
     intended_use: IntendedUseRecipe
     task: str
-    #: the last one is the finding
-    classes: Annotated[list[str], Field(min_length=2, max_length=2)]
+    kind: Annotated[TaskKind, BeforeValidator(_can_be_trained)] = TaskKind.MULTI_CLASS
+    #: of a multi-class task exactly one holds, of a multi-label task each is a finding by itself
+    classes: Annotated[list[str], Field(min_length=1, max_length=64)]
+    #: of a multi-class task: the class that is the finding; the last of two where it is left out
+    positive: str | None = None
     #: whose labelled history it is made from
     sites: Annotated[list[str], Field(min_length=1)]
     #: how it is made; of several, the best on the selection set
@@ -52,6 +67,34 @@ class Recipe(BaseModel):
     training_share: Annotated[float, Field(gt=0, lt=1)]
     selection_share: Annotated[float, Field(gt=0, lt=1)]
     locked_share: Annotated[float, Field(gt=0, lt=1)]
+
+    @model_validator(mode="after")
+    def _task_is_one(self) -> Self:
+        if (
+            self.kind is TaskKind.MULTI_CLASS
+            and self.positive is None
+            and len(self.classes) > 2
+        ):
+            raise MisfitError(
+                "is missing: name the class that is the finding, whose sensitivity and specificity "
+                f"at the threshold decide, of {', '.join(self.classes)}",
+                "positive",
+            )
+        try:
+            _ = self.declared
+        except BundleError as error:
+            raise MisfitError(str(error), "classes") from error
+        return self
+
+    @property
+    def declared(self) -> Task:
+        """The task as the recipe declares it: training will set threshold and temperature."""
+        positive = self.positive
+        if self.kind is TaskKind.MULTI_CLASS and positive is None:
+            positive = self.classes[-1]
+        return Task(
+            name=self.task, kind=self.kind, classes=tuple(self.classes), positive=positive
+        )
 
     @model_validator(mode="after")
     def _strategy_makes_a_first_version(self) -> Self:

@@ -10,10 +10,13 @@ from sqlalchemy.orm import Session
 
 from monitor.subgroups import Attribute
 from monitor.tables import ScanRow
+from registry import serving
 from registry.errors import PlanError
 from registry.identities import Role
+from registry.versions import tasks_of
 from retrain.change_plan import Authority, Plan
 from retrain.gates.outcome import Gate
+from retrain.task_rules import why_unfit
 
 #: Without these a candidate could pass that was judged on its own training patients, on labels
 #: that an AI influenced, or that harms where nothing had drifted.
@@ -44,6 +47,11 @@ def require_sound(session: Session, plan: Plan, *, source: str) -> None:
                 f"{source}: gates.limits.subgroups.declared: {subgroup.attribute} is no attribute "
                 f"of a scan: name one of {', '.join(Attribute)}"
             )
+    champion = serving.champion(session, plan.model)
+    for task in () if champion is None else tasks_of(champion):
+        unfit = why_unfit(plan, task)
+        if unfit is not None and plan.authority is not Authority.NONE:
+            raise PlanError(f"{source}: {unfit[0]}: {unfit[1]}")
     known = set(session.scalars(select(ScanRow.site).distinct()))
     named = {"data.sites": plan.data.sites or []}
     named |= {f"stages.{number}.sites": stage.sites for number, stage in enumerate(plan.stages)}

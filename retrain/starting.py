@@ -18,20 +18,25 @@ from retrain.deciding import queue
 from retrain.recipes import Recipe
 from retrain.strategies.making import require_weights
 from retrain.tables import RunRow
+from retrain.task_rules import require_declared_task, why_unfit
 
 
 def require_fitting_base(database: Database, bundles: BundleStore, recipe: Recipe) -> None:
-    """Refuse a recipe whose strategy would change an encoder that has no weights to change.
+    """Refuse a recipe that its base does not fit.
 
     Raises
     ------
     NotFoundError
         If there is no such base.
     BundleError
-        Naming the strategies that fit.
+        If a strategy would change an encoder that has no weights to change; it names those
+        that fit.
+    BadInputError
+        If the base has the task with other classes.
     """
     with database.reading() as session:
         bundle = bundles.open(find(session, recipe.base))
+    require_declared_task(recipe, bundle)
     for strategy in recipe.strategy:
         require_weights(bundle, strategy)
 
@@ -51,7 +56,7 @@ def start_first_run(
     Raises
     ------
     PlanRefusedError
-        If the plan gives no authority.
+        If the plan gives no authority, or cannot judge candidates for the recipe's task.
     ConflictError
         If the model has a champion already: episodes make later versions.
     RecalledError
@@ -68,6 +73,9 @@ def start_first_run(
             raise PlanRefusedError(
                 f"plan {plan.number} gives no authority to change {recipe.model}"
             )
+        unfit = why_unfit(plan.plan, recipe.declared)
+        if unfit is not None:
+            raise PlanRefusedError(f"plan {plan.number}: {unfit[0]}: {unfit[1]}")
         champion = serving.champion(session, recipe.model)
         if champion is not None:
             raise ConflictError(

@@ -11,12 +11,12 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from monitor.statistics.performance.discrimination import auc
 from registry.bundles.bundle import Bundle, read_bundle
 from registry.bundles.heads import Task, write_head_state
 from registry.bundles.network import write_encoder
@@ -28,20 +28,18 @@ from registry.errors import (
 )
 from retrain.change_plan import Strategy
 from retrain.strategies.adaptation import adapt
-from retrain.strategies.calibrating import Calibration
+from retrain.strategies.curve import Point, Tell
 from retrain.strategies.embedding import embeddings_of
 from retrain.strategies.full import fine_tune
-from retrain.strategies.heads import read_head
 from retrain.strategies.linear_probe import probe
 from retrain.strategies.lora import adapt_low_rank
 from retrain.strategies.making import (
     Made,
-    Point,
-    Tell,
     Work,
     require_weights,
     selection_facts,
 )
+from retrain.strategies.objectives import objective_of
 from retrain.strategies.recalibration import recalibrate
 from retrain.strategies.scans import Scans, read_scans
 from retrain.workspace import (
@@ -79,7 +77,6 @@ def main(folder: Path) -> None:
     torch.set_num_threads(job.threads)
     torch.use_deterministic_algorithms(True)
     base = read_bundle(Path(job.base))
-    _require_two_classes(base, job)
     scans = read_scans(folder)
     found = [_attempted(folder, job, index, base, scans) for index in range(len(job.attempts))]
     made = [index for index, facts in enumerate(found) if "refused" not in facts]
@@ -128,8 +125,7 @@ def _make(
             workspace=folder,
             folder=into,
             base=base,
-            task=job.task,
-            classes=job.classes,
+            objective=objective_of(_task_of(base, job) or job.new_task),
             attempt=attempt,
             scans=scans,
             seed=job.seed,
@@ -176,34 +172,25 @@ def _base_facts(
     task = _task_of(base, job)
     if task is None:
         return None
-    head = read_head(base.head_state(), task.name, dimension=base.dimension)
+    objective = objective_of(task)
     rows = scans.selection
     embeddings = embeddings_of(folder, base, scans, rows, threads=job.threads)
-    margins, targets = head.margins(embeddings), scans.targets[rows]
-    calibration = Calibration(
-        temperature=task.temperature, intercept=0.0, threshold=task.threshold or 0.5
-    )
+    margins = objective.margins(base.head_state(), embeddings)
+    targets, calibration = scans.targets[rows], objective.as_it_is()
     sensitivity, specificity = calibration.operating_point(margins, targets)
     return {
         "selection_loss": calibration.loss(margins, targets),
-        "selection_auc": auc(margins, targets),
+        "selection_auc": calibration.area(margins, targets),
         "selection_sensitivity": sensitivity,
         "selection_specificity": specificity,
     }
 
 
 def _task_of(base: Bundle, job: TrainingJob) -> Task | None:
-    return next((task for task in base.tasks if task.name == job.task), None)
-
-
-def _require_two_classes(base: Bundle, job: TrainingJob) -> None:
-    task = _task_of(base, job)
-    positive = job.classes[-1] if task is None else task.positive
-    if len(job.classes) != 2 or positive != job.classes[-1]:
-        raise BadInputError(
-            f"task {job.task} has the classes {', '.join(job.classes)}: labels are 0 or 1, so "
-            "that a task of two classes can be trained whose second one is the finding"
-        )
+    positive = job.new_task.positive
+    return next(
+        (replace(task, positive=positive) for task in base.tasks if task.name == job.task), None
+    )
 
 
 if __name__ == "__main__":

@@ -18,10 +18,11 @@ from monitor.tables import DatasetRow
 from registry import crash_points, outbox
 from registry.bundle_store import BundleStore
 from registry.bundles.card import Card, TrainingData
-from registry.bundles.heads import Task, TaskKind
+from registry.bundles.heads import Task
 from registry.clock import Clock
 from registry.database import Database
 from registry.errors import (
+    BadInputError,
     DriftwardError,
     LeaseLostError,
     TrainingFailedError,
@@ -160,6 +161,8 @@ class Trainer:
                     attempts=_attempts(run, rules),
                     seed=run.seed,
                     threads=self._threads,
+                    kind=task.kind,
+                    finding=task.column,
                 ),
             )
             crash_points.reach("train: data prepared")
@@ -192,7 +195,7 @@ class Trainer:
     def _prepare(self, run: RunRow, base: Bundle, task: Task, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with self._database.reading() as session:
-            data = examples_of(session, run, task.name)
+            data = examples_of(session, run, task)
         parts = [
             self._embedder.pixels(base, data.scans[start : start + PREPARE_CHUNK])
             for start in range(0, len(data.scans), PREPARE_CHUNK)
@@ -324,18 +327,16 @@ def _attempts(run: RunRow, rules: TrainingRules) -> tuple[Attempt, ...]:
 
 
 def _task(run: RunRow, base: Bundle) -> Task:
-    """Return the task to learn: the base's own, or the recipe's."""
+    """Return the task to learn: the base's own, or the recipe's, which says what the finding is."""
     name = run.settings["task"]
+    recipe = run.settings.get("recipe")
+    declared = None if recipe is None else Recipe.model_validate(recipe).declared
     for task in base.tasks:
         if task.name == name:
-            return task
-    recipe = Recipe.model_validate(run.settings["recipe"])
-    return Task(
-        name=recipe.task,
-        kind=TaskKind.MULTI_CLASS,
-        classes=tuple(recipe.classes),
-        positive=recipe.classes[-1],
-    )
+            return task if declared is None else replace(task, positive=declared.positive)
+    if declared is None:
+        raise BadInputError(f"{base.card.name} has no task {name}: there is nothing to train")
+    return declared
 
 
 def _card(run: RunRow, base: Bundle, training_data: Sequence[TrainingData]) -> Card:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from registry.bundles.heads import Task, TaskKind
 from retrain.change_plan import LoraLayers, Strategy, TrainingRules
 
 JOB = "job.json"
@@ -72,13 +73,28 @@ class TrainingJob:
 
     #: bundle to start from
     base: str
-    #: task to learn, and its classes; the last one is positive
+    #: task to learn, and its classes
     task: str
     classes: tuple[str, ...]
     #: in the order in which they are tried
     attempts: tuple[Attempt, ...]
     seed: int
     threads: int
+    kind: TaskKind = TaskKind.MULTI_CLASS
+    #: number of the class that is the finding; the last where it is left out
+    finding: int = -1
+
+    @property
+    def new_task(self) -> Task:
+        """The task for a base that lacks it: training will set its threshold."""
+        several = self.kind is TaskKind.MULTI_LABEL
+        return Task(
+            name=self.task,
+            kind=self.kind,
+            classes=self.classes,
+            positive=None if several else self.classes[self.finding],
+            threshold=0.5,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,8 +148,14 @@ def read_job(folder: Path) -> TrainingJob:
         )
         for attempt in document["attempts"]
     )
-    classes = tuple(document["classes"])
-    return TrainingJob(**{**document, "classes": classes, "attempts": attempts})
+    return TrainingJob(
+        **{
+            **document,
+            "classes": tuple(document["classes"]),
+            "attempts": attempts,
+            "kind": TaskKind(document["kind"]),
+        }
+    )
 
 
 def write_data(
@@ -149,7 +171,7 @@ def write_data(
     Parameters
     ----------
     pixels : [n, 3, h, w]
-    targets : 0 or 1, or UNLABELLED, [n]
+    targets : a class or UNLABELLED, [n]; of several findings 0, 1 or UNLABELLED, [n, k]
     roles : of `Role`, [n]
     shifted : whether a scan is of the shift, and not of the reference that is mixed in, [n];
         all of them by default

@@ -254,11 +254,13 @@ def describe(row: EpisodeRow) -> dict[str, Any]:
 
 
 def _impact_words(row: EpisodeRow) -> str:
+    from monitor.falls import measure_fallen
+
     measured = row.evidence.get("impact")
     if not measured:
         return ""
     falls = ", ".join(
-        f"{fall['measure']} {fall['before']:.2f} → {fall['after']:.2f}"
+        f"{measure_fallen(fall)} {fall['before']:.2f} → {fall['after']:.2f}"
         for fall in measured["falls"]
     )
     return f" on {measured['scans']} labelled scans: {falls or 'no measure fell'}"

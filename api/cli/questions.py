@@ -190,14 +190,24 @@ def _moment(driftward: Driftward, at: str | None) -> datetime:
     return require_past(moment, now=now)
 
 
+def _said_words(one: dict[str, Any]) -> str:
+    """Return a result's probabilities and its threshold, in words."""
+    if one["probability"] is None:
+        shares = ", ".join(f"{name} {share:.3f}" for name, share in one["classes"].items())
+    else:
+        shares = f"probability {one['probability']:.3f}"
+    threshold = "none" if one["threshold"] is None else f"{one['threshold']:g}"
+    return f"{shares}, threshold {threshold}"
+
+
 def _study_lines(document: dict[str, Any]) -> Iterator[str]:
     for scan in document["scans"]:
         scanner = f"{scan['scanner_model'] or '?'} {scan['software_version'] or ''}".rstrip()
         yield f"scan {scan['scan']}, {scan['site']}, {scanner}, came {scan['arrived_at']}"
         for one in scan["readings"]:
             yield (
-                f"  {one['version']} read {one['task']} at {one['at']}: probability "
-                f"{one['probability']:.3f}, threshold {one['threshold']:g}, {one['delivery']}"
+                f"  {one['version']} read {one['task']} at {one['at']}: {_said_words(one)}, "
+                f"{one['delivery']}"
             )
             yield f"    bundle {one['bundle'][:12]}, encoder and preprocessing {one['space'][:12]}"
             for line in _standing_lines(one["standing"]):

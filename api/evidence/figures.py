@@ -12,6 +12,7 @@ from markupsafe import Markup, escape
 from api.evidence.gathering import Evidence
 from api.gate_words import Difference, differences
 from api.pages import wording
+from monitor.performance import of_worst_finding
 
 WIDTH = 660
 _INK, _MUTED, _LINE, _GOOD, _BAD, _OPEN = (
@@ -62,9 +63,8 @@ def effects(evidence: Evidence) -> Markup | None:
 def areas(evidence: Evidence) -> Markup | None:
     """Draw the AUC of each labelled week with its interval, or None without labels."""
     points = []
-    for row, _ in evidence.performance:
-        if row.measures.get("auc") is None:
-            continue
+    measured = [row for row, _ in evidence.performance if row.measures.get("auc") is not None]
+    for row in of_worst_finding(measured):
         middle, low, high = row.measures["auc"]
         marked = evidence.episode is not None and row.end > evidence.episode.onset
         points.append(

@@ -177,8 +177,11 @@ def _performance(
         .order_by(PerformanceRow.end, PerformanceRow.id)
     ).all()
     # Measured anew as labels come: the newest measurement of a window counts.
-    newest = {(row.start, row.end): (row, str(ref(version))) for row, version in rows}
-    return list(newest.values())
+    newest = {(row.start, row.end, row.finding): (row, version) for row, version in rows}
+    return [
+        (row, f"{ref(version)}, {row.finding}" if row.finding else str(ref(version)))
+        for row, version in newest.values()
+    ]
 
 
 def _attestations(session: Session, candidate: VersionRow | None) -> list[Attested]:

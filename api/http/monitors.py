@@ -79,6 +79,8 @@ class Performance(BaseModel):
     start: AwareDatetime
     end: AwareDatetime
     subgroup: str
+    #: of a task of several findings: which one
+    finding: str
     scans: int
     positives: int
     #: each [estimate, low, high], 95 %
@@ -140,6 +142,7 @@ def list_performance(name: str, driftward: Installation) -> list[Performance]:
                 start=row.start,
                 end=row.end,
                 subgroup=row.subgroup,
+                finding=row.finding,
                 scans=row.scans,
                 positives=row.positives,
                 measures=row.measures,

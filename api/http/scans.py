@@ -63,8 +63,14 @@ class Result(BaseModel):
 
     version: str
     task: str
-    probability: float
-    threshold: float
+    #: of the finding; null where the task has several, or none
+    probability: float | None
+    #: null of a task that decides nothing by one
+    threshold: float | None
+    #: the probability of every class by its name
+    classes: dict[str, float]
+    #: what the threshold decides, in words
+    says: str
     #: delivered, withheld or background
     delivery: str
     at: AwareDatetime

@@ -14,6 +14,7 @@ from api.pages.judged import JudgedWindow
 from api.pages.states import State
 from monitor.causes import Cause
 from monitor.episodes import Impact
+from monitor.falls import measure_fallen
 from monitor.first_steps import first_steps
 from monitor.following.words import onset_level, seen_in_words
 from monitor.tables import EpisodeRow, VerdictRow
@@ -153,15 +154,16 @@ def fall_in_words(row: EpisodeRow) -> str | None:
     order = ("sensitivity", "specificity", "AUC")
     fall = min(measured["falls"], key=lambda item: order.index(item["measure"]))
     before, after = wording.fraction(fall["before"]), wording.fraction(fall["after"])
-    return f"{fall['measure']} fell from {before} to {after}"
+    return f"{measure_fallen(fall)} fell from {before} to {after}"
 
 
 def _fallen(measured: Mapping[str, Any]) -> str:
     parts = []
     for fall in measured["falls"]:
-        after = measured["after"][fall["measure"].lower()]
+        finding = measured["findings"][fall["finding"]] if "finding" in fall else measured
+        after = finding["after"][fall["measure"].lower()]
         parts.append(
-            f"{fall['measure']} {wording.fraction(fall['before'])} → "
+            f"{measure_fallen(fall)} {wording.fraction(fall['before'])} → "
             f"{wording.with_interval(after)}"
         )
     return "; ".join(parts)

@@ -11,11 +11,11 @@ from sqlalchemy.orm import Session
 from api.pages import wording
 from api.pages.arrivals import silence_mark
 from api.pages.judged import judged_windows
+from api.pages.labelled import labelled_weeks
 from api.pages.lately import Happening, lately
 from api.pages.sparklines import Sparkline, sparkline
 from api.pages.standing import Standing, monitored_by, standing_of
 from api.pages.states import Tone
-from monitor import performance
 from monitor.monitors import Monitor
 from monitor.silence.alarms import open_alarms
 from monitor.tables import EpisodeRow, ScanRow
@@ -117,11 +117,7 @@ def _row(session: Session, model: ModelRow, monitor: Monitor | None, now: dateti
     standing = standing_of(session, model=model.name, tier=model.tier, monitor=monitor, now=now)
     windows = judged_windows(session, monitor.name) if monitor else []
     newest = windows[-1] if windows else None
-    measured = [
-        row
-        for row in (performance.newest(session, monitor.name) if monitor else [])
-        if row.subgroup == ""
-    ]
+    measured = labelled_weeks(session, monitor.name) if monitor else []
     last = measured[-1] if measured else None
     return FleetRow(
         standing=standing,

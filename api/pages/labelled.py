@@ -39,8 +39,13 @@ class Labelled:
 
 
 def labelled_weeks(session: Session, monitor: str) -> list[PerformanceRow]:
-    """Return the newest measurement of each week on all its scans, oldest first."""
-    return [row for row in performance.newest(session, monitor) if row.subgroup == ""]
+    """Return the newest measurement of each week on all its scans, oldest first.
+
+    Of several findings it is the one that was read worst.
+    """
+    return performance.of_worst_finding(
+        [row for row in performance.newest(session, monitor) if row.subgroup == ""]
+    )
 
 
 def labelled(
@@ -54,7 +59,8 @@ def labelled(
         "weeks": [
             {
                 "at": (row.start + (row.end - row.start) / 2).isoformat(),
-                "name": wording.span(row.start, row.end),
+                "name": wording.span(row.start, row.end)
+                + (f", {row.finding}" if row.finding else ""),
                 "start": row.start.isoformat(),
                 "version": names[row.version],
                 "scans": row.scans,
@@ -79,7 +85,7 @@ def _baseline(episodes: Sequence[EpisodeRow]) -> Json:
 
 def _week(row: PerformanceRow, version: str) -> LabelledWeek:
     return LabelledWeek(
-        week=wording.span(row.start, row.end),
+        week=wording.span(row.start, row.end) + (f", {row.finding}" if row.finding else ""),
         version=version,
         scans=row.scans,
         positives=row.positives,

@@ -84,7 +84,7 @@ def frame_of(
     Raises
     ------
     BadInputError
-        If the champion's results were made at several thresholds.
+        If the champion's results were made at several thresholds, or at none.
     """
     left_out: Counter[str] = Counter()
     allowed: list[ScanRow] = []
@@ -207,6 +207,11 @@ def _distances(
             )
         )
         for scan, probabilities, finding, threshold in rows:
+            if threshold is None:
+                raise BadInputError(
+                    f"results of {task} have no threshold: a request is drawn by how far from it "
+                    "they lie"
+                )
             thresholds.add(threshold)
             found[scan] = _log_odds(score(probabilities, finding)) - _log_odds(threshold)
     if len(thresholds) > 1:

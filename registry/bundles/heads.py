@@ -84,6 +84,22 @@ class Task:
         """A label's value where the finding is there: its class's number; of several labels 1."""
         return 1 if self.positive is None else self.classes.index(self.positive)
 
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """The classes that the threshold decides about, each by itself; none without a positive.
+
+        >>> Task(name="chest", kind=TaskKind.MULTI_LABEL, classes=("mass", "fluid")).findings
+        ('mass', 'fluid')
+        """
+        if self.kind is TaskKind.MULTI_LABEL:
+            return self.classes
+        return () if self.positive is None else (self.positive,)
+
+    @property
+    def tells_two_apart(self) -> bool:
+        """Whether it is a finding and its absence, the finding last."""
+        return len(self.classes) == 2 and self.positive == self.classes[-1]
+
     def _check_classes(self) -> None:
         fewest = 2 if self.kind is TaskKind.MULTI_CLASS else 1
         if len(self.classes) < fewest or len(set(self.classes)) < len(self.classes):
@@ -184,6 +200,17 @@ class Task:
             "threshold": None if self.threshold is None else float(self.threshold),
             "temperature": float(self.temperature),
         }
+
+
+def task_from(record: Mapping[str, Any]) -> Task:
+    """Return the task that `Task.to_json` wrote."""
+    return Task(
+        **{
+            **record,
+            "kind": TaskKind(record["kind"]),
+            "classes": tuple(record["classes"]),
+        }
+    )
 
 
 def read_tasks(path: Path) -> tuple[Task, ...]:

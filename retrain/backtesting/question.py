@@ -9,8 +9,10 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from monitor.finding import findings_judged
 from monitor.monitors import Monitor, require_monitor
 from monitor.tables import ReferenceRow
+from registry import serving
 from registry.canonical import sha256
 from registry.errors import BadInputError, NotFoundError
 from retrain import plans
@@ -123,9 +125,19 @@ def ask(
     PlanError
         If the text is no plan; it names file, line and key.
     BadInputError
-        If the span is none, or the plan is another model's.
+        If the span is none, the plan is another model's, or the task has several findings.
     """
     watched = require_monitor(session, monitor)
+    champion = serving.champion(session, watched.specification.model)
+    task = watched.specification.task
+    if (
+        champion is not None
+        and len(findings_judged(session, version=champion.id, task=task)) > 1
+    ):
+        raise BadInputError(
+            f"task {task} has several findings, and a backtest replays a task of one: name a "
+            "monitor of such a task"
+        )
     if text is None:
         text = plans.require_plan(session, watched.specification.model).text
     return Question(

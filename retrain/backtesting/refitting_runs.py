@@ -31,12 +31,14 @@ from retrain.run_examples import examples_of
 from retrain.states import RunState
 from retrain.strategies.linear_probe import probed
 from retrain.strategies.making import Made, selection_facts
+from retrain.strategies.objective import Objective
+from retrain.strategies.objectives import objective_of
 from retrain.strategies.recalibration import reread
 from retrain.strategies.scans import Scans
 from retrain.tables import RunRow
 from retrain.workspace import Role
 
-_Refit: TypeAlias = Callable[[HeadState, str, Floats, Scans], Made]
+_Refit: TypeAlias = Callable[[Objective, HeadState, Floats, Scans], Made]
 #: What embeddings suffice for.
 REFITS: Mapping[Strategy, _Refit] = {
     Strategy.RECALIBRATION: reread,
@@ -106,12 +108,12 @@ class RefittingTrainer:
         base = session.get_one(VersionRow, run.base)
         task = run.settings["task"]
         found = self._scratch.reader
-        examples = examples_of(session, run, task)
+        examples = examples_of(session, run, found.task(base, task))
         best = best_repair(
             found.heads(base),
             task,
             found.embeddings(examples.scans),
-            without_pixels(examples.targets, examples.roles, examples.shifted),
+            without_pixels(examples.targets.tolist(), examples.roles, examples.shifted),
             strategies,
         )
         version = _register(
@@ -163,7 +165,8 @@ def best_repair(
 def _repair(
     heads: Heads, task: str, embeddings: Floats, scans: Scans, strategy: Strategy
 ) -> Repair:
-    made = REFITS[strategy](heads.state, task, embeddings, scans)
+    [before] = [one for one in heads.tasks if one.name == task]
+    made = REFITS[strategy](objective_of(before), heads.state, embeddings, scans)
     facts = selection_facts(made, scans)
     tasks = tuple(
         replace(one, temperature=facts["temperature"], threshold=facts["threshold"])

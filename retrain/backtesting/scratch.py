@@ -177,7 +177,7 @@ class Scratch:
     ) -> None:
         vectors, now = self.reader.vectors, self.clock.now()
         seen = [scan for scan in scans if scan in vectors]
-        threshold = self.reader.task(version, self.task).threshold
+        task = self.reader.task(version, self.task)
         for start in range(0, len(seen), _TOGETHER):
             part = seen[start : start + _TOGETHER]
             said = self.reader.read(
@@ -190,7 +190,8 @@ class Scratch:
                     "version": version.id,
                     "task": self.task,
                     "probabilities": probabilities,
-                    "threshold": threshold,
+                    "finding": None if task.positive is None else task.column,
+                    "threshold": task.threshold,
                     "delivery": "delivered",
                     "created_at": now,
                 }

@@ -96,10 +96,7 @@ class StoredReader:
         return self.heads(version).probabilities(embeddings, self.task(version, task))
 
     def probabilities(self, version: VersionRow, scans: Sequence[ScanRow], task: str) -> Floats:
-        found = self.read(version, self.embeddings(scans), task)
-        column = self.task(version, task).column
-        positive: Floats = found[:, column].astype(np.float64)
-        return positive
+        return self.read(version, self.embeddings(scans), task).astype(np.float64)
 
     def embeddings(self, scans: Sequence[ScanRow]) -> Singles:
         """Return scans' embeddings, float32 [n, d].

@@ -38,6 +38,11 @@ class Finding:
     drifted: PairedResults
     reference: PairedResults
     impact: MeasuredImpact
+    #: the version of the last full review in the champion's place, on the reference; None where
+    #: the champion is that version
+    reviewed: PairedResults | None = None
+    #: both models on the reference after each small change of the acquisition, by its name
+    changed: Mapping[str, PairedResults] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -19,7 +19,7 @@ from retrain.gates.integrity import (
     parity,
 )
 from retrain.gates.limits import GateLimits
-from retrain.gates.outcome import Gate, GateOutcome, GateReport, Outcome, all_of, gravest
+from retrain.gates.outcome import Gate, GateOutcome, GateReport, Outcome, all_of, gravest, named
 from retrain.gates.performance import (
     non_inferiority_on_reference,
     not_inferior_to_reviewed,
@@ -35,6 +35,8 @@ from retrain.gates.subgroups import subgroups
 class Evidence:
     """Everything that gates look at."""
 
+    #: the name of the finding that all of these are about; empty where the task has but one
+    finding: str = ""
     #: on the locked set of drifted scans
     drifted: PairedResults
     #: on the locked set of reference scans
@@ -62,11 +64,19 @@ class Evidence:
 
     @property
     def findings(self) -> dict[str, Finding]:
-        """Every finding by its name; the empty name is that of the first."""
-        first = Finding(drifted=self.drifted, reference=self.reference, impact=self.impact)
-        return {"": first, **self.further}
+        """Every finding by its name; the empty name is that of a task's only one."""
+        first = Finding(
+            drifted=self.drifted,
+            reference=self.reference,
+            impact=self.impact,
+            reviewed=None if self.reviewed is None else self.reviewed[1],
+            changed=self.changed,
+        )
+        return {self.finding: first, **self.further}
 
     def __post_init__(self) -> None:
+        if self.finding in self.further:
+            raise BadInputError(f"the finding {self.finding!r} stands twice")
         for model in ("champion", "candidate"):
             at_drifted = getattr(self.drifted, f"{model}_threshold")
             at_reference = getattr(self.reference, f"{model}_threshold")
@@ -114,11 +124,21 @@ def _evaluate(gate: Gate, evidence: Evidence, limits: GateLimits) -> GateOutcome
                 reference,
                 limits=limits,
                 uses=evidence.reference_uses,
+                finding=evidence.finding,
                 further={name: one.reference for name, one in evidence.further.items()},
             )
         case Gate.CUMULATIVE:
             name, results = evidence.reviewed or ("the champion", reference)
-            outcome = not_inferior_to_reviewed(results, name=name, limits=limits)
+            outcome = not_inferior_to_reviewed(
+                results,
+                name=name,
+                limits=limits,
+                finding=evidence.finding,
+                further={
+                    further: one.reviewed or one.reference
+                    for further, one in evidence.further.items()
+                },
+            )
         case Gate.SUBGROUPS:
             outcome = _in_each_finding(
                 gate,
@@ -136,7 +156,11 @@ def _evaluate(gate: Gate, evidence: Evidence, limits: GateLimits) -> GateOutcome
                 lambda one: calibration(one.drifted, reference=one.reference, limits=limits),
             )
         case Gate.ROBUSTNESS:
-            outcome = robustness(reference, changed=evidence.changed, limits=limits)
+            outcome = _in_each_finding(
+                gate,
+                evidence,
+                lambda one: robustness(one.reference, changed=one.changed, limits=limits),
+            )
         case Gate.DEPLOYMENT | Gate.PARITY | Gate.PATIENTS | Gate.PROVENANCE:
             outcome = _of_what_it_rests_on(gate, evidence, limits)
     return outcome
@@ -146,28 +170,24 @@ def _promising(outcome: GateOutcome, evidence: Evidence, limits: GateLimits) -> 
     """Return a gate that keeps what it promises of the candidate in use, if it promises any."""
     if outcome.outcome is not Outcome.PASSED:
         return outcome
-    if outcome.name == Gate.NON_INFERIORITY:
-        kept = promises.on_reference(evidence.reference, limits)
-    elif outcome.name == Gate.SUPERIORITY:
-        kept = promises.where_it_drifted(evidence.findings[""], limits)
-    else:
-        return outcome
+    kept: list[promises.Promise] = []
+    for name, finding in evidence.findings.items():
+        if outcome.name == Gate.NON_INFERIORITY:
+            kept += promises.on_reference(finding.reference, limits, finding=name)
+        elif outcome.name == Gate.SUPERIORITY:
+            kept += promises.where_it_drifted(finding, limits, name=name)
+        else:
+            return outcome
     return replace(outcome, figures={**outcome.figures, **promises.recorded(kept)})
 
 
 def _in_each_finding(
     gate: Gate, evidence: Evidence, judged: Callable[[Finding], GateOutcome]
 ) -> GateOutcome:
-    outcomes = {name: judged(finding) for name, finding in evidence.findings.items()}
-    if not evidence.further:
-        return outcomes[""]
-    return all_of(
-        gate,
-        [
-            replace(outcome, name=f"{gate}/{name}" if name else str(gate))
-            for name, outcome in outcomes.items()
-        ],
-    )
+    outcomes = [
+        named(judged(finding), gate, name) for name, finding in evidence.findings.items()
+    ]
+    return all_of(gate, outcomes) if evidence.further else outcomes[0]
 
 
 def _of_what_it_rests_on(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from monitor.statistics.performance.proportions import Interval
@@ -91,6 +91,21 @@ class GateOutcome:
         }
 
 
+def named(outcome: GateOutcome, gate: Gate, finding: str) -> GateOutcome:
+    """Return a gate's outcome for one of several findings, which its names and sentences say.
+
+    The only finding of a task has no name, and its outcome stays as it is.
+    """
+    if not finding:
+        return outcome
+    return replace(
+        outcome,
+        name=f"{gate}/{finding}{outcome.name.removeprefix(gate)}",
+        sentence=f"{finding}: {outcome.sentence}",
+        parts=tuple(named(part, gate, finding) for part in outcome.parts),
+    )
+
+
 def not_evaluable(name: str, *, statistic: str, n: int, sentence: str) -> GateOutcome:
     """Return the outcome of a comparison for which the evidence does not suffice."""
     return GateOutcome(
@@ -106,7 +121,7 @@ def not_evaluable(name: str, *, statistic: str, n: int, sentence: str) -> GateOu
     )
 
 
-def all_of(name: Gate, parts: Sequence[GateOutcome]) -> GateOutcome:
+def all_of(name: str, parts: Sequence[GateOutcome]) -> GateOutcome:
     """Return a gate that passes if all its parts do, with the figures of the one that decided.
 
     That is the first part with the gravest outcome. Each part is tested at the full alpha:

@@ -63,12 +63,11 @@ def superiority_in_findings(
     ----------
     findings : by name; the empty name is that of a task's only finding
     """
-    for finding in findings.values():
-        short = too_few(
-            Gate.SUPERIORITY, finding.drifted, which="drifted", limits=limits
-        ) or too_few(Gate.SUPERIORITY, finding.reference, which="reference", limits=limits)
-        if short is not None:
-            return short
+    for name, finding in findings.items():
+        for which, results in (("drifted", finding.drifted), ("reference", finding.reference)):
+            short = too_few(Gate.SUPERIORITY, results, which=which, limits=limits, of=name)
+            if short is not None:
+                return short
     if not any(_lost(finding) for finding in findings.values()):
         return not_evaluable(
             Gate.SUPERIORITY,
@@ -151,6 +150,7 @@ def non_inferiority_on_reference(
     *,
     limits: GateLimits,
     uses: Uses = ONLY_USE,
+    finding: str = "",
     further: Mapping[str, PairedResults] | None = None,
 ) -> GateOutcome:
     """Decide whether the candidate is not inferior where nothing drifted.
@@ -158,17 +158,27 @@ def non_inferiority_on_reference(
     Sensitivity and specificity by Tango's score interval, the AUC by DeLong, each clustered
     by patient, each with its margin; all three must hold, and so must they in each further
     finding of the task.
+
+    Parameters
+    ----------
+    finding : the name of what `reference` is of, where the task has several findings
+    further : the other findings, by name
     """
     return told(
         _not_inferior_in_all(
-            Gate.NON_INFERIORITY, {"": reference, **(further or {})}, limits=limits
+            Gate.NON_INFERIORITY, {finding: reference, **(further or {})}, limits=limits
         ),
         uses,
     )
 
 
 def not_inferior_to_reviewed(
-    reviewed: PairedResults, *, name: str, limits: GateLimits
+    reviewed: PairedResults,
+    *,
+    name: str,
+    limits: GateLimits,
+    finding: str = "",
+    further: Mapping[str, PairedResults] | None = None,
 ) -> GateOutcome:
     """Decide whether small steps add up to no harm since a person last reviewed the model.
 
@@ -180,8 +190,10 @@ def not_inferior_to_reviewed(
     ----------
     reviewed : on the reference, with the reviewed version in the champion's place
     name : of the reviewed version
+    finding, further : as in `non_inferiority_on_reference`
     """
-    return _not_inferior_in_all(Gate.CUMULATIVE, {"": reviewed}, limits=limits, against=name)
+    findings = {finding: reviewed, **(further or {})}
+    return _not_inferior_in_all(Gate.CUMULATIVE, findings, limits=limits, against=name)
 
 
 def _not_inferior_in_all(
@@ -191,8 +203,8 @@ def _not_inferior_in_all(
     limits: GateLimits,
     against: str | None = None,
 ) -> GateOutcome:
-    for reference in findings.values():
-        short = too_few(gate, reference, which="reference", limits=limits)
+    for name, reference in findings.items():
+        short = too_few(gate, reference, which="reference", limits=limits, of=name)
         if short is not None:
             return short
     level = level_of(limits.non_inferiority_alpha)

@@ -34,6 +34,8 @@ class Promise:
     of: str
     measured: Proportion
     margin: float
+    #: which finding it is of, where the task has several
+    finding: str = ""
 
     @property
     def limit(self) -> float:
@@ -53,6 +55,7 @@ class Promise:
             "design_effect": found.design_effect,
             "low": found.interval.low,
             "high": found.interval.high,
+            **({"finding": self.finding} if self.finding else {}),
         }
 
     @classmethod
@@ -61,6 +64,7 @@ class Promise:
             measure=Measure(record["measure"]),
             of=record["of"],
             margin=record["margin"],
+            finding=record.get("finding", ""),
             measured=Proportion(
                 successes=record["successes"],
                 scans=record["scans"],
@@ -71,18 +75,23 @@ class Promise:
         )
 
 
-def of_first_version(results: Results, limits: GateLimits) -> list[Promise]:
+def of_first_version(
+    results: Results, limits: GateLimits, *, finding: str = ""
+) -> list[Promise]:
     """Return what a model's first version is held to: itself on the reference."""
-    return _held_to(results, limits.reference_margins, of="the version on the reference")
+    of = "the version on the reference"
+    return _held_to(results, limits.reference_margins, of=of, finding=finding)
 
 
-def on_reference(reference: PairedResults, limits: GateLimits) -> list[Promise]:
+def on_reference(
+    reference: PairedResults, limits: GateLimits, *, finding: str = ""
+) -> list[Promise]:
     """Return what non-inferiority promises: the champion on the reference."""
     of = "the champion before it on the reference"
-    return _held_to(reference.of_champion, limits.reference_margins, of=of)
+    return _held_to(reference.of_champion, limits.reference_margins, of=of, finding=finding)
 
 
-def where_it_drifted(finding: Finding, limits: GateLimits) -> list[Promise]:
+def where_it_drifted(finding: Finding, limits: GateLimits, *, name: str = "") -> list[Promise]:
     """Return what is promised where it drifted, by what the drift did to each measure.
 
     Kept, it is the champion's there, and gained, that on the reference. To be better than what
@@ -99,7 +108,9 @@ def where_it_drifted(finding: Finding, limits: GateLimits) -> list[Promise]:
     found = []
     for measure in CO_PRIMARY:
         results, of = held_to[finding.impact.of(measure)]
-        found += _held_to(results, limits.drifted_margins, of=of, measures=(measure,))
+        found += _held_to(
+            results, limits.drifted_margins, of=of, finding=name, measures=(measure,)
+        )
     return found
 
 
@@ -119,6 +130,7 @@ def _held_to(
     margins: Margins,
     *,
     of: str,
+    finding: str,
     measures: Sequence[Measure] = CO_PRIMARY,
 ) -> list[Promise]:
     found = []
@@ -128,6 +140,12 @@ def _held_to(
         except InsufficientDataError:
             continue  # the gate says so itself
         found.append(
-            Promise(measure=measure, of=of, measured=measured, margin=margins.of(measure))
+            Promise(
+                measure=measure,
+                of=of,
+                measured=measured,
+                margin=margins.of(measure),
+                finding=finding,
+            )
         )
     return found

@@ -8,9 +8,19 @@ from retrain.gates.results import PairedResults
 
 
 def too_few(
-    name: str, results: PairedResults, *, which: str, limits: GateLimits
+    name: str,
+    results: PairedResults,
+    *,
+    which: str,
+    limits: GateLimits,
+    of: str = "",
 ) -> GateOutcome | None:
-    """Return why a locked set cannot be evaluated, or None where it can."""
+    """Return why a locked set cannot be evaluated, or None where it can.
+
+    Parameters
+    ----------
+    of : the finding's name, where the task has several
+    """
     for finding, minimum in (
         (True, limits.minimum_positives),
         (False, limits.minimum_negatives),
@@ -23,8 +33,8 @@ def too_few(
                 n=results.scans,
                 sentence=(
                     f"The {which} locked set holds {patients} patients "
-                    f"{'with' if finding else 'without'} the finding, and the plan asks for "
-                    f"{minimum}: collect labels, or let a person decide."
+                    f"{'with' if finding else 'without'} {of or 'the finding'}, and the plan asks "
+                    f"for {minimum}: collect labels, or let a person decide."
                 ),
             )
     return None

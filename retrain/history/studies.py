@@ -10,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from monitor.assembling.composition import withdrawn_because
-from monitor.finding import score
+from monitor.finding import said
 from monitor.tables import RefusalRow, ResultRow, ScanRow
 from registry.canonical import to_json
 from registry.errors import NotFoundError
@@ -112,9 +112,7 @@ def _reading(
         "made_by_run": None if run is None else run.id,
         "task": result.task,
         "probabilities": to_json(result.probabilities),
-        #: of the class that is looked for
-        "probability": score(result.probabilities, result.finding),
-        "threshold": result.threshold,
+        **said(version, result),
         "delivery": result.delivery,
         "at": to_json(result.created_at),
         "standing": standing_at(session, version.model, result.created_at, site=site),

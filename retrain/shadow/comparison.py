@@ -12,9 +12,13 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, aliased
 
 from monitor import labels, parts
+from monitor.finding import finding_of, findings_judged, holds, is_there, says_which, score
+from monitor.labelling.truth import Truth
 from monitor.statistics.performance.proportions import Proportion, proportion
 from monitor.tables import ResultRow, ScanRow
+from registry.bundles.heads import Task
 from registry.canonical import Json
+from registry.versions import VersionRow, task_of
 from retrain.shadow.reading import arrived_within, count_read
 from retrain.tables import RunRow
 
@@ -23,7 +27,11 @@ LEVEL = 0.95
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rates:
-    """How one version reads labelled scans; None where no scan has the class."""
+    """How one version reads labelled scans; None where no scan has the class.
+
+    Of several findings: of all that are there, the share that is called, and of all that are
+    not, the share that is not.
+    """
 
     sensitivity: Proportion | None
     specificity: Proportion | None
@@ -38,7 +46,10 @@ class Rates:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Disagreement:
-    """How two versions differ on the scans that both read, with intervals by patient."""
+    """How two versions differ on the scans that both read, with intervals by patient.
+
+    Of several findings one that is called otherwise makes a scan so.
+    """
 
     patients: int
     #: of all scans, called otherwise than by the champion
@@ -111,12 +122,13 @@ class ShadowComparison:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairedCalls:
-    """What two versions said of the same scans, [n] each."""
+    """What two versions said of the same scans, [n] each, or [n, k] of several findings."""
 
     champion: npt.NDArray[np.float64]
     candidate: npt.NDArray[np.float64]
     champion_calls: npt.NDArray[np.bool_]
     candidate_calls: npt.NDArray[np.bool_]
+    #: [n]
     patients: npt.NDArray[np.str_]
 
 
@@ -125,9 +137,10 @@ def compare(
 ) -> ShadowComparison:
     """Compare a run's candidate with its champion on the scans that arrived in [since, until)."""
     scans, paired = _both_read(session, run, since=since, until=until)
-    known, ai_influenced = _truth(session, scans, run.settings["task"])
+    known, ai_influenced = _truth(session, scans, _findings(session, run))
     chosen = np.flatnonzero([scan in known for scan in scans])
     truth = np.array([known[scans[index]] for index in chosen], dtype=np.bool_)
+    truth = truth.reshape(len(chosen), paired.champion_calls.shape[1])
     patients = paired.patients[chosen]
     return ShadowComparison(
         since=since,
@@ -146,10 +159,13 @@ def disagreement(paired: PairedCalls) -> Disagreement | None:
     """Return how two versions differ, or None where they read nothing."""
     if not len(paired.patients):
         return None
-    before, after = paired.champion_calls, paired.candidate_calls
+    scans = len(paired.patients)
+    before, after = (
+        calls.reshape(scans, -1) for calls in (paired.champion_calls, paired.candidate_calls)
+    )
 
     def share(events: npt.NDArray[np.bool_]) -> Proportion:
-        return proportion(events, paired.patients, level=LEVEL)
+        return proportion(events.any(axis=1), paired.patients, level=LEVEL)
 
     different = share(before != after)
     return Disagreement(
@@ -165,7 +181,8 @@ def _both_read(
     session: Session, run: RunRow, *, since: datetime, until: datetime
 ) -> tuple[list[int], PairedCalls]:
     before, after = aliased(ResultRow), aliased(ResultRow)
-    task = run.settings["task"]
+    sought = _findings(session, run)
+    task = sought.task
     rows = session.execute(
         select(
             ScanRow.id,
@@ -175,6 +192,7 @@ def _both_read(
             before.threshold,
             after.probabilities,
             after.threshold,
+            after.finding,
         )
         .join(before, before.scan == ScanRow.id)
         .join(after, after.scan == ScanRow.id)
@@ -188,28 +206,77 @@ def _both_read(
         )
         .order_by(ScanRow.id)
     ).all()
-    champion = np.array([row[3][-1] for row in rows], dtype=np.float64)
-    candidate = np.array([row[5][-1] for row in rows], dtype=np.float64)
+    shape = (len(rows), len(sought.columns or (None,)))
+    champion, candidate = (
+        np.array([sought.scores(row[place], row[7]) for row in rows], dtype=np.float64).reshape(
+            shape
+        )
+        for place in (3, 5)
+    )
+    thresholds = [
+        np.array([row[place] for row in rows], dtype=np.float64)[:, None] for place in (4, 6)
+    ]
     return [row[0] for row in rows], PairedCalls(
         champion=champion,
         candidate=candidate,
-        champion_calls=champion >= np.array([row[4] for row in rows], dtype=np.float64),
-        candidate_calls=candidate >= np.array([row[6] for row in rows], dtype=np.float64),
+        champion_calls=champion >= thresholds[0],
+        candidate_calls=candidate >= thresholds[1],
         patients=np.array([f"{row[1]}/{row[2]}" for row in rows], dtype=np.str_),
     )
 
 
-def _truth(session: Session, scans: Sequence[int], task: str) -> tuple[dict[int, bool], int]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Findings:
+    """What a run's task looks for."""
+
+    task: str
+    #: of several findings: the task as its candidate has it, and a column of each
+    declared: Task | None
+    columns: tuple[int, ...]
+    #: of one: the number of its class, None where results do not say
+    finding: int | None
+
+    def scores(self, probabilities: Sequence[float], finding: int | None) -> list[float]:
+        if self.declared is None:
+            return [score(probabilities, finding)]
+        return [probabilities[column] for column in self.columns]
+
+    def of(self, label: Truth) -> list[bool] | None:
+        """Return which findings a label says are there, None where it does not say which."""
+        if self.declared is None:
+            return [is_there(label.value, self.finding)]
+        if not says_which(self.declared, label):
+            return None
+        return [holds(self.declared, name, label) for name in self.declared.classes]
+
+
+def _findings(session: Session, run: RunRow) -> _Findings:
+    task = run.settings["task"]
+    candidate = session.get_one(VersionRow, run.candidate)
+    several = findings_judged(session, version=candidate.id, task=task) != ("",)
+    declared = task_of(candidate, task) if several else None
+    return _Findings(
+        task=task,
+        declared=declared,
+        columns=() if declared is None else tuple(range(len(declared.classes))),
+        finding=finding_of(session, model=candidate.model, task=task),
+    )
+
+
+def _truth(
+    session: Session, scans: Sequence[int], sought: _Findings
+) -> tuple[dict[int, list[bool]], int]:
     """Return the truth by scan, without labels that an AI influenced, and how many those are."""
-    truth: dict[int, bool] = {}
+    truth: dict[int, list[bool]] = {}
     influenced = 0
     for (scan, of), label in labels.latest(session, scans).items():
-        if of != task:
+        if of != sought.task:
             continue
+        said = sought.of(label)
         if label.ai_influenced:
             influenced += 1
-        else:
-            truth[scan] = label.value == 1
+        elif said is not None:
+            truth[scan] = said
     return truth, influenced
 
 
@@ -218,6 +285,10 @@ def _rates(
     truth: npt.NDArray[np.bool_],
     patients: npt.NDArray[np.str_],
 ) -> Rates:
+    # Each finding of a scan is a case of its patient.
+    patients = np.repeat(patients, truth.shape[1])
+    calls, truth = calls.ravel(), truth.ravel()
+
     def of(chosen: npt.NDArray[np.bool_], right: npt.NDArray[np.bool_]) -> Proportion | None:
         if not chosen.any():
             return None

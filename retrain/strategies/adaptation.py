@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from registry.bundles.heads import Floats
 from registry.errors import InsufficientDataError
+from retrain.strategies.curve import not_told
 from retrain.strategies.epochs import (
     Epochs,
     Group,
@@ -28,12 +29,11 @@ from retrain.strategies.epochs import (
     batches_of,
     shuffled,
 )
-from retrain.strategies.heads import read_head, with_head
-from retrain.strategies.judging import Judged, judged
+from retrain.strategies.judging import Judged
 from retrain.strategies.layers import encoder_groups
 from retrain.strategies.making import Made, Work
 from retrain.strategies.network_pass import NetworkPass
-from retrain.strategies.refitting import Examples, refit
+from retrain.strategies.refitting import Examples
 from retrain.strategies.scans import LEAST_TO_ADAPT_TO, Rows
 
 #: Directions of the reference in which distributions are compared, at most.
@@ -107,6 +107,7 @@ class AlignmentLesson:
         self, work: Work, through: NetworkPass, groups: Sequence[Group], embeddings: Floats
     ) -> None:
         self._attempt, self._seed, self._scans = work.attempt, work.seed, work.scans
+        self._objective = work.objective
         self._through, self._groups = through, groups
         self._shifted = work.scans.any_of_shift
         self._anchored = work.scans.training_of_reference
@@ -151,7 +152,7 @@ class AlignmentLesson:
         if anchored.any():
             moved = torch.from_numpy(chosen[anchored]).float().to(self._through.device)
             loss = loss + ANCHOR_WEIGHT * self._anchor(moved, rows[anchored])
-        found = judged(margins, self._scans.targets[rows])
+        found = self._objective.judged(margins, self._scans.targets[rows])
         return Judged(loss=float(loss), selection_auc=found.selection_auc)
 
     def _anchor(self, embeddings: Tensor, rows: Rows) -> Tensor:
@@ -204,17 +205,12 @@ def adapt(work: Work) -> Made:
         for rows in (reference, selection)
     ]
     through.leave_device()
-    heads = work.base.head_state()
-    refitted = refit(
-        read_head(heads, work.task, dimension=work.base.dimension),
-        *examples,
-        tell=lambda _point: None,
-    )
+    refitted = work.objective.refit(work.base.head_state(), *examples, tell=not_told)
     return Made(
         embedder=through.network.embedder,
-        heads=with_head(heads, work.task, refitted.head),
+        heads=refitted.heads,
         calibration=refitted.calibration,
         margins=refitted.margins,
-        facts={**epochs.facts, "penalty": refitted.penalty},
+        facts={**epochs.facts, **refitted.facts},
         earlier_seconds=epochs.earlier_seconds,
     )

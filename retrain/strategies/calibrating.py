@@ -10,12 +10,15 @@ from scipy.optimize import brentq, minimize
 from scipy.special import expit, logit
 
 from monitor.statistics.performance.calibration import fit_temperature
+from monitor.statistics.performance.discrimination import auc
 from monitor.statistics.performance.label_shift import likeliest_prevalence
 from registry.bundles.heads import HIGHEST_TEMPERATURE, LOWEST_TEMPERATURE
 from registry.errors import InsufficientDataError
 from retrain.strategies.scans import require_both_classes
 
+#: What a head says before its calibration: one margin a scan [n], or one logit a class [n, k].
 Margins = npt.NDArray[np.float64]
+#: 0 or 1, or a class, of each scan [n]; of several findings 0 or 1 for each [n, k].
 Targets = npt.NDArray[np.int64]
 
 #: Without labels a prevalence is read off this many scans of the shift, or not at all.
@@ -41,6 +44,10 @@ class Calibration:
         log_odds = self.log_odds(margins)
         return float(np.mean(np.logaddexp(0.0, np.where(targets == 1, -log_odds, log_odds))))
 
+    def area(self, margins: Margins, targets: Targets) -> float:
+        """Return the area under the curve, which no calibration changes."""
+        return auc(margins, targets)
+
     def operating_point(self, margins: Margins, targets: Targets) -> tuple[float, float]:
         """Return sensitivity and specificity at the threshold."""
         called = self.log_odds(margins) >= logit(self.threshold)
@@ -54,7 +61,7 @@ def calibrated_after_training(margins: Margins, targets: Targets) -> Calibration
     ----------
     margins, targets : of the selection set, [n]
     """
-    temperature = _temperature(margins, targets)
+    temperature = temperature_of(margins, targets)
     return Calibration(
         temperature=temperature,
         intercept=0.0,
@@ -186,7 +193,7 @@ def operating_threshold(margins: Margins, targets: Targets, *, temperature: floa
     return float(expit(logit(prevalence) - intercept))
 
 
-def _temperature(margins: Margins, targets: Targets) -> float:
+def temperature_of(margins: Margins, targets: Targets) -> float:
     """Return the temperature that calibrates, or 1 where no error of the selection set bounds it.
 
     A small selection set that is read without an error would make every

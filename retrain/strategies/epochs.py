@@ -20,8 +20,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from retrain.strategies.curve import Point, Tell
 from retrain.strategies.judging import Judged
-from retrain.strategies.making import Point, Tell
 from retrain.strategies.scans import Rows
 from retrain.workspace import CHECKPOINT
 

@@ -6,13 +6,12 @@ from collections.abc import Iterator, Sequence
 
 from torch import Tensor, nn
 
-from retrain.strategies.calibrating import calibrated_after_training
 from retrain.strategies.epochs import Epochs, Group, Schedule, batches_of, shuffled
 from retrain.strategies.judging import Judged
 from retrain.strategies.layers import encoder_groups
 from retrain.strategies.making import Made, Work
 from retrain.strategies.network_pass import NetworkPass
-from retrain.strategies.scans import Rows, require_both_classes
+from retrain.strategies.scans import Rows
 
 
 class SupervisedLesson:
@@ -22,7 +21,7 @@ class SupervisedLesson:
         self._attempt, self._seed = work.attempt, work.seed
         self._through = through
         self._rows = work.scans.training
-        head = list(through.network.heads[f"logits_{work.task}"].parameters())
+        head = list(through.network.heads[work.objective.task.output].parameters())
         for parameter in head:
             parameter.requires_grad_(True)
         self._groups = [*encoder, Group(parameters=head, rate=work.attempt.head_rate)]
@@ -69,8 +68,8 @@ def train_supervised(work: Work, through: NetworkPass, encoder: Sequence[Group])
         If a class is missing among what is learned from or chosen by.
     """
     targets = work.scans.targets
-    require_both_classes(targets[work.scans.training], what="training scans")
-    require_both_classes(targets[work.scans.selection], what="selection scans")
+    work.objective.require_every_class(targets[work.scans.training], what="training scans")
+    work.objective.require_every_class(targets[work.scans.selection], what="selection scans")
     lesson = SupervisedLesson(work, through, encoder)
     through.place()
     attempt = work.attempt
@@ -89,11 +88,12 @@ def train_supervised(work: Work, through: NetworkPass, encoder: Sequence[Group])
     rows = work.scans.selection
     _, margins = through.outputs(rows)
     through.leave_device()
+    read = work.objective.calibrated(through.network.head_state(), margins, targets[rows])
     return Made(
         embedder=through.network.embedder,
-        heads=through.network.head_state(),
-        calibration=calibrated_after_training(margins, targets[rows]),
-        margins=margins,
+        heads=read.heads,
+        calibration=read.calibration,
+        margins=read.margins,
         facts=epochs.facts,
         earlier_seconds=epochs.earlier_seconds,
     )

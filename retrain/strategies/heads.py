@@ -18,7 +18,7 @@ Doubles = npt.NDArray[np.float64]
 PENALTIES = tuple(10.0**exponent for exponent in np.arange(1.0, -4.5, -0.5))
 #: A coordinate that hardly varies is not blown up beyond this share of the usual spread.
 _LEAST_SPREAD = 1e-3
-_MOST_STEPS = 1000
+MOST_STEPS = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -85,9 +85,7 @@ def fit_heads(
     fitted : told the number of the penalty, the head and its mean cross-entropy
     """
     values = embeddings.astype(np.float64)
-    centre, spread = values.mean(axis=0), values.std(axis=0)
-    spread = np.maximum(spread, _LEAST_SPREAD * max(float(spread.max()), 1e-12))
-    design = (values - centre) / spread
+    design, centre, spread = standardised(values)
     signs = np.where(targets == 1, 1.0, -1.0)
     prior = np.append(start.weight * spread, start.bias + float(start.weight @ centre))
     found = prior.copy()
@@ -103,9 +101,16 @@ def fit_heads(
             return float(value), gradient
 
         found = minimize(
-            loss, found, jac=True, method="L-BFGS-B", options={"maxiter": _MOST_STEPS}
+            loss, found, jac=True, method="L-BFGS-B", options={"maxiter": MOST_STEPS}
         ).x
         weight = found[:-1] / spread
         head = Head(weight=weight, bias=float(found[-1] - weight @ centre))
         margins = head.margins(values)
         fitted(index, head, float(np.mean(np.logaddexp(0.0, -signs * margins))))
+
+
+def standardised(values: Doubles) -> tuple[Doubles, Doubles, Doubles]:
+    """Return values [n, d] on standardised coordinates, with the centre and spread of each [d]."""
+    centre, spread = values.mean(axis=0), values.std(axis=0)
+    spread = np.maximum(spread, _LEAST_SPREAD * max(float(spread.max()), 1e-12))
+    return (values - centre) / spread, centre, spread

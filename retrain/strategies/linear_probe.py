@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from registry.bundles.heads import Floats, HeadState
-from retrain.strategies.heads import read_head, with_head
-from retrain.strategies.making import Made, Tell, Work, not_told
-from retrain.strategies.refitting import Examples, refit
+from retrain.strategies.curve import Tell, not_told
+from retrain.strategies.making import Made, Work
+from retrain.strategies.objective import Objective
+from retrain.strategies.refitting import Examples
 from retrain.strategies.scans import Scans
 
 
@@ -15,12 +16,17 @@ def probe(work: Work) -> Made:
     Any encoder will do, one that is ONNX alone included.
     """
     return probed(
-        work.base.head_state(), work.task, work.embeddings(), work.scans, tell=work.tell
+        work.objective, work.base.head_state(), work.embeddings(), work.scans, tell=work.tell
     )
 
 
 def probed(
-    heads: HeadState, task: str, embeddings: Floats, scans: Scans, *, tell: Tell = not_told
+    objective: Objective,
+    heads: HeadState,
+    embeddings: Floats,
+    scans: Scans,
+    *,
+    tell: Tell = not_told,
 ) -> Made:
     """Refit a task's head on embeddings [n, d] of a run's scans.
 
@@ -29,18 +35,15 @@ def probed(
     InsufficientDataError
         If a class is missing on either side.
     """
-    refitted = refit(
-        read_head(heads, task, dimension=embeddings.shape[1]),
-        Examples(embeddings=embeddings[scans.training], targets=scans.targets[scans.training]),
-        Examples(
-            embeddings=embeddings[scans.selection], targets=scans.targets[scans.selection]
-        ),
-        tell=tell,
+    training, selection = (
+        Examples(embeddings=embeddings[rows], targets=scans.targets[rows])
+        for rows in (scans.training, scans.selection)
     )
+    refitted = objective.refit(heads, training, selection, tell=tell)
     return Made(
         embedder=None,
-        heads=with_head(heads, task, refitted.head),
+        heads=refitted.heads,
         calibration=refitted.calibration,
         margins=refitted.margins,
-        facts={"penalty": refitted.penalty},
+        facts=refitted.facts,
     )

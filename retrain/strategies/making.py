@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
-
-from monitor.statistics.performance.discrimination import auc
 from registry.bundles.bundle import Bundle
 from registry.bundles.heads import Floats
 from registry.errors import BundleError
 from retrain.change_plan import Strategy
-from retrain.strategies.calibrating import Calibration
+from retrain.strategies.calibrating import Margins
+from retrain.strategies.curve import Tell
 from retrain.strategies.embedding import base_embeddings
+from retrain.strategies.objective import Calibrated, Objective
 from retrain.strategies.scans import Scans
 from retrain.workspace import Attempt
 
@@ -25,26 +22,6 @@ if TYPE_CHECKING:
 
 #: Strategies that leave the encoder as it is, and so fit every one.
 KEEP_ENCODER = frozenset({Strategy.RECALIBRATION, Strategy.LINEAR_PROBE})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Point:
-    """One point of a training's curve."""
-
-    epoch: int
-    epochs: int
-    step: int
-    steps: int
-    loss: float
-    selection_auc: float | None = None
-    training_loss: float | None = None
-
-
-Tell: TypeAlias = Callable[[Point], None]
-
-
-def not_told(_point: Point) -> None:
-    """Let a curve go where nobody looks at it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -56,8 +33,7 @@ class Work:
     #: of this attempt: checkpoints, and nothing else
     folder: Path
     base: Bundle
-    task: str
-    classes: tuple[str, ...]
+    objective: Objective
     attempt: Attempt
     scans: Scans
     seed: int
@@ -76,9 +52,9 @@ class Made:
     #: trained; None where the base's stays
     embedder: Embedder | None
     heads: dict[str, Floats]
-    calibration: Calibration
-    #: margins of the selection set by the new head, before the calibration, [n]
-    margins: npt.NDArray[np.float64]
+    calibration: Calibrated
+    #: of the selection set by the new head, before the calibration
+    margins: Margins
     #: numbers of this strategy alone
     facts: dict[str, float]
     #: spent on it before a restart
@@ -93,7 +69,7 @@ def selection_facts(made: Made, scans: Scans) -> dict[str, float]:
         "temperature": made.calibration.temperature,
         "threshold": made.calibration.threshold,
         "selection_loss": made.calibration.loss(made.margins, targets),
-        "selection_auc": auc(made.margins, targets),
+        "selection_auc": made.calibration.area(made.margins, targets),
         "selection_sensitivity": sensitivity,
         "selection_specificity": specificity,
         "training_scans": len(scans.training),

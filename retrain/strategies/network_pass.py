@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from registry.bundles.heads import Task, TaskKind
 from registry.bundles.network import Network, build_network
-from retrain.strategies.judging import Judged, judged
+from retrain.strategies.judging import Judged
 from retrain.strategies.making import Work
 from retrain.strategies.scans import Rows
 
@@ -24,8 +23,9 @@ class NetworkPass:
         # What a strategy initialises at random is the same after a restart.
         torch.manual_seed(work.seed)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        known = any(task.name == work.task for task in work.base.tasks)
-        new = () if known else (new_task(work.task, work.classes),)
+        task = work.objective.task
+        known = any(one.name == task.name for one in work.base.tasks)
+        new = () if known else (task,)
         self.network: Network = build_network(work.base, new_tasks=new)
         for parameter in self.network.parameters():
             parameter.requires_grad_(False)
@@ -48,41 +48,28 @@ class NetworkPass:
     def cross_entropy(self, rows: Rows) -> Tensor:
         """Return the mean cross-entropy of the task on labelled rows."""
         _, logits = self.network(self.pixels(rows))
-        return nn.functional.cross_entropy(logits[self._work.task], self.targets(rows))
+        objective = self._work.objective
+        return objective.cross_entropy(logits[objective.task.name], self.targets(rows))
 
     def outputs(self, rows: Rows) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Return embeddings [n, d] and margins [n] of rows, in float32 on the device."""
+        """Return embeddings [n, d] and margins of rows, in float32 on the device."""
+        objective = self._work.objective
         embeddings, margins = [], []
         with torch.inference_mode():
             for start in range(0, len(rows), EVALUATION_BATCH):
                 pixels = self.pixels(rows[start : start + EVALUATION_BATCH])
                 embedding, logits = self.network(pixels)
-                found = logits[self._work.task]
                 embeddings.append(embedding.cpu().numpy())
-                margins.append((found[:, 1] - found[:, 0]).cpu().numpy())
-        return (
-            np.concatenate(embeddings).astype(np.float64),
-            np.concatenate(margins).astype(np.float64),
-        )
+                said = logits[objective.task.name].cpu().numpy()
+                margins.append(objective.margins_of(said))
+        return np.concatenate(embeddings).astype(np.float64), np.concatenate(margins)
 
     def judge(self) -> Judged:
         """Return cross-entropy and AUC on the selection set."""
         rows = self._work.scans.selection
         _, margins = self.outputs(rows)
-        return judged(margins, self._work.scans.targets[rows])
+        return self._work.objective.judged(margins, self._work.scans.targets[rows])
 
     def leave_device(self) -> None:
         """Bring the network back, as it is written."""
         self.network.cpu().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-
-
-def new_task(name: str, classes: tuple[str, ...]) -> Task:
-    """Return a task that a base lacks, with a threshold that training will set."""
-    return Task(
-        name=name,
-        kind=TaskKind.MULTI_CLASS,
-        classes=classes,
-        positive=classes[-1],
-        threshold=0.5,
-        temperature=1.0,
-    )

@@ -1,23 +1,17 @@
-"""Recalibration: scores are read anew; the encoder and the weights of the head stay.
+"""Recalibration: scores are read anew; the encoder stays, and what the head tells apart.
 
-What is fitted are three numbers: the temperature, one constant that is added to the head's
-bias, and the threshold. The order of scans, and so the AUC, cannot change.
+What is fitted for a finding are three numbers: the temperature, one constant that is added to
+the head's bias, and the threshold. The order of scans, and so the AUC, cannot change. Several
+findings have a temperature and a constant each, several classes a constant each.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from registry.bundles.heads import Floats, HeadState
 from registry.errors import BundleError
-from retrain.strategies.calibrating import (
-    Calibration,
-    recalibrated,
-    recalibrated_by_prevalence,
-)
-from retrain.strategies.heads import Doubles, read_head, with_moved_bias
-from retrain.strategies.judging import judged
-from retrain.strategies.making import Made, Point, Tell, Work, not_told
+from retrain.strategies.curve import Point, Tell, not_told
+from retrain.strategies.making import Made, Work
+from retrain.strategies.objective import Objective
 from retrain.strategies.scans import Scans
 
 
@@ -35,16 +29,21 @@ def recalibrate(work: Work) -> Made:
         If there are too few scans to fit on, or their scores no longer rise with the
         finding.
     """
-    heads = work.base.head_state()
-    if f"{work.task}.weight" not in heads:
+    heads, task = work.base.head_state(), work.objective.task.name
+    if f"{task}.weight" not in heads:
         raise BundleError(
-            f"{work.base.card.name} has no task {work.task}: there is nothing to recalibrate"
+            f"{work.base.card.name} has no task {task}: there is nothing to recalibrate"
         )
-    return reread(heads, work.task, work.embeddings(), work.scans, tell=work.tell)
+    return reread(work.objective, heads, work.embeddings(), work.scans, tell=work.tell)
 
 
 def reread(
-    heads: HeadState, task: str, embeddings: Floats, scans: Scans, *, tell: Tell = not_told
+    objective: Objective,
+    heads: HeadState,
+    embeddings: Floats,
+    scans: Scans,
+    *,
+    tell: Tell = not_told,
 ) -> Made:
     """Refit how a task's scores are read, on embeddings [n, d] of a run's scans.
 
@@ -53,12 +52,10 @@ def reread(
     InsufficientDataError
         As `recalibrate` does.
     """
-    head = read_head(heads, task, dimension=embeddings.shape[1])
-    margins = head.margins(embeddings)
-    calibration = _fitted(scans, margins)
+    fitted = objective.recalibrated(heads, objective.margins(heads, embeddings), scans)
     rows = scans.selection
-    moved, targets = margins[rows] + calibration.intercept, scans.targets[rows]
-    found = judged(moved / calibration.temperature, targets)
+    margins, targets = fitted.margins[rows], scans.targets[rows]
+    found = objective.judged(margins / fitted.calibration.temperature, targets)
     tell(
         Point(
             epoch=1,
@@ -71,19 +68,8 @@ def reread(
     )
     return Made(
         embedder=None,
-        heads=with_moved_bias(heads, task, calibration.intercept),
-        # The intercept stands in the head's bias from here on.
-        calibration=replace(calibration, intercept=0.0),
-        margins=moved,
-        facts={"intercept": calibration.intercept},
-    )
-
-
-def _fitted(scans: Scans, margins: Doubles) -> Calibration:
-    labelled = scans.training_of_shift
-    if len(labelled):
-        return recalibrated(margins[labelled], scans.targets[labelled])
-    reference = scans.training_of_reference
-    return recalibrated_by_prevalence(
-        margins[scans.unlabelled_of_shift], margins[reference], scans.targets[reference]
+        heads=fitted.heads,
+        calibration=fitted.calibration,
+        margins=margins,
+        facts=fitted.facts,
     )

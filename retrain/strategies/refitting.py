@@ -9,9 +9,9 @@ import numpy.typing as npt
 
 from registry.bundles.heads import Floats
 from retrain.strategies.calibrating import Calibration, calibrated_after_training
+from retrain.strategies.curve import Point, Tell
 from retrain.strategies.heads import PENALTIES, Doubles, Head, fit_heads
 from retrain.strategies.judging import judged
-from retrain.strategies.making import Point, Tell
 from retrain.strategies.scans import require_both_classes
 
 

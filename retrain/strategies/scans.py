@@ -24,7 +24,8 @@ class Scans:
     """Every scan of a run; the pixels stay on disk and are read as they are used."""
 
     pixels: npt.NDArray[np.float32]  #: [n, 3, h, w]
-    targets: npt.NDArray[np.int64]  #: 0, 1 or UNLABELLED, [n]
+    #: a class or UNLABELLED, [n]; of several findings 0, 1 or UNLABELLED for each, [n, k]
+    targets: npt.NDArray[np.int64]
     roles: npt.NDArray[np.int8]  #: [n]
     shifted: npt.NDArray[np.bool_]  #: of the shift, not of the reference, [n]
 
@@ -60,7 +61,8 @@ class Scans:
 
     @property
     def _labelled(self) -> npt.NDArray[np.bool_]:
-        known: npt.NDArray[np.bool_] = self.targets != UNLABELLED
+        first = self.targets if self.targets.ndim == 1 else self.targets[:, 0]
+        known: npt.NDArray[np.bool_] = first != UNLABELLED
         return known
 
 
@@ -75,9 +77,14 @@ def read_scans(folder: Path) -> Scans:
 
 
 def require_both_classes(
-    targets: npt.NDArray[np.int64], *, what: str, at_least: int = 1
+    targets: npt.NDArray[np.int64], *, what: str, finding: str = "the finding"
 ) -> None:
     """Refuse rows of which one class is missing.
+
+    Parameters
+    ----------
+    targets : 0 or 1, [n]
+    finding : its name, where the task has several
 
     Raises
     ------
@@ -85,7 +92,5 @@ def require_both_classes(
     """
     for value, word in ((1, "with"), (0, "without")):
         found = int(np.sum(targets == value))
-        if found < at_least:
-            raise InsufficientDataError(
-                what=f"{what} {word} the finding", needed=at_least, got=found
-            )
+        if found < 1:
+            raise InsufficientDataError(what=f"{what} {word} {finding}", needed=1, got=found)

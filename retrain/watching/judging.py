@@ -65,6 +65,13 @@ class MeasureLook:
     #: None where there are none
     seen: Proportion | None
     against: tuple[Against, ...]
+    #: which one it is of, where the task has several
+    finding: str = ""
+
+    @property
+    def name(self) -> str:
+        """The measure, and of which finding it is."""
+        return f"{self.measure.value} of {self.finding}" if self.finding else self.measure.value
 
     @property
     def evaluable(self) -> bool:
@@ -82,15 +89,15 @@ class MeasureLook:
 
     def in_words(self) -> str:
         """Return what was seen, in a sentence without its full stop."""
-        name = self.measure.value
+        name = self.name
         if not self.against:
             return f"nothing was promised of {name}"
         promised = f"the gates promised {self.limit:.1%} or more"
         if self.seen is None or not self.evaluable:
             whose = "with" if self.measure is Measure.SENSITIVITY else "without"
             return (
-                f"{name} cannot be evaluated: {self.patients} labelled patients {whose} the "
-                f"finding, and the plan wants {self.needed}; {promised}"
+                f"{name} cannot be evaluated: {self.patients} labelled patients {whose} "
+                f"{self.finding or 'the finding'}, and the plan wants {self.needed}; {promised}"
             )
         found = self.seen
         return (
@@ -101,7 +108,7 @@ class MeasureLook:
     def to_dict(self) -> dict[str, Json]:
         found = self.seen
         return {
-            "measure": self.measure.value,
+            "measure": self.name,
             "patients": self.patients,
             "needed": self.needed,
             "estimate": None if found is None else found.estimate,
@@ -124,6 +131,7 @@ def look_at(
     needed: int,
     before: Mapping[str, Any] | None,
     spend: float,
+    finding: str = "",
 ) -> MeasureLook:
     """Look once at one measure.
 
@@ -136,8 +144,13 @@ def look_at(
     needed : fewest of these, for the measure to be evaluable
     before : the measure's record at the look before this one
     spend : of the error rate, by now
+    finding : which of several the measure is of
     """
-    mine = [promise for promise in promises if promise.measure is measure]
+    mine = [
+        promise
+        for promise in promises
+        if (promise.measure, promise.finding) == (measure, finding)
+    ]
     records = (before or {}).get("promises", [])
     known = {(one["of"], one["margin"]): one["looks"] for one in records}
     against = []
@@ -148,7 +161,12 @@ def look_at(
         else:
             against.append(_against(promise, seen, looks, patients=patients, spend=spend))
     return MeasureLook(
-        measure=measure, patients=patients, needed=needed, seen=seen, against=tuple(against)
+        measure=measure,
+        patients=patients,
+        needed=needed,
+        seen=seen,
+        against=tuple(against),
+        finding=finding,
     )
 
 

@@ -41,9 +41,17 @@ def of_watch(row: WatchRow, *, task: str, until: datetime) -> tuple[ColumnElemen
 
 
 def labelled_in_use(
-    session: Session, row: WatchRow, *, task: str, rules: LabelRules, at: datetime
+    session: Session,
+    row: WatchRow,
+    *,
+    task: str,
+    rules: LabelRules,
+    at: datetime,
+    finding: str = "",
 ) -> Results | None:
     """Return what the watched version said of labelled scans, or None where no label counts.
+
+    Of a task of several findings, what it said of one of them.
 
     Left out are labels that an AI influenced or whose provenance the plan does not name, the
     version's own training patients, and scans drawn to train a run: these cover the embeddings
@@ -64,7 +72,12 @@ def labelled_in_use(
     chosen = {scan.id for scan in honest if drawn.get(scan.id) != 0.0}
     try:
         found = labelled_results(
-            session, version=row.version, task=task, without_ai=True, only=chosen
+            session,
+            version=row.version,
+            task=task,
+            finding=finding,
+            without_ai=True,
+            only=chosen,
         )
     except InsufficientDataError:
         return None

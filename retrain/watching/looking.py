@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy.orm import Session
 
+from monitor.finding import findings_judged
 from monitor.statistics.performance.proportions import Proportion
 from registry import crash_points, serving
 from registry.canonical import Json
@@ -120,19 +121,32 @@ class Watcher:
         if rules is None:
             return None
         task = run.settings["task"]
-        results = labelled_in_use(session, row, task=task, rules=plan.plan.labels, at=now)
-        measures = measured(
-            results,
-            promised_by(session, run),
-            rules,
-            before=_newest(session, row),
-            spent_share=min(1.0, day / rules.days),
-        )
+        results = {
+            finding: labelled_in_use(
+                session, row, task=task, rules=plan.plan.labels, at=now, finding=finding
+            )
+            for finding in findings_judged(session, version=row.version, task=task)
+        }
+        promised, before = promised_by(session, run), _newest(session, row)
+        measures = [
+            look
+            for finding, one in results.items()
+            for look in measured(
+                one,
+                promised,
+                rules,
+                before=before,
+                spent_share=min(1.0, day / rules.days) / len(results),
+                finding=finding,
+            )
+        ]
         warnings = signs(session, row, task=task, at=now)
         state, note = _verdict(measures, warnings, rules, over=day >= rules.days)
         return _Seen(
             day=day,
-            labelled=0 if results is None else len(np.unique(results.patients)),
+            labelled=max(
+                0 if one is None else len(np.unique(one.patients)) for one in results.values()
+            ),
             measures=measures,
             warnings=warnings,
             state=state,
@@ -156,13 +170,16 @@ def measured(
     *,
     before: Mapping[str, Mapping[str, Any]],
     spent_share: float,
+    finding: str = "",
 ) -> list[MeasureLook]:
     """Look at each measure of a plan's rules; they share its error rate equally.
+
+    So do the findings of a task of several.
 
     Parameters
     ----------
     before : the records of the look before this one, by measure
-    spent_share : of the error rate that may be spent by now, in (0, 1]
+    spent_share : of the error rate that may be spent by now, for this finding, in (0, 1]
     """
     found = []
     for name in rules.measures:
@@ -176,8 +193,11 @@ def measured(
                 promised,
                 patients=patients,
                 needed=rules.least_labels,
-                before=before.get(measure.value),
+                before=before.get(
+                    f"{measure.value} of {finding}" if finding else measure.value
+                ),
                 spend=rules.error_rate / len(rules.measures) * spent_share,
+                finding=finding,
             )
         )
     return found

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from monitor.assembling.counting import not_withdrawn
 from monitor.episodes import EpisodeState
-from monitor.finding import score
+from monitor.finding import findings_judged, score
 from monitor.statistics.performance.independent_differences import independent_difference
 from monitor.statistics.performance.proportions import Proportion, proportion
 from monitor.tables import EpisodeRow, MonitorRow, ResultRow, ScanRow
@@ -87,8 +87,12 @@ def _episodes(session: Session, row: WatchRow) -> Sequence[EpisodeRow]:
 
 
 def _calls(session: Session, row: WatchRow, *, task: str, at: datetime) -> Warned | None:
-    """Compare the share that is called positive with that of the same version in its shadow."""
-    now = _positive(session, of_watch(row, task=task, until=at))
+    """Compare the share that is called positive with that of the same version in its shadow.
+
+    Of several findings one that is called makes a scan positive.
+    """
+    several = findings_judged(session, version=row.version, task=task) != ("",)
+    now = _positive(session, of_watch(row, task=task, until=at), several=several)
     before = _positive(
         session,
         (
@@ -98,6 +102,7 @@ def _calls(session: Session, row: WatchRow, *, task: str, at: datetime) -> Warne
             ScanRow.arrived_at < row.since,
             not_withdrawn(),
         ),
+        several=several,
     )
     if now is None or before is None or min(now.patients, before.patients) < LEAST_PATIENTS:
         return None
@@ -113,7 +118,9 @@ def _calls(session: Session, row: WatchRow, *, task: str, at: datetime) -> Warne
     )
 
 
-def _positive(session: Session, where: Sequence[ColumnElement[bool]]) -> Proportion | None:
+def _positive(
+    session: Session, where: Sequence[ColumnElement[bool]], *, several: bool
+) -> Proportion | None:
     rows = session.execute(
         select(
             ResultRow.probabilities,
@@ -123,11 +130,15 @@ def _positive(session: Session, where: Sequence[ColumnElement[bool]]) -> Proport
             ScanRow.person,
         )
         .join(ScanRow, ScanRow.id == ResultRow.scan)
-        .where(*where)
+        .where(*where, ResultRow.threshold.is_not(None))
     ).all()
     if not rows:
         return None
     called: npt.NDArray[np.bool_] = np.array(
-        [score(row.probabilities, row.finding) >= row.threshold for row in rows]
+        [
+            (max(row.probabilities) if several else score(row.probabilities, row.finding))
+            >= row.threshold
+            for row in rows
+        ]
     )
     return proportion(called, [f"{row.site}/{row.person}" for row in rows], level=LEVEL)

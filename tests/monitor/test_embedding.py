@@ -475,7 +475,7 @@ def test_probabilities_of_a_candidate_are_computed_and_not_stored(
     department.receive(3)
     with department.database.reading() as session:
         scans = session.scalars(select(ScanRow)).all()
-    said = department.embedder.probabilities(department.champion, scans, TASK)
+    said = department.embedder.probabilities(department.champion, scans, TASK)[:, 1]
     assert said.shape == (3,)
     assert department.count(ResultRow) == 0
 

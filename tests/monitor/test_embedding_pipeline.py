@@ -410,7 +410,7 @@ def test_the_middle_frame_or_the_mean_of_a_few_is_what_the_version_declares(
             mean = encoder.embed(inputs).embeddings.mean(axis=0)
             assert vector == pytest.approx(mean, abs=2e-3)
     # What is computed without being stored reads the same frames.
-    said = place.embedder().probabilities(place.extra, rows, TASK)
+    said = place.embedder().probabilities(place.extra, rows, TASK)[:, 1]
     with database.reading() as session:
         results = session.scalars(
             select(ResultRow).where(ResultRow.version == 2).order_by(ResultRow.scan)

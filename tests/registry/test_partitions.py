@@ -91,7 +91,8 @@ def test_rows_go_into_parts_and_back_again_whole(filled: Database, now: datetime
             in_parts = filled.engine.dialect.name == POSTGRESQL and revision == "head"
             assert bool(parts(connection)) == in_parts
         with filled.reading() as session:
-            assert ledger.verify(session).valid
+            # What other tables had gained since is gone, as a downgrade has it.
+            assert ledger.verify(session, tables=[ScanRow, *PARTED]).valid
     highest = max(row[0] for row in before["embeddings"])  # type: ignore[type-var]
     with filled.transaction() as session:
         added = EmbeddingRow(scan=2**40, version=1, space="other", vector=b"", batch=9)

@@ -36,8 +36,11 @@ from retrain import approvals, decisions, plans, runs
 from retrain.acquisition_changes import CHANGES
 from retrain.approvals import Meaning
 from retrain.decisions import Action
+from retrain.gates.outcome import Gate
 from retrain.gates.robustness import robustness
+from retrain.gathering import Gatherer
 from retrain.promotion import promote
+from retrain.readers import BundleReader
 from retrain.scheduling import tick
 from retrain.stage_entering import ENTER_STAGE
 from retrain.starting import start_first_run
@@ -245,11 +248,16 @@ def test_both_versions_read_the_reference_anew_under_each_small_change(life: Lif
     driftward, run = life.made.driftward, life.made.run(life.repair)
     with life.database.reading() as session:
         plan = plans.by_id(session, run.plan)
-        champion, candidate = (find(session, f"{MODEL}@{number}") for number in (1, 2))
-    validator = driftward.handlers["validate"].__self__
-    locked = validator._locked(run, Purpose.LOCKED_REFERENCE)
-    as_it_is = validator._paired(run, champion, candidate, locked)
-    changed = validator._changed(run, champion, candidate, locked.scans, as_it_is)
+        candidate = find(session, f"{MODEL}@2")
+    evidence = Gatherer(
+        driftward.database, BundleReader(driftward.bundles, driftward.embedder)
+    ).against_champion(
+        run,
+        candidate,
+        plan.plan.gates.model_copy(update={"required": [Gate.ROBUSTNESS]}),
+        dict.fromkeys((Purpose.LOCKED_REFERENCE, Purpose.LOCKED_DRIFTED), 0),
+    )
+    as_it_is, changed = evidence.reference, evidence.changed
     assert list(changed) == list(CHANGES)
     outcome = robustness(as_it_is, changed=changed, limits=plan.plan.gates.limits)
     assert len(outcome.parts) == 2 * len(CHANGES)

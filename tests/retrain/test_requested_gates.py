@@ -21,7 +21,7 @@ from registry.bundles.heads import Task, TaskKind
 from registry.database import Database
 from registry.jobs import Claim
 from registry.versions import VersionRow
-from retrain import runs, validating
+from retrain import gathering, runs
 from retrain.gates.deployment import DeploymentMeasurement
 from retrain.gates.integrity import ParityMeasurement
 from retrain.gates.outcome import Gate, Outcome
@@ -49,7 +49,8 @@ class KnownReadings:
         return TASK
 
     def probabilities(self, version: VersionRow, scans: Sequence[ScanRow], task: str) -> Floats:
-        return np.array([self.by_version[version.id][scan.id] for scan in scans])
+        said = np.array([self.by_version[version.id][scan.id] for scan in scans])
+        return np.column_stack([1.0 - said, said])
 
     def parity(self, version: VersionRow) -> ParityMeasurement:
         return ParityMeasurement(max_abs_error=0.0, scans=10)
@@ -115,7 +116,7 @@ def test_a_candidate_that_only_mends_what_was_drawn_more_often_is_refused_by_its
     shutil.copyfile(source, tmp_path / "copy.db")
 
     weighed = verdict(retraining.database, reader, claim, retraining)
-    monkeypatch.setattr(validating, "_weights", lambda *_: None)
+    monkeypatch.setattr(gathering, "_weights", lambda *_: None)
     naive = verdict(Database(f"sqlite:///{tmp_path / 'copy.db'}"), reader, claim, retraining)
     assert naive.outcome == Outcome.PASSED
     assert weighed.outcome == Outcome.FAILED
