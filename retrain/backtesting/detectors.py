@@ -101,7 +101,7 @@ class Detectors:
             reference = session.get_one(ReferenceRow, row.reference)
             version = session.get_one(VersionRow, reference.version)
             ended = select(StreamRow.id).where(
-                StreamRow.id.in_(self._known), StreamRow.ended_at.is_not(None)
+                StreamRow.id.in_(list(self._known)), StreamRow.ended_at.is_not(None)
             )
             for number in session.scalars(ended):
                 self._forget(number, self._processes)
