@@ -96,7 +96,8 @@ def _accepted(
     ]
     if after:
         auc = wording.with_interval(after[-1].measures["auc"])
-        line += f" AUC on new labels {auc}, n {wording.count(after[-1].scans)}."
+        of = f" of {after[-1].finding}" if after[-1].finding else ""
+        line += f" AUC{of} on new labels {auc}, n {wording.count(after[-1].scans)}."
     else:
         line += " No labels have come since."
     if newest.trend is not None:

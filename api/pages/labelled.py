@@ -36,6 +36,8 @@ class Labelled:
 
     chart: dict[str, Json]
     rows: tuple[LabelledWeek, ...]
+    #: of a task of several findings: those that are shown
+    findings: tuple[str, ...]
 
 
 def labelled_weeks(session: Session, monitor: str) -> list[PerformanceRow]:
@@ -71,7 +73,8 @@ def labelled(
         "baseline": _baseline(episodes),
     }
     rows = tuple(_week(row, names[row.version]) for row in reversed(weeks))
-    return Labelled(chart=chart, rows=rows)
+    findings = tuple(sorted({row.finding for row in weeks if row.finding}))
+    return Labelled(chart=chart, rows=rows, findings=findings)
 
 
 def _baseline(episodes: Sequence[EpisodeRow]) -> Json:

@@ -15,15 +15,19 @@ from small_installation import ANCHOR, SmallInstallation, plan_text, recipe
 from sqlalchemy import select
 
 from api.pages.explanation import impact_in_words
-from api.pages.labelled import labelled_weeks
+from api.pages.labelled import labelled, labelled_weeks
 from api.pages.run_page import run_page
 from monitor import performance
 from monitor.datasets import Purpose
 from monitor.episodes import Impact
 from monitor.scan_history import describe_scan
 from monitor.tables import LabelRow, ScanRow
+from monitor.windows import Window
 from registry import ledger
+from registry.errors import BadInputError
+from registry.versions import find
 from retrain import runs
+from retrain.backtesting.question import ask
 from retrain.executors.local import LocalExecutor
 from retrain.scheduling import tick
 from retrain.shadow.ending import shadow_record
@@ -285,9 +289,12 @@ def test_performance_is_kept_for_each_finding_and_the_worst_is_drawn(
     with findings.home.made.driftward.database.reading() as session:
         measured = performance.newest(session, "chest")
         drawn = labelled_weeks(session, "chest")
+        shown = labelled(session, drawn, [])
     assert {row.finding for row in measured} == {"fluid", "mass"}
     assert len(drawn) == len(measured) / 2
     assert drawn[0].finding == "mass"
+    assert shown is not None
+    assert shown.findings == ("mass",)
 
 
 @pytest.mark.parametrize(
@@ -397,3 +404,29 @@ def test_a_watch_holds_the_version_to_what_was_promised_of_each_finding(
         assert {promise["finding"] for promise in one["promises"]} == {
             one["measure"].rpartition(" ")[2]
         }
+
+
+def test_a_backtest_replays_several_classes_and_refuses_several_findings(
+    classes: Repaired, findings: Repaired
+) -> None:
+    with (
+        findings.home.made.driftward.database.reading() as session,
+        pytest.raises(BadInputError, match="chest has several findings"),
+    ):
+        ask(session, "chest", since=None, until=ANCHOR)
+    driftward = classes.home.made.driftward
+    with driftward.database.reading() as session:
+        question = ask(session, "chest", since=ANCHOR, until=ANCHOR + timedelta(days=2))
+    never = next(one for one in driftward.backtest(question).policies if one.name == "never")
+    # As its first champion read them: the class that is the finding, against all others.
+    with driftward.database.reading() as session:
+        served = find(session, f"{MODEL}@1").id
+        window = Window(start=question.since, end=question.until)
+        results = performance.labelled_results(
+            session, version=served, task="chest", window=window
+        )
+    measured = performance.measure(results)
+    assert never.whole.positives == int(results.truth.sum())
+    assert never.whole.figures["sensitivity"].estimate == pytest.approx(
+        measured.point.sensitivity.estimate, abs=1e-4
+    )

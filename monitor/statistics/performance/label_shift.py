@@ -177,10 +177,12 @@ def estimate_label_shift(
             "a prevalence is found from scores alone: calibrate the reference without vectors"
         )
     said = checked_probabilities(scores)
-    groups = checked_patients(patients, scans=len(said))
-    if groups.count < LEAST_WINDOW_PATIENTS:
+    # Nobody at all has no identifiers to be checked.
+    groups = checked_patients(patients, scans=len(said)) if len(said) else None
+    if groups is None or groups.count < LEAST_WINDOW_PATIENTS:
+        got = 0 if groups is None else groups.count
         raise InsufficientDataError(
-            what="patients in the window", needed=LEAST_WINDOW_PATIENTS, got=groups.count
+            what="patients in the window", needed=LEAST_WINDOW_PATIENTS, got=got
         )
     before, redrawn_before = reference_prevalences(reference)
     weights = redrawn_window(groups, seed=seed)

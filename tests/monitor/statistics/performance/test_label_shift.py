@@ -143,6 +143,9 @@ def test_a_window_of_few_patients_is_refused() -> None:
     reference = CalibratedReference.fit(scores, truth, seed=0)
     with pytest.raises(InsufficientDataError, match="patients in the window: need at least 20"):
         estimate_label_shift(reference, scores[:100], np.arange(100) % 19, level=LEVEL, seed=0)
+    # As of scans apart from a place, where all are of the place.
+    with pytest.raises(InsufficientDataError, match="need at least 20, got 0"):
+        estimate_label_shift(reference, scores[:0], [], level=LEVEL, seed=0)
 
 
 def test_a_reference_calibrated_on_embeddings_is_refused() -> None:
