@@ -187,7 +187,10 @@ def _in_each_finding(
     outcomes = [
         named(judged(finding), gate, name) for name, finding in evidence.findings.items()
     ]
-    return all_of(gate, outcomes) if evidence.further else outcomes[0]
+    if not evidence.further:
+        return outcomes[0]
+    # Side by side: who reads a gate sees every comparison of every finding.
+    return all_of(gate, [part for one in outcomes for part in one.parts or (one,)])
 
 
 def _of_what_it_rests_on(
