@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 from monitored_history import ANCHOR, History
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from monitor.labels import Label, Provenance, attach
 from monitor.performance import (
@@ -14,6 +15,7 @@ from monitor.performance import (
     labelled_results,
     measure,
     newest,
+    of_worst_finding,
     store,
 )
 from monitor.subgroups import Subgroup
@@ -187,3 +189,42 @@ def test_the_class_that_is_looked_for_may_stand_first(history: History) -> None:
     measured = measure(found)
     assert measured.area.estimate == 1.0
     assert measured.point.sensitivity.estimate == measured.point.specificity.estimate == 1.0
+
+
+def test_results_without_a_threshold_measure_nothing(bare_history: History) -> None:
+    label(bare_history, read(bare_history, 4))
+    with bare_history.database.transaction() as session:
+        session.execute(update(ResultRow).values(threshold=None))
+    with (
+        bare_history.database.reading() as session,
+        pytest.raises(InsufficientDataError, match="results of task pneumonia at a threshold"),
+    ):
+        labelled_results(session, version=bare_history.champion.id, task="pneumonia")
+
+
+def test_each_finding_of_a_week_is_kept_and_the_worst_is_found(bare_history: History) -> None:
+    label(bare_history, read(bare_history, 40))
+    with bare_history.database.transaction() as session:
+        results = labelled_results(
+            session, version=bare_history.champion.id, task="pneumonia", window=WEEK
+        )
+        worse = replace(results, scores=np.roll(results.scores, 1))
+        for finding, one in (("mass", results), ("fluid", worse), ("mass", results)):
+            store(
+                session,
+                monitor="chest",
+                version=bare_history.champion.id,
+                window=WEEK,
+                subgroup="",
+                finding=finding,
+                results=one,
+                performance=measure(one),
+                actor="test",
+                at=ANCHOR,
+            )
+    with bare_history.database.reading() as session:
+        rows = newest(session, "chest")
+        assert [row.finding for row in rows] == ["fluid", "mass"]
+        assert rows[0].measures["auc"][0] < rows[1].measures["auc"][0]
+        assert of_worst_finding(rows) == [rows[0]]
+        assert ledger.verify(session).valid

@@ -100,3 +100,16 @@ def test_the_run_takes_the_strategy_that_the_plan_names() -> None:
         cause=Cause.ACQUISITION, subgroup=None, impact=Impact.MEASURED, plan=applied(text)
     )
     assert [step.strategies for step in steps] == [(Strategy.LINEAR_PROBE,)]
+
+
+def test_one_finding_whose_ranking_fell_asks_for_training_of_the_whole_task() -> None:
+    kept, lost = measured(after=0.94), measured("AUC", after=0.6)
+    # The gravest fall is of the finding whose ranking stayed.
+    evidence = {
+        **measured("sensitivity", after=0.94),
+        "findings": {"fluid": kept, "mass": {"before": lost["before"], "after": lost["after"]}},
+    }
+    permitted = (Strategy.LORA, Strategy.RECALIBRATION)
+    assert list(serving(permitted, evidence)) == [Strategy.RECALIBRATION, Strategy.LORA]
+    without = {**evidence, "findings": {"fluid": kept}}
+    assert serving(permitted, without) == (Strategy.RECALIBRATION,)
