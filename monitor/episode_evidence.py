@@ -86,30 +86,16 @@ def gather(
     NotFoundError
         If no reference could judge the window.
     """
-    if placed is not None:
-        item = placed.item
-    elif known is not None:
-        item = _against(evaluation, known.reference)
-    else:
-        item = leading(evaluation)
     window = evaluation.window
     spec = evaluation.monitor.specification
     attributes = (*ACQUISITION, *spec.subgroup_attributes)
-    known_scans = members(session, item.reference.dataset)
-    known_shares = once(
-        session,
-        ("shares", item.reference.dataset, attributes),
-        lambda: _shares(known_scans, attributes),
-    )
-    place = (
-        placed.place
-        if placed is not None
-        else locate(
-            item.subgroups,
-            scans=item.verdict.scans,
-            new_values=_new_values(item.scans, known_shares, item.subgroups),
-        )
-    )
+    if placed is not None:
+        seen = _Seen.of(session, placed.item, attributes, place=placed.place)
+    elif known is not None:
+        seen = _Seen.of(session, _against(evaluation, known.reference), attributes)
+    else:
+        seen = _most_telling(session, evaluation, attributes)
+    item, place, known_scans, known_shares = seen.item, seen.place, seen.known, seen.shares
     carrier = place.carrier
     verdict = carrier.verdict if carrier else item.verdict
     profile = store.load(carrier.profile_digest if carrier else item.reference.profile_digest)
@@ -177,6 +163,61 @@ def gather(
             **_beside(placed),
         },
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Seen:
+    """A verdict on the window, where it says that the shift is, and its reference's scans."""
+
+    item: ReferenceVerdict
+    place: Place
+    known: Sequence[ScanRow]
+    shares: Mapping[Attribute, Mapping[str, float]]
+
+    @classmethod
+    def of(
+        cls,
+        session: Session,
+        item: ReferenceVerdict,
+        attributes: Sequence[Attribute],
+        *,
+        place: Place | None = None,
+    ) -> _Seen:
+        """Locate a verdict's shift, unless its place is known."""
+        known = members(session, item.reference.dataset)
+        known_shares = once(
+            session,
+            ("shares", item.reference.dataset, tuple(attributes)),
+            lambda: _shares(known, attributes),
+        )
+        return cls(
+            item=item,
+            place=place
+            or locate(
+                item.subgroups,
+                scans=item.verdict.scans,
+                new_values=_new_values(item.scans, known_shares, item.subgroups),
+            ),
+            known=known,
+            shares=known_shares,
+        )
+
+
+def _most_telling(
+    session: Session, evaluation: Evaluation, attributes: Sequence[Attribute]
+) -> _Seen:
+    """Return what sees the shift most clearly, or what comes next and says where it is.
+
+    In one space all subgroups may seem to have moved, or none by itself, while another tells
+    which of them did.
+    """
+    clearest = _Seen.of(session, leading(evaluation), attributes)
+    others = sorted(evaluation.deciding, key=lambda item: item.p_value)
+    for item in others if clearest.place.carrier is None else ():
+        seen = _Seen.of(session, item, attributes)
+        if seen.place.carrier is not None:
+            return seen
+    return clearest
 
 
 def _beside(placed: PlacedShift | None) -> dict[str, Json]:

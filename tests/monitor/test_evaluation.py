@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -158,6 +159,23 @@ def test_a_place_recovers_by_what_its_own_scans_could_have_shown(history: Histor
     for number in (2, 3):
         fill_both(number, 0.0)
     assert only_episode(history).state == EpisodeState.CLOSED
+
+
+def test_where_a_shift_is_may_be_told_by_a_verdict_that_sees_it_less_clearly(
+    history: History,
+) -> None:
+    for number in (0, 1):
+        fill(history, number, shift=1.5, version="2.1")
+        found = judge(history, number)
+    telling = found.deciding[0]
+    # Clearer, and without a subgroup that could say where.
+    blind = replace(telling, subgroups=(), persistence_p_value=telling.p_value / 2.0)
+    with history.database.reading() as session:
+        for verdicts in ((blind, telling), (telling, blind)):
+            placed = gather(session, history.profiles, replace(found, verdicts=verdicts))
+            assert "software_version=2.1" in placed.document["place"]
+        alone = gather(session, history.profiles, replace(found, verdicts=(blind,)))
+        assert alone.document["place"] == "no subgroup had enough scans to be tested"
 
 
 def test_no_shift_is_dated_before_the_first_window(history: History) -> None:

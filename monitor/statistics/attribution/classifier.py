@@ -31,7 +31,7 @@ from monitor.statistics.attribution.pattern import Pattern
 from monitor.statistics.embeddings import Flags, Floats, Integers
 from registry.errors import BadInputError, IntegrityError
 
-_FORMAT = 3
+_FORMAT = 4
 #: the classifier that ships, and the card that says what it was made of and when not to use it
 CLASSIFIER, CARD = "causes.npz", "causes.card.json"
 #: runners-up below this share of the votes are not told
@@ -142,8 +142,8 @@ class CauseClassifier:
     typicality: Floats
     #: [C, Q] of held-out windows that were rightly named, rising
     typical: Floats
-    #: answers to patterns that fewer of these windows are less typical than are `unknown`, too
-    least_farther: float
+    #: [C] answers to patterns that fewer of these windows are less typical than are `unknown`, too
+    least_farther: Floats
     #: [Q] how far pixels came off in held-out technical windows that were rightly named, rising
     supporting: Floats
     #: technical answers of which fewer of these are less supported are `unknown`, too
@@ -182,7 +182,11 @@ class CauseClassifier:
         leading, likest = named[order[0]], int(judged.likest[0])
         farther = float(self.farther(judged)[0])
         confidence = float(self.confidences(shares[:1])[0])
-        doubt = self._doubt(confidence, farther, unsupported=bool(self.unsupported(judged)[0]))
+        doubt = self._doubt(
+            confidence,
+            unlike=bool(self.unlike(judged)[0]),
+            unsupported=bool(self.unsupported(judged)[0]),
+        )
         lost = shares[0, order[0]] - shares[1:, order[0]]
         compared = self.compared
         return Attribution(
@@ -243,6 +247,10 @@ class CauseClassifier:
         less = (self.typical[judged.leading] <= own).sum(axis=1)
         return np.asarray((1 + less) / (1 + self.typical.shape[1]))
 
+    def unlike(self, judged: Judged) -> Flags:
+        """Return which patterns are less typical of their leading cause than it demands, [n]."""
+        return np.asarray(self.farther(judged) < self.least_farther[judged.leading])
+
     def unsupported(self, judged: Judged) -> Flags:
         """Return which patterns are likest technical and have nothing that speaks for it, [n].
 
@@ -258,8 +266,7 @@ class CauseClassifier:
     def doubtful(self, judged: Judged) -> Flags:
         """Return which of many answers are `unknown`, [n]."""
         unsure = self.confidences(judged.shares) < self.least_confidence
-        unlike = self.farther(judged) < self.least_farther
-        return np.asarray(unsure | unlike | self.unsupported(judged))
+        return np.asarray(unsure | self.unlike(judged) | self.unsupported(judged))
 
     @property
     def compared(self) -> tuple[str, ...]:
@@ -286,10 +293,10 @@ class CauseClassifier:
         """Return the kinds' shares of the votes for patterns [n, F], [n, K]."""
         return self.trees.probabilities(values)
 
-    def _doubt(self, confidence: float, farther: float, *, unsupported: bool) -> Doubt:
+    def _doubt(self, confidence: float, *, unlike: bool, unsupported: bool) -> Doubt:
         if unsupported:
             return Doubt.UNSUPPORTED
-        if farther < self.least_farther:
+        if unlike:
             return Doubt.UNLIKE
         return Doubt.UNSURE if confidence < self.least_confidence else Doubt.NONE
 
@@ -307,7 +314,7 @@ class CauseClassifier:
             "least_confidence": np.array(self.least_confidence),
             "typicality": self.typicality,
             "typical": self.typical,
-            "least_farther": np.array(self.least_farther),
+            "least_farther": self.least_farther,
             "supporting": self.supporting,
             "least_supported": np.array(self.least_supported),
             **{
@@ -351,7 +358,7 @@ class CauseClassifier:
                 least_confidence=float(kept["least_confidence"]),
                 typicality=kept["typicality"],
                 typical=kept["typical"],
-                least_farther=float(kept["least_farther"]),
+                least_farther=kept["least_farther"],
                 supporting=kept["supporting"],
                 least_supported=float(kept["least_supported"]),
                 nearness=Nearness(

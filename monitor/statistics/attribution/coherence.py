@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from monitor.statistics.attribution.spaces import SeenScans, SpaceReference
-from monitor.statistics.embeddings import Floats, Singles
+from monitor.statistics.embeddings import Floats, Integers, Singles
 from monitor.statistics.patients import Patients
 
 _FOLDS = 5
@@ -36,8 +36,11 @@ class Coherence:
     quantiles: Floats
     #: [3] share of scans below the reference's 10, 25 and 50 %, over what is expected there
     untouched: Floats
-    #: [n] of each scan
+    #: [n] of each scan, and the fold that its patient is in
     scores: Floats
+    fold: Integers
+    #: [m, folds] of the reference's scans along the direction that each fold is laid along
+    reference: Floats
 
     @property
     def lower_over_upper(self) -> float:
@@ -67,7 +70,8 @@ def coherence(
     directions /= np.maximum(np.linalg.norm(directions, axis=1), _LEAST)[:, None]
     reference = (space.sample - centre) @ directions.T
     middles, deviations = reference.mean(axis=0), np.maximum(reference.std(axis=0), _LEAST)
-    along = np.sort((reference - middles) / deviations, axis=None)
+    own_scores = ((reference - middles) / deviations).astype(np.float64)
+    along = np.sort(own_scores, axis=None)
     mine = np.einsum("ij,ij->i", features, directions[fold])
     scores = ((mine - middles[fold]) / deviations[fold]).astype(np.float64)
     cuts = np.quantile(along, UNTOUCHED_AT)
@@ -77,4 +81,6 @@ def coherence(
         quantiles=np.quantile(scores, _QUANTILES) - np.quantile(along, _QUANTILES),
         untouched=np.array([np.mean(scores <= cut) for cut in cuts]) / np.array(UNTOUCHED_AT),
         scores=scores,
+        fold=fold,
+        reference=own_scores,
     )

@@ -95,7 +95,10 @@ def finding_shift(reference: FindingReference, probabilities: Floats) -> Finding
     return FindingShift(
         prevalence=found,
         before=reference.before,
-        evidence=(found - reference.before) / _standard_error(reference, probabilities, found),
+        evidence=(found - reference.before)
+        / prevalence_error(
+            probabilities, reference.probabilities, before=reference.before, found=found
+        ),
         distance=_kolmogorov(probabilities, reference.probabilities, np.ones(size))
         * float(np.sqrt(n * size / (n + size))),
         residual_distance=_kolmogorov(probabilities, reference.probabilities, weights)
@@ -163,19 +166,28 @@ def _brought_to(reference: FindingReference, prevalence: float) -> Floats:
     )
 
 
-def _standard_error(reference: FindingReference, probabilities: Floats, found: float) -> float:
-    """Return the standard error of the likeliest prevalence, by Fisher's information."""
+def prevalence_error(
+    own: Floats, reference: Floats, *, before: float, found: float, times: int = 1
+) -> float:
+    """Return the standard error of a change to the likeliest prevalence, by Fisher's information.
+
+    Parameters
+    ----------
+    own, reference : [n] and [N] probabilities of the finding, inside (0, 1)
+    before, found : the prevalence in the reference, and the likeliest in the window
+    times : how often each of the reference's scans is among the N
+    """
     share = float(np.clip(found, 0.01, 0.99))
 
     def information(said: Floats, at: float) -> float:
-        with_finding = said / reference.before
-        without = (1.0 - said) / (1.0 - reference.before)
+        with_finding = said / before
+        without = (1.0 - said) / (1.0 - before)
         slope = (with_finding - without) / (at * with_finding + (1.0 - at) * without)
         return float(np.square(slope).sum())
 
-    window = information(probabilities, share)
-    own = information(reference.probabilities, reference.before)
-    return float(np.sqrt(1.0 / max(window, 1e-9) + 1.0 / max(own, 1e-9)))
+    window = information(own, share)
+    theirs = information(reference, before) / times
+    return float(np.sqrt(1.0 / max(window, 1e-9) + 1.0 / max(theirs, 1e-9)))
 
 
 def _kolmogorov(one: Floats, other: Floats, weights: Floats) -> float:

@@ -34,6 +34,7 @@ from monitor.statistics.attribution.shifts import (
 )
 from monitor.statistics.attribution.spaces import DISTANCES, SeenScans, SpaceReference
 from monitor.statistics.attribution.ties import Tie
+from monitor.statistics.attribution.undisplaced import undisplaced
 from monitor.statistics.attribution.view_ties import SPACES, fit_ties, tie_numbers
 from monitor.statistics.attribution.views import (
     ASPECTS,
@@ -88,6 +89,8 @@ class AttributionReference:
     monitoring: SpaceReference
     champion: SpaceReference
     finding: FindingReference
+    #: by space, how far out its own scans lie, [N, 3]
+    distances: Mapping[str, Floats]
     #: by name, of `VIEWS`; those of pixels only where these are kept
     views: Mapping[str, ClassView]
     #: None where pixels are not kept
@@ -157,6 +160,7 @@ class AttributionReference:
             monitoring=spaces[0],
             champion=spaces[1],
             finding=FindingReference.fit(spaces[1], seen[1], probabilities, finding),
+            distances={name: own.distances for name, own in zip(SPACES, seen, strict=True)},
             views=fit_views(
                 seen_by_space=dict(zip(SPACES, zip(spaces, seen, strict=True), strict=True)),
                 probabilities=probabilities,
@@ -287,6 +291,11 @@ def pattern(
         pieces[f"{name} far part"] = dict(_far_numbers(shift.seen))
         pieces[f"{name} coherence"] = dict(_coherence_numbers(shift.along))
         pieces[f"{name} location"] = dict(_location_numbers(shift.along, shift.place))
+        pieces[f"{name} undisplaced"] = dict(
+            _undisplaced_numbers(
+                reference.finding, reference.distances[name], shift, probabilities
+            )
+        )
     if reference.pixels is None or measures is None:
         pieces["pixels"] = dict(_no_pixels())
     else:
@@ -369,6 +378,21 @@ def _location_numbers(along: Coherence, place: Location | None) -> Iterator[tupl
     yield "displacement of the others", 0.0 if place is None else place.others
     yield "displacement of the group's lower end", lower
     yield "untouched in the group", float(np.mean(own <= -0.674)) / 0.25
+
+
+def _undisplaced_numbers(
+    finding: FindingReference, distances: Floats, shift: SpaceShift, probabilities: Floats
+) -> Iterator[tuple[str, float]]:
+    for part, change, evidence in undisplaced(
+        probabilities,
+        shift.seen.distances,
+        shift.along,
+        reference=finding.probabilities,
+        reference_distances=distances,
+        sample=finding.probabilities[shift.space.sample_rows],
+    ):
+        yield f"change of prevalence, {part}", change
+        yield f"evidence of the change, {part}", signed_log(evidence)
 
 
 def _finding_numbers(

@@ -62,9 +62,9 @@ class SpaceReference:
     inverse_sizes: Floats
     #: share of the reference's scans with the finding
     prevalence: float
-    #: [m, d] whitened features of some scans, and [m] whether they have the finding
+    #: [m, d] whitened features of some scans, and [m] which of the reference's they are
     sample: Singles
-    sample_finding: Floats
+    sample_rows: Integers
 
     @classmethod
     def fit(
@@ -145,7 +145,7 @@ class SpaceReference:
             inverse_sizes=portfolio.inverse_sizes / parts[:, None],
             prevalence=prevalence,
             sample=sample,
-            sample_finding=finding[kept],
+            sample_rows=kept,
         )
 
     @property

@@ -11,7 +11,7 @@ from functools import cache
 
 import numpy as np
 import numpy.typing as npt
-from cause_sources import children, raw_children
+from cause_sources import adult_facts, adults, children, raw_children
 
 Floats = npt.NDArray[np.float64]
 
@@ -21,6 +21,8 @@ ATTRIBUTES = {
     "calibration": ("third component", "kin of another", "severity"),
     "test": ("opacity", "asymmetry", "fourth component", "kin of a third"),
 }
+#: attributes of adults: what is known of them, and what their images are like
+ADULT_ATTRIBUTES = ("age", "sex", "view", "opacity", "severity")
 _COMPONENTS = 12
 
 
@@ -73,3 +75,18 @@ def attribute(part: str, name: str) -> Floats:
         "asymmetry": np.abs(images - images[:, :, ::-1]).mean(axis=(1, 2)),
     }
     return named[name]
+
+
+@cache
+def adult_attribute(part: str, name: str) -> Floats:
+    """Return an attribute of a part's adults, [n]."""
+    known = adult_facts(part)
+    if name in known:
+        return known[name]
+    learnt = _learnt()
+    side = adults(part).images.shape[-1] // 28
+    small = adults(part).images.reshape(-1, 28, side, 28, side).mean(axis=(2, 4))
+    if name == "opacity":
+        return np.asarray(small[:, 6:22, 4:24].mean(axis=(1, 2)), dtype=np.float64)
+    scores = (small.reshape(len(small), -1) - learnt.mean) @ learnt.components / learnt.scales
+    return np.asarray(scores @ learnt.severity)

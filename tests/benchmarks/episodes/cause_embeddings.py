@@ -26,14 +26,7 @@ import numpy as np  # noqa: E402  after the thread limits
 import numpy.typing as npt  # noqa: E402
 from cause_encoders import ENCODERS, embed  # noqa: E402
 from cause_sources import POOLS, Scans, adults, children, routed  # noqa: E402
-from cause_transforms import (  # noqa: E402
-    CALIBRATED,
-    OTHER_STRENGTHS,
-    PLAIN,
-    TESTED,
-    TRAINED,
-    Variant,
-)
+from cause_transforms import PLAIN, Variant, variants  # noqa: E402
 from scipy.ndimage import gaussian_filter  # noqa: E402
 
 from api.demo.acquisition import Processing  # noqa: E402
@@ -43,11 +36,6 @@ CACHE = Path(tempfile.gettempdir()) / "driftward-causes"
 #: "even": every scan as the source holds it. "uneven": a fleet whose scans differ in dose,
 #: sharpness and gray values from one to the next, as they do in a hospital.
 CHAINS = ("even", "uneven")
-VARIANTS = {
-    "training": (PLAIN, *TRAINED),
-    "calibration": (PLAIN, *OTHER_STRENGTHS, *CALIBRATED),
-    "test": (PLAIN, *OTHER_STRENGTHS, *TESTED),
-}
 _SOURCES = {"children": children, "adults": adults, "routed": routed}
 
 
@@ -87,7 +75,7 @@ def units() -> Iterator[Unit]:
             yield Unit(chain=chain, source="routed", part=part, variant=PLAIN)
     for part in POOLS:
         for chain in CHAINS:
-            for variant in VARIANTS[part]:
+            for variant in (PLAIN, *variants(part, chain)):
                 for source in ("children", "adults"):
                     yield Unit(chain=chain, source=source, part=part, variant=variant)
 

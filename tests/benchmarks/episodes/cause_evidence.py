@@ -61,11 +61,11 @@ REFERENCES = {"A": ("even", 317, 900), "B": ("uneven", 500, 500)}
 ROLES = (("mobilenet", "efficientnet"), ("efficientnet", "mobilenet"))
 #: windows of each truth in a unit, by part
 _EACH = {
-    "training": {Truth.TECHNICAL: 60, Truth.MIXED: 60, Truth.NONE: 0},
-    "calibration": {Truth.TECHNICAL: 40, Truth.MIXED: 40, Truth.NONE: 10},
+    "training": {Truth.TECHNICAL: 70, Truth.MIXED: 70, Truth.NONE: 0},
+    "calibration": {Truth.TECHNICAL: 50, Truth.MIXED: 50, Truth.NONE: 10},
     "test": {Truth.TECHNICAL: 60, Truth.MIXED: 60, Truth.NONE: 50},
 }
-_OTHERS = {"training": 40, "calibration": 25, "test": 50}
+_OTHERS = {"training": 30, "calibration": 25, "test": 50}
 #: sizes of windows, and runs of each
 SIZES = {
     "training": {80: 3, 120: 4, 170: 5, 240: 5, 330: 5, 450: 4},
@@ -167,7 +167,7 @@ def bank(reference: str, encoder: str, pool: Pool, cache: Path) -> Bank:
             load(Unit(chain=pool.chain, source=source, part=pool.part, variant=variant), cache)[
                 encoder
             ]
-            for source, variant in pool.order(pool.part)
+            for source, variant in pool.order(pool.part, pool.chain)
         ]
     )
     scores = own.head.predict_proba(embeddings)[:, 1]  # type: ignore[attr-defined]
@@ -185,7 +185,7 @@ def measures(pool: Pool, cache: Path) -> Floats:
             load(Unit(chain=pool.chain, source=source, part=pool.part, variant=variant), cache)[
                 "measures"
             ]
-            for source, variant in pool.order(pool.part)
+            for source, variant in pool.order(pool.part, pool.chain)
         ]
     ).astype(np.float64)
 
@@ -214,6 +214,10 @@ class Measured:
             monitoring=monitoring.space,
             champion=champion.space,
             finding=champion.finding,
+            distances={
+                "monitoring": monitoring.seen.distances,
+                "champion": champion.seen.distances,
+            },
             views=fit_views(
                 seen_by_space=seen_by_space,
                 probabilities=champion.finding.probabilities,
@@ -304,14 +308,12 @@ def blocks(part: str) -> Iterator[Block]:
 def windows(block: Block, measured: Measured) -> Iterator[Window]:
     """Draw a block's windows."""
     rng = np.random.default_rng(zlib.crc32(block.key.encode()))
-    for truth, several in plans(block.part).items():
+    for truth, several in plans(block.part, measured.pool.chain).items():
         possible = [one for one in several if measured.feasible(one, block.scans)]
         count = _EACH[block.part].get(truth, _OTHERS[block.part])
         if not possible or not count:
             continue
-        # Each plan in turn, as often as the others, in random order over runs.
-        order = np.concatenate([rng.permutation(len(possible)) for _ in range(count)])[:count]
-        for at in order.tolist():
+        for at in _in_turn(possible, count, rng, by_kind=block.part != "test"):
             yield draw(
                 possible[at],
                 measured.pool,
@@ -319,6 +321,25 @@ def windows(block: Block, measured: Measured) -> Iterator[Window]:
                 prevalence=measured.prevalence,
                 rng=rng,
             )
+
+
+def _in_turn(
+    several: list[Plan], count: int, rng: np.random.Generator, *, by_kind: bool
+) -> list[int]:
+    """Return `count` plans, each as often as the others, in random order over runs.
+
+    By kind each of what can be mixed comes as often, however many ways there are of it.
+    """
+    if not by_kind or several[0].truth is not Truth.MIXED:
+        turns = [rng.permutation(len(several)) for _ in range(count)]
+        return [int(at) for at in np.concatenate(turns)[:count]]
+    kinds = sorted({plan.what for plan in several})
+    each = -(-count // len(kinds))
+    chosen = []
+    for kind in kinds:
+        own = np.flatnonzero([plan.what == kind for plan in several])
+        chosen.append(np.concatenate([rng.permutation(own) for _ in range(each)])[:each])
+    return [int(at) for at in np.stack(chosen, axis=1).ravel()[:count]]
 
 
 def measure(block: Block, measured: Measured, cache: Path) -> None:

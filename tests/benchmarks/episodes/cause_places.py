@@ -41,7 +41,7 @@ _NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def place(measured: Measured, window: Window) -> tuple[Place, tuple[SubgroupVerdict, ...]]:
-    """Return where a window's shift is by the encoder that sees it more clearly."""
+    """Return where a shift is by the encoder that sees it more clearly, or else by the other."""
     found = []
     for name, bank in measured.banks.items():
         profile, embeddings = measured.views[name].profile, bank.embeddings[window.rows]
@@ -66,7 +66,8 @@ def place(measured: Measured, window: Window) -> tuple[Place, tuple[SubgroupVerd
         )
         whole = profile.check(embeddings, patients).p_value
         found.append((min(whole, *adjusted), locate(tested, scans=len(patients)), tested))
-    _, where, tested = min(found, key=lambda one: one[0])
+    found.sort(key=lambda one: one[0])
+    _, where, tested = next((one for one in found if one[1].carrier), found[0])
     return where, tested
 
 

@@ -21,7 +21,7 @@ from pydicom import dcmread
 from scipy.ndimage import zoom as scaled
 
 from api.demo.radiographs import CHILD_SIDE
-from api.demo.sample import load_sample
+from api.demo.sample import Adult, load_sample
 
 Singles = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
@@ -111,19 +111,33 @@ def adults(pool: str) -> Scans:
 
     What is left of the difference is who was imaged, not how finely.
     """
-    sample = load_sample().adults
-    patients = np.array([one.patient for one in sample])
-    order = np.random.default_rng(21).permutation(np.unique(patients))
-    ends = np.cumsum(list(_ADULTS.values()))
-    at = list(_ADULTS).index(pool)
-    own = order[ends[at] - _ADULTS[pool] : ends[at]]
-    chosen = [one for one in sample if one.patient in set(own.tolist())]
+    chosen = _adults(pool)
     return Scans(
         images=np.stack([shown(one.pixels) for one in chosen]),
         pneumonia=np.full(len(chosen), -1),
         patients=np.array([one.patient for one in chosen], dtype=np.int64) + 1_000_000,
         family=np.full(len(chosen), "adult"),
     )
+
+
+def adult_facts(pool: str) -> dict[str, npt.NDArray[np.float64]]:
+    """Return what is known of a pool's adults beside their images, [n] each."""
+    chosen = _adults(pool)
+    return {
+        "age": np.array([one.age_years for one in chosen], dtype=np.float64),
+        "sex": np.array([one.sex == "F" for one in chosen], dtype=np.float64),
+        "view": np.array([one.view == "AP" for one in chosen], dtype=np.float64),
+    }
+
+
+def _adults(pool: str) -> list[Adult]:
+    sample = load_sample().adults
+    patients = np.array([one.patient for one in sample])
+    order = np.random.default_rng(21).permutation(np.unique(patients))
+    ends = np.cumsum(list(_ADULTS.values()))
+    at = list(_ADULTS).index(pool)
+    own = set(order[ends[at] - _ADULTS[pool] : ends[at]].tolist())
+    return [one for one in sample if one.patient in own]
 
 
 @cache

@@ -181,7 +181,8 @@ def family_of(variant: str) -> str:
 def _families(found: Mapping[str, Any]) -> list[str]:
     lines = [
         "Changes of the image chain by family (right / wrong, in %). Those in the upper part were "
-        "never simulated, the others were, at other strengths. Mixed: with a new prevalence or "
+        "never simulated as such (docs/decisions/0008-causes.md says what was drawn at random "
+        "beside the listed ones), the others at other strengths. Mixed: with a new prevalence or "
         "adults.",
         "",
         "| family | technical, 200 scans | 500 scans | mixed, 200 scans | 500 scans |",
@@ -245,8 +246,8 @@ def _merged(counts: Mapping[str, Mapping[str, int]], names: Sequence[str]) -> di
 def _left_out(found: Mapping[str, Any]) -> list[str]:
     lines = [
         "A kind of cause that the classifier was never shown, alone or mixed (windows of 200 "
-        "scans; trees of 40 fast rounds, not of 150, and of fewer windows). Goal: named wrongly in "
-        "at most 10 %, without giving up more than 15 % of the rest.",
+        "scans; trees of 40 fast rounds, not of 150). Goal: named wrongly in at most 10 %, without "
+        "giving up more than 15 % of the rest.",
         "",
         "| never shown | windows | named wrongly | of the others: right | with it shown |",
         "|---|---|---|---|---|",

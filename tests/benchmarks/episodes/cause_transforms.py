@@ -2,16 +2,19 @@
 
 Each family is a function of an image in [0, 1], float32 [h, w], and a strength. Families are
 divided between training, calibration and test, so that what is tested was never trained on.
+Training and calibration see changes drawn at random, too (`cause_drawn`).
 """
 
 from __future__ import annotations
 
 import io
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from cause_drawn import drawn
 from PIL import Image
 from scipy.ndimage import (
     gaussian_filter,
@@ -41,6 +44,9 @@ class Variant:
         """Return the image as this chain sends it."""
         if self.family == "plain":
             return image
+        if self.family.startswith(_DRAWN):
+            change = drawn(self.family.removeprefix(_DRAWN), int(self.strength))
+            return np.clip(change(image, seed), 0, 1).astype(np.float32)
         return np.clip(_FAMILIES[self.family](image, self.strength, seed), 0, 1).astype(
             np.float32
         )
@@ -184,6 +190,8 @@ _FAMILIES: dict[str, Callable[[Singles, float, int], Singles]] = {
     "pedestal": lambda image, s, _: s + (1 - s) * image,
 }
 
+#: before the kind of a drawn change in the name of its family
+_DRAWN = "drawn "
 PLAIN = Variant(family="plain", strength=0)
 
 
@@ -247,3 +255,32 @@ TESTED = _variants(
     inverted=(1,),
     marked=(0.07, 0.11),
 )
+#: how many changes of each kind are drawn, by part and chain
+_DRAWS = {
+    "training": {
+        "tone": 8,
+        "filter": 5,
+        "warp": 4,
+        "added": 8,
+        "covered": 8,
+        "noise": 3,
+        "local": 5,
+        "two": 10,
+    },
+    "calibration": {"tone": 1, "filter": 1, "added": 1, "covered": 2, "two": 2},
+}
+
+
+def variants(part: str, chain: str) -> tuple[Variant, ...]:
+    """Return what happens to the scans of a part on a chain: what is drawn is drawn for each."""
+    listed = {
+        "training": TRAINED,
+        "calibration": (*CALIBRATED, *OTHER_STRENGTHS),
+        "test": (*TESTED, *OTHER_STRENGTHS),
+    }[part]
+    first = 1000 * (zlib.crc32(f"{part}/{chain}".encode()) % 1000)
+    return listed + tuple(
+        Variant(family=f"{_DRAWN}{kind}", strength=first + number)
+        for kind, count in _DRAWS.get(part, {}).items()
+        for number in range(count)
+    )

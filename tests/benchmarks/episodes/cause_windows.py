@@ -13,10 +13,9 @@ from enum import StrEnum
 
 import numpy as np
 import numpy.typing as npt
-from cause_case_mix import ATTRIBUTES, attribute
-from cause_embeddings import VARIANTS
+from cause_case_mix import ADULT_ATTRIBUTES, ATTRIBUTES, adult_attribute, attribute
 from cause_sources import adults, children, routed
-from cause_transforms import CALIBRATED, OTHER_STRENGTHS, PLAIN, TESTED, TRAINED, Variant
+from cause_transforms import PLAIN, Variant, variants
 
 Integers = npt.NDArray[np.int64]
 
@@ -88,7 +87,7 @@ class Pool:
     @classmethod
     def of(cls, part: str, chain: str) -> Pool:
         starts, total = {}, 0
-        for source, variant in cls.order(part):
+        for source, variant in cls.order(part, chain):
             starts[source, variant.name] = total
             total += len(
                 {"children": children, "adults": adults, "routed": routed}[source](part)
@@ -96,19 +95,21 @@ class Pool:
         return cls(part=part, chain=chain, starts=starts, total=total)
 
     @staticmethod
-    def order(part: str) -> Iterator[tuple[str, Variant]]:
+    def order(part: str, chain: str) -> Iterator[tuple[str, Variant]]:
         """Yield sources and variants in the bank's order."""
-        for variant in VARIANTS[part]:
-            yield "children", variant
-        for variant in VARIANTS[part]:
-            yield "adults", variant
+        for source in ("children", "adults"):
+            for variant in (PLAIN, *variants(part, chain)):
+                yield source, variant
         yield "routed", PLAIN
 
     def patients(self) -> Integers:
         """Return the patient of every row."""
         by_source = {"children": children, "adults": adults, "routed": routed}
         return np.concatenate(
-            [by_source[source](self.part).patients for source, _ in self.order(self.part)]
+            [
+                by_source[source](self.part).patients
+                for source, _ in self.order(self.part, self.chain)
+            ]
         )
 
 
@@ -121,13 +122,9 @@ class Window:
     scanners: npt.NDArray[np.str_]
 
 
-def plans(part: str) -> dict[Truth, list[Plan]]:
-    """Return a part's plans by truth."""
-    own = {
-        "training": TRAINED,
-        "calibration": (*CALIBRATED, *OTHER_STRENGTHS),
-        "test": (*TESTED, *OTHER_STRENGTHS),
-    }[part]
+def plans(part: str, chain: str) -> dict[Truth, list[Plan]]:
+    """Return a part's plans on a chain by truth."""
+    own = variants(part, chain)
     technical = [
         Plan(truth=Truth.TECHNICAL, what=variant.name, variant=variant, scanner=scanner)
         for variant in own
@@ -222,7 +219,7 @@ def draw(
     )
     # What is displaced technically is so at the plan's scanner only.
     moved = np.where(here, plan.variant.name, "plain")
-    members = rng.choice(len(adults(pool.part)), grown, replace=False)
+    members = _grown(pool.part, grown, rng)
     rows[at[strange : strange + grown]] = [
         pool.starts["adults", str(name)] + member
         for name, member in zip(moved[at[strange : strange + grown]], members, strict=True)
@@ -236,6 +233,25 @@ def draw(
         for name, child in zip(moved[rest], chosen, strict=True)
     ]
     return Window(plan=plan, rows=rows, scanners=scanners)
+
+
+def _grown(part: str, count: int, rng: np.random.Generator) -> Integers:
+    """Draw adults; those that are trained on and counted by are of another kind each time.
+
+    A pool has some fifty of them. Were they always drawn alike, trees would learn what these
+    few happen to look like, and what they happen to do to a prevalence.
+    """
+    if part == "test":
+        return rng.choice(len(adults(part)), count, replace=False)
+    everyone = rng.permutation(len(adults(part)))
+    patients = adults(part).patients[everyone]
+    some = np.isin(patients, rng.permutation(np.unique(patients))[: len(set(patients)) // 2])
+    values = adult_attribute(part, str(rng.choice(ADULT_ATTRIBUTES)))[everyone]
+    high = bool(rng.integers(2))
+    half = values > np.median(values) if high else values <= np.median(values)
+    kind = rng.integers(3)
+    first = np.ones(len(everyone), bool) if kind == 0 else some if kind == 1 else half
+    return np.concatenate([everyone[first], everyone[~first]])[:count]
 
 
 def _children(

@@ -305,7 +305,7 @@ def _recipe() -> str:
     demo = yaml.safe_load(_demo_file("recipe.yaml"))
     return _demo_file(
         "recipe.yaml",
-        site=TRAINING_SITE,
+        sites=[TRAINING_SITE],
         not_for=["any clinical use", "views other than frontal"],
         intended_use={**demo["intended_use"], "age_years": [0, 120]},
         training_share=0.55,

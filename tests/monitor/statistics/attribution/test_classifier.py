@@ -49,7 +49,7 @@ def classifier(*, least_farther: float = 0.1, least_confidence: float = 0.5) -> 
         least_confidence=least_confidence,
         typicality=np.array([0.5, 1.0]),
         typical=np.tile(np.linspace(-2.0, 1.0, 99), (2, 1)),
-        least_farther=least_farther,
+        least_farther=np.full(2, least_farther),
         supporting=np.zeros(1),
         least_supported=0.0,
         nearness=Nearness(
@@ -173,6 +173,22 @@ def test_numbers_that_it_did_not_learn_from_are_refused() -> None:
         classifier().answer(Pattern(pieces={"finding": {"change": 2.0}}))
 
 
+def test_each_cause_demands_its_own_share_of_typical_windows() -> None:
+    strict = replace(classifier(), least_farther=np.array([1.01, 0.0]))
+    change, moved = (
+        Pattern(
+            pieces={
+                "size": {"patients": 2.0},
+                "finding": {"change": change},
+                "pixels": {"moved": moved},
+            }
+        )
+        for change, moved in ((2.0, 0.0), (0.0, 3.0))
+    )
+    assert strict.answer(change).doubt is Doubt.UNLIKE
+    assert strict.answer(moved).cause is FirstLevel.TECHNICAL
+
+
 def test_what_is_no_classifier_is_refused() -> None:
     with pytest.raises(BadInputError, match="no cause classifier"):
         CauseClassifier.of_bytes(b"nothing of the kind")
@@ -182,7 +198,7 @@ def test_the_classifier_that_ships_is_whole() -> None:
     shipped = shipped_classifier()
     assert set(shipped.named) == set(FirstLevel) - {FirstLevel.UNKNOWN}
     assert 0.0 < shipped.least_confidence < 1.0
-    assert 0.0 < shipped.least_farther < 0.5
+    assert ((shipped.least_farther > 0.0) & (shipped.least_farther < 0.5)).all()
     assert 0.0 < shipped.least_supported < 0.5
     assert set(SUPPORT) <= set(shipped.names)
     assert (np.diff(shipped.supporting) >= 0).all()
