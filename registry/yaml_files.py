@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TypeVar
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError, ValidationInfo
 from pydantic_core import ErrorDetails
 
 from registry.canonical import Json
@@ -28,6 +28,11 @@ class MisfitError(ValueError):
         self.location = location
 
 
+def held_strictly(info: ValidationInfo) -> bool:
+    """Return whether what is validated is new, and not a specification that was taken before."""
+    return bool((info.context or {}).get("strictly"))
+
+
 def read_specification(
     text: str,
     kind: type[Specification],
@@ -45,7 +50,7 @@ def read_specification(
     what : what it specifies and where that is described: "a monitor; see docs/monitors.md"
     error : raised with one line a problem, each as `file:line: key: what is wrong`
     strictly : a number must be written as one, and not as a text that looks like it; the
-        model's validators find `strictly` in their context
+        model's validators ask `held_strictly`
     """
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)

@@ -18,7 +18,7 @@ from monitor.causes import Cause
 from registry.errors import InsufficientDataError, PlanError
 from registry.identities import Role
 from registry.serving import EVERYWHERE
-from registry.yaml_files import MisfitError, read_specification
+from registry.yaml_files import MisfitError, held_strictly, read_specification
 from retrain.gates.limits import GateLimits
 from retrain.gates.outcome import Gate, Outcome
 from retrain.label_arithmetic import label_needs
@@ -239,7 +239,7 @@ class Plan(PlanPart):
                 "pccp needs authority_number, the authorised plan's number", "authority"
             )
         numbered = self.authority in {Authority.PCCP, Authority.IN_HOUSE}
-        if self.authority_number and not numbered and (info.context or {}).get("strictly"):
+        if self.authority_number and not numbered and held_strictly(info):
             raise MisfitError(
                 f"a number is of an authorised plan, and the authority is {self.authority.value}: "
                 "name that authority, or leave the number out",
@@ -331,7 +331,7 @@ class Plan(PlanPart):
         return self
 
     @model_validator(mode="after")
-    def _labels_can_be_requested(self) -> Self:
+    def _labels_can_be_requested(self, info: ValidationInfo) -> Self:
         rules = self.labels.request
         if self.labels.sample is not LabelSample.REQUESTED:
             return self
@@ -341,6 +341,8 @@ class Plan(PlanPart):
                 "at_most",
                 *("labels", "sample"),
             )
+        if not held_strictly(info):
+            return self
         # Where the file states no prevalence, one at which fewer patients suffice is looked for.
         states = rules.prevalence is not None
         tried = [rules.prevalence] if rules.prevalence is not None else [0.2, 0.35, 0.5, 0.65]
@@ -353,9 +355,13 @@ class Plan(PlanPart):
                     uses=self.gates.locked_set_uses,
                     prevalence=prevalence,
                     prevalence_of="the plan's" if states else "the most favourable one",
+                    at_most=rules.at_most,
                 )
             except InsufficientDataError as error:
-                refused.append(error.what)
+                refused.append(
+                    f"{rules.at_most} patients at most, of whom {error.got} could judge, and it "
+                    f"takes about {error.needed} {error.what}."
+                )
                 continue
             if needs.total <= rules.at_most:
                 return self

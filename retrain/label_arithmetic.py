@@ -12,9 +12,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from math import ceil
+from math import ceil, sqrt
 
 import numpy as np
+from scipy.special import ndtri
 from scipy.stats import binom
 
 from monitor.statistics.performance.paired_power import (
@@ -30,6 +31,9 @@ from retrain.label_rules import LabelRules, RequestRules
 
 #: Beyond this many patients a plan's claim counts as one that no data can meet.
 CEILING = 100_000
+#: Up to so many times what a request may ask for the patients are counted by the tests themselves;
+#: beyond, which no request could bring, the usual formula says about how many it would take.
+_LOOKED_BEYOND = 2
 #: Share of patients near the threshold, whose chance a plan may favour.
 _NEAR = 1 / 3
 #: Quantiles of how many patients with the finding may come, each for a fifth of the cases.
@@ -159,6 +163,7 @@ def label_needs(
     prevalence: float,
     prevalence_of: str,
     lost: Sequence[Measure] = CO_PRIMARY,
+    at_most: int | None = None,
 ) -> LabelNeeds:
     """Return how many patients to ask for.
 
@@ -169,29 +174,40 @@ def label_needs(
     prevalence : expected share of patients with the finding
     prevalence_of : where that is from
     lost : which measures may have fallen; each is reckoned with, and the costliest decides
+    at_most : patients that can be asked for; far more than these are not looked into. None for
+        whatever it takes, up to `CEILING` to judge by
 
     Raises
     ------
     InsufficientDataError
-        If no number of patients gives the power that is asked for.
+        If no number of patients, or only one far beyond `at_most`, gives the power that is
+        asked for.
     """
     rules = labels.request
     if rules is None:
         raise ValueError("the plan requests no labels")
     case = _Case.of(rules, limits, uses=uses)
-    judged = _fewest(case, prevalence, rules.power, tuple(lost))
-    if judged is None:
-        best = min(_both(case, prevalence, measure, CEILING).both for measure in lost)
-        raise InsufficientDataError(
-            what=f"labels for a power of {rules.power:g}: {CEILING} patients would give "
-            f"{best:.2f} at a prevalence of {prevalence:.1%}, a gain of "
-            f"{rules.gain * 100:g} points, {rules.discordance:.1%} discordant and margins of "
-            f"{limits.drifted_margins.sensitivity * 100:g} and "
-            f"{limits.drifted_margins.specificity * 100:g} points; patients",
-            needed=CEILING + 1,
-            got=CEILING,
-        )
     readable = 1.0 - rules.unreadable
+    can_judge = CEILING
+    if at_most is not None:
+        can_judge = min(CEILING, max(1, ceil(at_most * labels.locked_share * readable)))
+    looked_into = min(CEILING, _LOOKED_BEYOND * can_judge)
+    judged = _fewest(case, prevalence, rules.power, tuple(lost), looked_into)
+    if judged is None:
+        best = min(_both(case, prevalence, measure, can_judge).both for measure in lost)
+        by_formula = max(
+            _by_formula(case, prevalence, rules.power, measure) for measure in lost
+        )
+        raise InsufficientDataError(
+            what=f"patients to judge by, for a power of {rules.power:g} at a prevalence of "
+            f"{prevalence * 100:.3g} %, a gain of {rules.gain * 100:.3g} points, "
+            f"{rules.discordance * 100:.3g} % discordant and margins of "
+            f"{limits.drifted_margins.sensitivity * 100:g} and "
+            f"{limits.drifted_margins.specificity * 100:g} points ({can_judge} would give "
+            f"{best:.2f})",
+            needed=max(looked_into + 1, by_formula),
+            got=can_judge,
+        )
     total = max(labels.at_least, judged / labels.locked_share)
     gate = ceil(max(judged, total * labels.locked_share) / readable - 1e-9)
     selection = ceil(total * labels.selection_share / readable - 1e-9)
@@ -264,9 +280,12 @@ class _Case:
 
 @lru_cache(maxsize=256)
 def _fewest(
-    case: _Case, prevalence: float, power: float, lost: tuple[Measure, ...]
+    case: _Case, prevalence: float, power: float, lost: tuple[Measure, ...], ceiling: int
 ) -> int | None:
-    """Return the fewest patients that give the power and, in 9 of 10 cases, the least sizes."""
+    """Return the fewest patients that give the power and, in 9 of 10 cases, the least sizes.
+
+    None if so many as `ceiling` do not.
+    """
 
     def enough(patients: int) -> bool:
         positives = int(binom.ppf(0.1, patients, prevalence))
@@ -276,12 +295,11 @@ def _fewest(
             size >= least for size, least in zip(sizes, case.minima, strict=True)
         ) and all(_both(case, prevalence, measure, patients).both >= power for measure in lost)
 
-    high = 16
+    low, high = 8, 16
     while not enough(high):
-        high *= 2
-        if high > CEILING:
+        if high >= ceiling:
             return None
-    low = high // 2
+        low, high = high, min(2 * high, ceiling)
     while low + 1 < high:
         middle = (low + high) // 2
         if enough(middle):
@@ -289,6 +307,28 @@ def _fewest(
         else:
             low = middle
     return high
+
+
+def _by_formula(case: _Case, prevalence: float, power: float, lost: Measure) -> int:
+    """Return about how many patients the usual formulae ask for; too few, if anything.
+
+    Connor (1987), Biometrics 43:207-211, for the superiority, and its counterpart for the
+    non-inferiority; each is given the whole power, though both must hold.
+    """
+    z_power = float(ndtri(power))
+    discordant = min(1.0, case.gain + case.discordance)
+    spread = sqrt(max(0.0, discordant - case.gain**2))
+    superior = (-float(ndtri(case.alpha)) * sqrt(discordant) + z_power * spread) / case.gain
+    margin = case.margins[1 if lost is Measure.SENSITIVITY else 0]
+    kept = (z_power - float(ndtri(case.kept_alpha))) * sqrt(case.discordance) / margin
+    with_it, without = max(prevalence, 1e-9), max(1.0 - prevalence, 1e-9)
+    of_lost, of_other = (
+        (with_it, without) if lost is Measure.SENSITIVITY else (without, with_it)
+    )
+    sizes = superior * superior / of_lost, kept * kept / of_other
+    minima = case.minima[0] / with_it, case.minima[1] / without
+    # Whatever tiny gain or margin was written: more than all people is as good as more.
+    return ceil(min(case.effect * max(*sizes, *minima), 1e10))
 
 
 def _both(case: _Case, prevalence: float, lost: Measure, patients: int) -> Claim:

@@ -58,11 +58,13 @@ def apply_file(
     try:
         by.require(Role.ADMIN, "apply a change plan")
         text = _text(content, source)
+        # Before the transaction: reading takes as long as the plan's arithmetic does, and nobody
+        # else could write meanwhile.
+        plan = parse_plan(text, source=source)
         with database.transaction() as session:
-            plan = parse_plan(text, source=source)
             require_sound(session, plan, source=source)
             before = in_force(session, plan.model)
-            after = apply_plan(session, text, source=source, actor=by.name, at=at)
+            after = put_into_force(session, plan, text, actor=by.name, at=at)
     except (BadInputError, RefusedError) as error:
         with database.transaction() as session:
             ledger.append(
@@ -88,8 +90,19 @@ def _text(content: bytes, source: str) -> str:
 def apply_plan(
     session: Session, text: str, *, source: str, actor: str, at: datetime
 ) -> AppliedPlan:
-    """Put a plan into force; the same text again changes nothing."""
-    plan = parse_plan(text, source=source)
+    """Read a plan and put it into force; the same text again changes nothing."""
+    return put_into_force(session, parse_plan(text, source=source), text, actor=actor, at=at)
+
+
+def put_into_force(
+    session: Session, plan: Plan, text: str, *, actor: str, at: datetime
+) -> AppliedPlan:
+    """Put a plan that was read into force; the same text again changes nothing.
+
+    Parameters
+    ----------
+    text : what it was read from
+    """
     digest = sha256(text.encode())
     current = in_force(session, plan.model)
     if current is not None and current.digest == digest:

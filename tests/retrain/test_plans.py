@@ -8,11 +8,20 @@ from plan_texts import one_site_plan
 from sqlalchemy import select
 
 from monitor.causes import Cause
+from registry import ledger
 from registry.database import Database
 from registry.errors import NotFoundError, NotPermittedError, PlanError
 from registry.identities import Identity, Role
 from registry.ledger import LedgerEntry
-from retrain.change_plan import Authority, Strategy, attempts, labels_train, parse_plan
+from retrain import plans
+from retrain.change_plan import (
+    Authority,
+    Plan,
+    Strategy,
+    attempts,
+    labels_train,
+    parse_plan,
+)
 from retrain.plans import apply_file, apply_plan, in_force, require_plan
 from retrain.workspace import Attempt
 
@@ -164,6 +173,22 @@ def test_a_refused_plan_changes_nothing_and_is_recorded(
         assert in_force(session, "pneumonia-cxr") is None
         entry = session.scalars(select(LedgerEntry)).one()
     assert (entry.kind, entry.actor) == ("plan.refused", by.name)
+
+
+def test_others_can_write_while_a_plan_is_read(
+    database: Database, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[str] = []
+
+    def read(text: str, *, source: str, applied: bool = False) -> Plan:
+        with database.transaction() as session:
+            ledger.append(session, at=now, actor="test", kind="test", subject="x", facts={})
+        written.append(source)
+        return parse_plan(text, source=source, applied=applied)
+
+    monkeypatch.setattr(plans, "parse_plan", read)
+    apply_file(database, TEXT.encode(), source="plan.yaml", by=ADMIN, at=now)
+    assert written == ["plan.yaml"]
 
 
 @pytest.mark.parametrize(

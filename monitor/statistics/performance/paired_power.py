@@ -97,18 +97,30 @@ def _power(passes: _Passes, pairs: int, discordant: float, difference: float) ->
     high = int(binom.isf(_NEGLIGIBLE, pairs, discordant))
     gaining = 0.5 if discordant == 0.0 else (discordant + difference) / (2.0 * discordant)
     counts = np.arange(max(0, low), min(pairs, high) + 1)
-    least = np.array([_least_gained(passes, int(count)) for count in counts])
+    least = np.array(_least_gained(passes, [int(count) for count in counts]))
     shown = binom.sf(least - 1, counts, gaining)
     return float(np.sum(binom.pmf(counts, pairs, discordant) * shown))
 
 
-def _least_gained(passes: _Passes, discordant: int) -> int:
-    """Return how many of the discordant pairs must be gained; one more than all if none do."""
-    low, high = 0, discordant + 1
+def _least_gained(passes: _Passes, discordant: list[int]) -> list[int]:
+    """Return how many of so many discordant pairs must be gained; one more than all if none do.
+
+    Parameters
+    ----------
+    discordant : counts that rise by one
+
+    The first is looked for. One more discordant pair takes as many gained ones, or one more: a
+    lost pair more never helps, and a gained one more never harms.
+    """
+    low, high = 0, discordant[0] + 1
     while low < high:
         middle = (low + high) // 2
-        if passes(middle, discordant - middle):
+        if passes(middle, discordant[0] - middle):
             high = middle
         else:
             low = middle + 1
-    return low
+    found = [low]
+    for count in discordant[1:]:
+        last = found[-1]
+        found.append(last if last <= count and passes(last, count - last) else last + 1)
+    return found

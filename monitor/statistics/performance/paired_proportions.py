@@ -103,8 +103,8 @@ def mcnemar_p_greater(gained: int, lost: int, *, mid_p: bool) -> float:
         raise BadInputError(f"{gained} gained and {lost} lost pairs: count them again")
     discordant = gained + lost
     at_least = float(bdtrc(gained - 1, discordant, 0.5))
-    observed = math.comb(discordant, gained) / 2**discordant
-    return at_least - 0.5 * observed if mid_p else at_least
+    # Half of the observed outcome: the mean with and without it.
+    return (at_least + float(bdtrc(gained, discordant, 0.5))) / 2.0 if mid_p else at_least
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,10 +6,16 @@ import numpy as np
 import pytest
 
 from monitor.statistics.performance.paired_power import (
+    _least_gained,
     non_inferiority_power,
     superiority_power,
 )
-from monitor.statistics.performance.paired_proportions import mcnemar_p_greater, tango_interval
+from monitor.statistics.performance.paired_proportions import (
+    mcnemar_p_greater,
+    tango_interval,
+    tango_score,
+)
+from monitor.statistics.performance.proportions import quantile_of
 from registry.errors import BadInputError
 
 
@@ -76,3 +82,23 @@ def test_without_pairs_nothing_is_shown() -> None:
 def test_a_gain_beyond_the_discordant_share_is_refused() -> None:
     with pytest.raises(BadInputError, match="must not exceed the discordant share"):
         superiority_power(100, difference=0.2, discordant=0.1, alpha=0.025)
+
+
+@pytest.mark.parametrize("alpha", [0.2, 0.025, 0.001])
+@pytest.mark.parametrize("margin", [0.0, 0.05])
+def test_the_fewest_gained_pairs_are_those_of_every_count_by_itself(
+    alpha: float, margin: float
+) -> None:
+    z = quantile_of(1 - 2 * alpha)
+
+    def passes(gained: int, lost: int) -> bool:
+        if margin:
+            return tango_score(gained, lost, 200, difference=-margin) >= z
+        return mcnemar_p_greater(gained, lost, mid_p=True) <= alpha
+
+    counts = list(range(3, 90))
+    expected = [
+        next((gained for gained in range(n + 1) if passes(gained, n - gained)), n + 1)
+        for n in counts
+    ]
+    assert _least_gained(passes, counts) == expected
