@@ -98,14 +98,15 @@ def attach(
     Raises
     ------
     LabelError
-        If the site or a scan is unknown, a label was signed in the future, or it contradicts
-        what its reader signed before.
+        If the site or a scan is unknown, a label was signed in the future or before its scan
+        was made, or it contradicts what its reader signed before.
     """
     statements = [one.as_statement() if isinstance(one, Label) else one for one in labels]
     require_site(session, site, source=source)
     finder = ScanFinder(session, site, statements, source=source)
     finder.require_all(statements)
     _refuse_future(statements, source, at)
+    finder.require_made(statements)
     wanted = [(scan, one) for one in statements for scan in finder.scans_of(one)]
     kept = _kept(session, [scan for scan, _ in wanted])
     new: list[tuple[int, Statement]] = []

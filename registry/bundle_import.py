@@ -10,6 +10,7 @@ from pathlib import Path
 from registry import outbox
 from registry.bundles.assembly import measure_parity
 from registry.bundles.bundle import read_bundle
+from registry.bundles.embedding_probe import require_own_embeddings
 from registry.database import Database
 from registry.errors import DriftwardError, TrackingError
 from registry.identities import Identity, Role
@@ -32,7 +33,8 @@ def import_bundle(
     Raises
     ------
     BundleError
-        If the directory is not a whole and harmless bundle.
+        If the directory is not a whole and harmless bundle, or its encoder tells no scans
+        apart or embeds one by others of its batch.
     ConflictError
         If it is a version of that model already.
     """
@@ -40,6 +42,7 @@ def import_bundle(
     bundle = read_bundle(directory)
     # What a foreign directory says of its own parity is not believed.
     measure_parity(bundle)
+    require_own_embeddings(bundle)
     if base is not None:
         with database.reading() as session:
             find(session, base)

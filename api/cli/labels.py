@@ -20,6 +20,7 @@ from api.cli.options import (
     table,
     text_of,
 )
+from monitor.following.words import counted
 
 if TYPE_CHECKING:
     from monitor.labelling.listing import Agreement, DisputedScan
@@ -82,18 +83,20 @@ def import_(
         "worklist_stated": not unstated,
     }
     lines = [
-        f"{report.added} labels added, {report.known} known before; "
+        f"{counted(report.added, 'label')} added, {report.known} known before; "
         f"{report.ai_influenced} may have been influenced by an AI and enter no gate"
     ]
+    if not (report.added or report.known or report.passed_over):
+        lines.insert(0, f"{file.name} holds no labels")
     if report.disputed:
         lines.append(
-            f"{report.disputed} scans are disputed, and have no truth until they are adjudicated: "
-            "see `driftward label disputed`"
+            f"{'1 scan is' if report.disputed == 1 else f'{report.disputed:,} scans are'} disputed, "
+            "without truth until adjudicated: see `driftward label disputed`"
         )
     if report.passed_over:
         lines.append(
-            f"{report.passed_over} coded statements of the file are of concepts that the mapping "
-            "does not name, and were passed over"
+            f"passed over: {counted(report.passed_over, 'coded statement')} of concepts that the "
+            "mapping does not name"
         )
     if unstated:
         lines.append(
@@ -233,7 +236,9 @@ def worklist(
     if not rows:
         lines = ["nothing is stated: results of our own models count as if they ordered it"]
     if stating:
-        lines.append(f"{changed} labels that are here changed in whether an AI influenced them")
+        lines.append(
+            f"{counted(changed, 'label')} already here changed in whether an AI influenced them"
+        )
     show(document, as_json=as_json, lines=lines)
 
 
@@ -310,7 +315,8 @@ def _truth_words(found: Truth | Dispute) -> str:
         return "disputed: no truth until it is adjudicated"
     influence = "; an AI may have influenced it: it enters no gate" * found.ai_influenced
     value = _value(found.value, found.classes)
-    return f"{value} ({found.provenance.value}, {len(found.labels)} labels counted{influence})"
+    labels = counted(len(found.labels), "label")
+    return f"{value} ({found.provenance.value}, {labels} counted{influence})"
 
 
 def _dispute_lines(found: list[DisputedScan]) -> list[str]:

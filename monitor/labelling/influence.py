@@ -21,6 +21,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from monitor.assembling.tables import ScanMemberRow
+from monitor.labelling.signing import borne_out
 from monitor.labelling.tables import WorklistRow
 from monitor.tables import ResultRow, ScanRow
 from registry.errors import LabelError
@@ -35,6 +36,7 @@ class InfluenceReason(StrEnum):
     """What decided whether an AI influenced a label."""
 
     SIGNING_UNKNOWN = "signing_unknown"
+    SIGNING_DOUBTFUL = "signing_doubtful"
     ASSISTED = "assisted"
     RESULT_BEFORE = "result_before"
     WORKLIST_ORDERED = "worklist_ordered"
@@ -51,6 +53,10 @@ class InfluenceReason(StrEnum):
 WORDS: Mapping[InfluenceReason, str] = MappingProxyType(
     {
         InfluenceReason.SIGNING_UNKNOWN: "when the reader signed is unknown",
+        InfluenceReason.SIGNING_DOUBTFUL: (
+            "signed more than half a year before the scan came, which no kept month of its study "
+            "bears out"
+        ),
         InfluenceReason.ASSISTED: "a device took part in the report",
         InfluenceReason.RESULT_BEFORE: "a result was delivered before the reader signed",
         InfluenceReason.WORKLIST_ORDERED: "an AI ordered the worklist",
@@ -94,6 +100,11 @@ class Worklists:
     #: models of ours
     models: frozenset[str]
 
+    @property
+    def by_an_ai(self) -> bool:
+        """Whether it is stated of any time that an AI ordered it."""
+        return any(who is not None for _, who in self.statements)
+
     def stated_at(self, moment: datetime) -> bool:
         """Say whether it is stated who ordered it at a time."""
         return any(since <= moment for since, _ in self.statements)
@@ -110,6 +121,7 @@ def derive(
     task: str,
     signed_at: datetime | None,
     assisted: bool = False,
+    doubtful: bool = False,
 ) -> InfluenceReason:
     """Return whether an AI influenced a label, and why.
 
@@ -118,11 +130,15 @@ def derive(
     first : of the scan that it is of
     worklists : of the scan's site
     assisted : a device took part in the report itself
+    doubtful : nothing bears out that the scan was there when it was signed
     """
     if assisted:
         return InfluenceReason.ASSISTED
     if signed_at is None:
         return InfluenceReason.SIGNING_UNKNOWN
+    # Nothing that could have mattered did so at no time, mistyped or not.
+    if doubtful and (first.delivered or worklists.by_an_ai):
+        return InfluenceReason.SIGNING_DOUBTFUL
     delivered = first.delivered.get(task)
     if delivered is not None and delivered <= signed_at:
         return InfluenceReason.RESULT_BEFORE
@@ -225,7 +241,9 @@ def reasons_for(
 ) -> list[InfluenceReason]:
     """Return the reason for each (scan, task, time of signing, assisted)."""
     worklists = worklists_of(session, site)
-    first = first_results(session, {scan for scan, *_ in labels})
+    scans = {scan for scan, *_ in labels}
+    first = first_results(session, scans)
+    known = _scans(session, scans)
     return [
         derive(
             first.get(scan, _NOTHING),
@@ -233,6 +251,28 @@ def reasons_for(
             task=task,
             signed_at=signed_at,
             assisted=assisted,
+            doubtful=signed_at is not None and not borne_out(signed_at, known[scan]),
         )
         for scan, task, signed_at, assisted in labels
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class _ScanTimes:
+    """What is kept of when a scan was made and when it came."""
+
+    study_date: str | None
+    arrived_at: datetime
+
+
+def _scans(session: Session, scans: Collection[int]) -> dict[int, _ScanTimes]:
+    found: dict[int, _ScanTimes] = {}
+    wanted = sorted(scans)
+    for start in range(0, len(wanted), PARAMETERS):
+        rows = session.execute(
+            select(ScanRow.id, ScanRow.study_date, ScanRow.arrived_at).where(
+                ScanRow.id.in_(wanted[start : start + PARAMETERS])
+            )
+        )
+        found.update({scan: _ScanTimes(study, arrived) for scan, study, arrived in rows})
+    return found

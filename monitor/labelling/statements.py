@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from monitor.assembling.tables import ScanMemberRow
 from monitor.labelling.influence import PARAMETERS
 from monitor.labelling.provenance import Provenance
+from monitor.labelling.signing import signed_at_earliest
 from monitor.labelling.values import LabelValue
 from monitor.tables import ScanRow
 from registry.bundles.preprocessing import Unit
@@ -84,11 +85,34 @@ class ScanFinder:
         """
         unknown = [one.place for one in statements if not self._named(one)]
         if unknown:
+            labels = "1 label names" if len(unknown) == 1 else f"{len(unknown)} labels name"
             raise LabelError(
-                f"{self._source}: {len(unknown)} labels name scans that site {self._site} never "
+                f"{self._source}: {labels} scans that site {self._site} never "
                 f"sent ({first_of(unknown)}): nothing was taken; add the scans first",
                 problem="unknown_scan",
                 place=unknown[0],
+            )
+
+    def require_made(self, statements: Sequence[Statement]) -> None:
+        """Refuse statements that were signed before there was a scan to read.
+
+        Raises
+        ------
+        LabelError
+            Naming their places.
+        """
+        early = [
+            one.place
+            for one in statements
+            if one.signed_at is not None
+            and any(one.signed_at < signed_at_earliest(row) for row in self._named(one))
+        ]
+        if early:
+            raise LabelError(
+                f"{self._source}: {first_of(early)}: signed_at lies before the scan can have been "
+                "made: nothing was taken; look for a mistyped year, or for a label of another scan",
+                problem="before_scan",
+                place=early[0],
             )
 
     def scans_of(self, statement: Statement) -> list[int]:

@@ -46,7 +46,14 @@ def read_csv(
         missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
         if missing:
             raise LabelError(f"{file} lacks the column {', '.join(missing)}", place="line 1")
-        rows = list(_lines(reader))
+        names = list(reader.fieldnames or ())
+        twice = [name for name in COLUMNS if names.count(name) > 1]
+        if twice:
+            raise LabelError(
+                f"{file} has the column {', '.join(twice)} more than once: leave one of each",
+                place="line 1",
+            )
+        rows = list(_lines(reader, file))
     except csv.Error:
         raise LabelError(
             f"{file}:{reader.line_num}: no CSV: a field is too long, or a quotation mark is not "
@@ -112,13 +119,16 @@ def _statement(
     if row["provenance"] not in set(Provenance):
         raise _wrong(place, named, "provenance", " or ".join(Provenance))
     provenance = Provenance(str(row["provenance"]))
+    reader = str(row["reader"]).strip()
+    if provenance is Provenance.READER and not reader:
+        raise _wrong(place, named, "reader", "a name or a code: it says whose reading this is")
     return Statement(
         place=place,
         instances=(instance,),
         task=task,
         value=value,
         provenance=provenance,
-        reader=reader_code(str(row["reader"]).strip(), key=key),
+        reader=reader_code(reader, key=key),
         signed_at=_signed_at(place, named, row["signed_at"], provenance),
     )
 
@@ -137,8 +147,15 @@ def _signed_at(place: str, named: str, said: object, provenance: Provenance) -> 
         ) from None
 
 
-def _lines(reader: csv.DictReader[str]) -> Iterator[tuple[int, dict[str, str]]]:
+def _lines(reader: csv.DictReader[str], file: str) -> Iterator[tuple[int, dict[str, str]]]:
     for row in reader:
+        # Where csv puts what no column is for.
+        if None in row:
+            raise LabelError(
+                f"{file}:{reader.line_num}: has more fields than the header has columns: put a "
+                "field that holds a comma into quotation marks",
+                place=f"line {reader.line_num}",
+            )
         yield reader.line_num, {name: (row.get(name) or "").strip() for name in COLUMNS}
 
 

@@ -87,11 +87,14 @@ class LabelledHome:
         *,
         reader: str = "r1",
         hours: float = 1,
+        days: float = 0,
+        years: int = 0,
         provenance: str = "reader",
         task: str = "pneumonia",
     ) -> LabelImport:
-        """Bring in one label of an image, signed so many hours after it arrived."""
-        signed = "" if hours < 0 else ARRIVED + timedelta(hours=hours)
+        """Bring in one label of an image, signed so long after it came (unsigned if hours < 0)."""
+        moment = ARRIVED.replace(year=ARRIVED.year + years) + timedelta(days=days, hours=hours)
+        signed = "" if hours < 0 else moment
         uid = self.images[number].SOPInstanceUID
         return self.give(csv_of((uid, task, value, provenance, reader, signed)))
 

@@ -56,7 +56,7 @@ def test_the_same_label_again_changes_nothing_and_another_value_is_a_correction(
 
 def test_labels_of_unknown_scans_are_refused_and_none_is_taken(history: History) -> None:
     history.add(1, at=history.anchor)
-    with pytest.raises(LabelError, match=r"1 labels name scans that site site never sent"):
+    with pytest.raises(LabelError, match=r"1 label names scans that site site never sent"):
         take(history, label(history), label(history, instance="elsewhere"))
     with history.database.reading() as session:
         assert session.scalars(select(LabelRow)).all() == []

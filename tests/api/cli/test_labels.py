@@ -58,7 +58,7 @@ def test_labels_are_imported_listed_and_shown(home: LabelledHome, driftward: Run
     assert listed["influence_reason"] == "before_results"
     assert "signed before any result" in driftward("label", "list").stdout
     shown = driftward("label", "show", 1)
-    assert "pneumonia: 1 (reader, 1 labels counted)" in shown.stdout
+    assert "pneumonia: 1 (reader, 1 label counted)" in shown.stdout
     assert driftward("label", "show", 1, "--json").document["truth"][0]["disputed"] is False
     assert driftward("label", "show", 99).code == 1
     history = driftward("scan", "show", 1, "--json").document
@@ -66,12 +66,20 @@ def test_labels_are_imported_listed_and_shown(home: LabelledHome, driftward: Run
     assert history["truth"][0]["value"] == 1
 
 
+def test_a_table_without_a_row_is_said_to_be_empty(home: LabelledHome, driftward: Run) -> None:
+    done = driftward("label", "import", write(home), "--site", SITE)
+    assert done.code == 0
+    assert done.stdout.startswith("labels.csv holds no labels\n")
+    some = driftward("label", "import", write(home, ("r1", 1)), "--site", SITE)
+    assert some.stdout.startswith("1 label added, 0 known before")
+
+
 def test_disputed_scans_are_listed_with_how_far_readers_agree(
     home: LabelledHome, driftward: Run
 ) -> None:
     assert driftward("label", "disputed").stdout == "no scan is disputed\n"
     done = driftward("label", "import", write(home, ("r1", 1), ("r2", 0)), "--site", SITE)
-    assert "1 scans are disputed" in done.stdout
+    assert "1 scan is disputed" in done.stdout
     said = driftward("label", "disputed")
     assert "r1: 1; r2: 0" in said.stdout
     assert "r1 and r2 agree on 0 of 1 scans, Cohen's kappa 0.00" in said.stdout
@@ -86,7 +94,7 @@ def test_a_worklist_is_stated_and_shown(home: LabelledHome, driftward: Run) -> N
     since = ("--since", "2026-01-01")
     stated = driftward("label", "worklist", SITE, "--ordered-by", "Triage X", *since)
     assert stated.code == 0, stated.stderr
-    assert "1 labels that are here changed" in stated.stdout
+    assert "1 label already here changed" in stated.stdout
     again = driftward("label", "worklist", SITE, "--by-no-ai", *since, "--json")
     assert again.document["labels_changed"] == 1
     assert [one["ordered_by"] for one in again.document["statements"]] == ["Triage X", None]

@@ -11,9 +11,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 import yaml
 from plan_texts import with_values
+from safetensors.numpy import load_file, save_file
 from small_installation import SITE, plan_text
 from tiny_bundles import SIDE, tiny_encoder
 from training_workspaces import train_here
@@ -217,6 +219,13 @@ def test_an_encoder_that_says_nothing_of_itself_is_refused_with_the_way_out(
     (odd / "preprocessor_config.json").write_text(
         json.dumps({**IMAGE_PROCESSOR, "size": "large"})
     )
+    dead = Path(shutil.copytree(published, tmp_path / "dead"))
+    weights = load_file(dead / "model.safetensors")
+    save_file(
+        {name: np.zeros_like(value) for name, value in weights.items()},
+        dead / "model.safetensors",
+        metadata={"format": "pt"},
+    )
     named = ("--card", card)
     for source, more, problem in (
         (published, (), "name it with --card"),
@@ -226,6 +235,7 @@ def test_an_encoder_that_says_nothing_of_itself_is_refused_with_the_way_out(
             named,
             "'size' must be a number, or height and width: write a preprocessing.json",
         ),
+        (dead, named, "gives every scan the same embedding"),
         (published, (*named, "--embedding", "x"), "--embedding is for an ONNX file"),
         (general_bundle.root, named, "is a bundle, or nothing that one can be made of"),
         (tmp_path / "absent.onnx", (*named, "--preprocessing", card), "not valid JSON"),

@@ -149,7 +149,7 @@ def test_who_sends_a_report_may_say_its_provenance(
         ({"name": "Yamada"}, "labels[1] has another key than"),
         ({"signed_at": None}, "labels[1]: signed_at must be an ISO 8601 time"),
         ({"signed_at": "2027-01-01T00:00:00Z"}, "signed_at lies in the future"),
-        ({"instance": "1.2.3"}, "1 labels name scans that site north never sent (labels[1])"),
+        ({"instance": "1.2.3"}, "1 label names scans that site north never sent (labels[1])"),
     ],
 )
 def test_one_row_that_cannot_be_used_keeps_all_out(

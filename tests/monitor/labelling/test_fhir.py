@@ -194,7 +194,7 @@ def report(**elements: Any) -> bytes:
             "ai_report",
             "a device made it, no person",
         ),
-        (report(), "unknown_scan", "1 labels name scans that site north never sent"),
+        (report(), "unknown_scan", "1 label names scans that site north never sent"),
         (
             report(issued="2027-03-02T13:00:00Z", imagingStudy=None),
             "unknown_scan",
@@ -220,7 +220,7 @@ def test_a_document_that_cannot_be_used_changes_nothing_and_is_recorded(
 
 def test_one_unfit_report_keeps_a_whole_bundle_out(home: LabelledHome) -> None:
     document = bundle(diagnostic_report(study_of(home)), diagnostic_report(STUDY))
-    with pytest.raises(LabelError, match=r"1 labels name scans .*\(entry\[1\]\.resource"):
+    with pytest.raises(LabelError, match=r"1 label names scans .*\(entry\[1\]\.resource"):
         home.give(as_json(document))
     assert home.labels() == []
 

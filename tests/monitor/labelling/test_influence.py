@@ -76,6 +76,26 @@ def test_what_is_unknown_counts_as_influenced() -> None:
     assert free == {InfluenceReason.BEFORE_RESULTS, InfluenceReason.INDEPENDENT}
 
 
+@pytest.mark.parametrize(
+    ("first", "worklists", "reason"),
+    [
+        (said(at=LATER), SILENT, InfluenceReason.SIGNING_DOUBTFUL),
+        (said(task="other", at=LATER), NO_AI, InfluenceReason.SIGNING_DOUBTFUL),
+        (NOTHING, FROM_NOW_ON, InfluenceReason.SIGNING_DOUBTFUL),
+        (NOTHING, OURS, InfluenceReason.SIGNING_DOUBTFUL),
+        # An archive of which nothing was delivered: no year could make a difference.
+        (NOTHING, SILENT, InfluenceReason.BEFORE_RESULTS),
+        (NOTHING, NO_AI, InfluenceReason.INDEPENDENT),
+        (said(delivered=False), SILENT, InfluenceReason.BEFORE_RESULTS),
+    ],
+)
+def test_a_doubtful_time_of_signing_counts_where_it_could_matter(
+    first: FirstResults, worklists: Worklists, reason: InfluenceReason
+) -> None:
+    assert derive(first, worklists, task="task", signed_at=NOON, doubtful=True) is reason
+    assert InfluenceReason.SIGNING_DOUBTFUL.influenced
+
+
 def test_every_reason_has_words() -> None:
     assert set(WORDS) == set(InfluenceReason)
     assert words_of(None) == "derived before reasons were kept"
@@ -182,6 +202,35 @@ def test_a_statement_derives_the_influence_of_earlier_labels_anew_and_seals_it(
         stated = ledger.entries(session, kind="worklist.stated")
     assert stated[1].facts["became_influenced"] == [1, 2, 3]
     assert stated[2].facts["became_free"] == [2, 3]
+
+
+def test_a_label_with_a_mistyped_year_is_refused_or_enters_no_gate(home: LabelledHome) -> None:
+    with pytest.raises(
+        LabelError, match="line 2: signed_at lies before the scan can have been"
+    ):
+        home.say(0, 1, years=-126)
+    assert home.labels() == []
+    assert [entry.facts["problem"] for entry in home.refusals()] == ["before_scan"]
+    for number in (0, 1):
+        deliver(home, number, hours=1)
+    home.say(0, 1, years=-1)
+    home.say(1, 1, days=-30)
+    home.say(2, 1, years=-1)
+    assert [row.influence_reason for row in home.labels()] == [
+        "signing_doubtful",
+        "before_results",
+        "before_results",
+    ]
+
+
+def test_a_statement_leaves_a_doubtful_time_of_signing_doubtful(home: LabelledHome) -> None:
+    deliver(home, 0, hours=1)
+    home.say(0, 1, years=-1)
+    long_ago = ARRIVED.replace(year=2020)
+    home.driftward.label_intake.state_worklist(
+        site=SITE, ordered_by=None, since=long_ago, by=home.operator
+    )
+    assert [row.influence_reason for row in home.labels()] == ["signing_doubtful"]
 
 
 def test_a_label_that_was_edited_after_a_statement_is_found(home: LabelledHome) -> None:

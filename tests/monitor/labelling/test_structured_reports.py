@@ -215,7 +215,7 @@ def base(home: LabelledHome) -> bytes:
         (
             lambda home: structured_report([radiograph(**_ELSEWHERE)]),
             "unknown_scan",
-            r"1 labels name scans that site north never sent \(measurement group 1\)",
+            r"1 label names scans that site north never sent \(measurement group 1\)",
         ),
         (
             lambda home: structured_report(home.images[:1], signed="20270302130000+0100"),

@@ -51,6 +51,7 @@ def test_a_file_is_read_with_its_identifiers_turned_into_pseudonyms() -> None:
         (GOOD.replace("2026-03-02T10:00:00+00:00", ""), "signed_at"),
         (GOOD.replace("2026-03-02T10:00:00+00:00", "0001-01-01T00:00:00+14:00"), "signed_at"),
         (GOOD.replace("1.2.3", ""), "instance"),
+        (GOOD.replace("dr-a", " "), "reader"),
         (GOOD.replace("pneumonia", "Pneumonia?"), "task"),
         (GOOD.replace("pneumonia,1", "grade,3"), "value"),
         (GOOD.replace("pneumonia,1", "grade,moderate"), "value"),
@@ -96,10 +97,22 @@ def test_a_name_of_a_person_becomes_a_pseudonym_and_a_code_stays() -> None:
 def test_what_is_no_table_of_labels_is_named() -> None:
     with pytest.raises(LabelError, match=r"labels\.csv lacks the column reader, signed_at"):
         read("instance,task,value,provenance\n")
+    with pytest.raises(LabelError, match=r"has the column task, value more than once"):
+        read("task,value," + HEADER + "x,0," + GOOD)
     with pytest.raises(LabelError, match="is not UTF-8 text"):
         read(b"\xff\xfe\x00")
     with pytest.raises(LabelError, match="no CSV"):
         read(HEADER + "x" * 200_000)
+
+
+def test_a_row_with_more_fields_than_columns_is_refused_with_its_line() -> None:
+    with pytest.raises(LabelError, match=r"labels\.csv:3: has more fields") as error:
+        read(HEADER + GOOD + GOOD.replace("dr-a", "Meier, Anna"))
+    assert error.value.place == "line 3"
+    assert "Meier" not in str(error.value)
+    # Columns that are not ours are nobody's business, as often as they come.
+    wider = HEADER.replace("\n", ",note,note\n") + GOOD.replace("\n", ",a,b\n")
+    assert len(read(wider)) == 1
 
 
 def test_no_error_repeats_what_the_file_says_of_a_patient() -> None:
