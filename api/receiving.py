@@ -16,6 +16,7 @@ from monitor.receiving.counters import Counters
 from monitor.receiving.settings import ReceiverSettings, parse_receiver
 from monitor.scans import ScanIntake
 from registry.errors import BadInputError, ConflictError
+from registry.yaml_files import read_yaml
 
 
 def receiver_settings(config: Path | None, given: Mapping[str, object]) -> ReceiverSettings:
@@ -44,7 +45,7 @@ def receiver_settings(config: Path | None, given: Mapping[str, object]) -> Recei
 
 def _mapping(text: str) -> dict[str, object] | None:
     try:
-        document = yaml.safe_load(text)
+        _, document = read_yaml(text)
     except yaml.YAMLError:
         return None  # reading it says what is wrong
     return document if isinstance(document, dict) else None

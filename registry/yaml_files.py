@@ -14,6 +14,67 @@ from registry.errors import BadInputError
 
 Specification = TypeVar("Specification", bound=BaseModel)
 
+#: A specification has a few thousand characters; reading this many takes seconds.
+LARGEST_CHARACTERS = 1 << 18
+#: Levels of lists and mappings inside each other; the deepest specification has six.
+DEEPEST = 50
+#: Values of a whole file, each alias counted with all that it stands for.
+MOST_VALUES = 50_000
+#: Problems that one error tells; the rest are counted.
+_MOST_PROBLEMS = 20
+
+
+class _BoundedLoader(yaml.SafeLoader):
+    """YAML that exhausts no reader, neither by its depth nor by aliases that multiply it."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._level = 0
+        #: by node: how many values it has, and how many levels of them
+        self._extents: dict[yaml.Node, tuple[int, int]] = {}
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+        alias = self.check_event(yaml.AliasEvent)
+        self._level += 1
+        if self._level > DEEPEST:
+            raise _too_deep(mark)
+        node = super().compose_node(parent, index)
+        self._level -= 1
+        if node is not None and node not in self._extents:
+            if alias:  # of what is not complete yet
+                raise yaml.composer.ComposerError(
+                    None,
+                    None,
+                    "an alias stands inside what it stands for: write that out",
+                    mark,
+                )
+            self._extents[node] = self._extent(node, mark)
+        return node
+
+    def _extent(self, node: yaml.Node, mark: yaml.Mark) -> tuple[int, int]:
+        parts = node.value if isinstance(node, yaml.CollectionNode) else []
+        if isinstance(node, yaml.MappingNode):
+            parts = [part for pair in parts for part in pair]
+        values = 1 + sum(self._extents[part][0] for part in parts)
+        levels = 1 + max((self._extents[part][1] for part in parts), default=0)
+        if values > MOST_VALUES:
+            raise yaml.composer.ComposerError(
+                None,
+                None,
+                f"more than {MOST_VALUES} values, with all that aliases stand for: say less",
+                mark,
+            )
+        if levels > DEEPEST:
+            raise _too_deep(mark)
+        return values, levels
+
+
+def _too_deep(mark: yaml.Mark) -> yaml.YAMLError:
+    return yaml.composer.ComposerError(
+        None, None, f"more than {DEEPEST} lists and mappings stand inside each other", mark
+    )
+
 
 class MisfitError(ValueError):
     """Keys that are right by themselves, and not together: raised by a model's validator.
@@ -53,8 +114,7 @@ def read_specification(
         model's validators ask `held_strictly`
     """
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        document = yaml.safe_load(text)
+        node, document = read_yaml(text)
     except yaml.YAMLError as problem:
         mark = getattr(problem, "problem_mark", None)
         where = f":{mark.line + 1}" if mark else ""
@@ -63,8 +123,8 @@ def read_specification(
         ) from problem
     twice = _key_that_stands_twice(node)
     if twice is not None:
-        line, name = twice
-        raise error(f"{source}:{line}: {name}: stands twice: keep one of them")
+        line, place = twice
+        raise error(f"{source}:{line}: {_key(place)}stands twice: keep one of them")
     if not isinstance(document, dict):
         raise error(f"{source}: a mapping of keys is expected, of {what}")
     try:
@@ -72,9 +132,11 @@ def read_specification(
     except ValidationError as refused:
         lines = [
             f"{source}:{_line(node, place)}: {_key(place)}{_words(problem)}"
-            for problem in refused.errors()
+            for problem in refused.errors()[:_MOST_PROBLEMS]
             for place in [_location(problem)]
         ]
+        if refused.error_count() > _MOST_PROBLEMS:
+            lines.append(f"{source}: {refused.error_count() - _MOST_PROBLEMS} more problems")
         raise error("\n".join(dict.fromkeys(lines))) from refused
     if strictly:
         lines = [
@@ -86,6 +148,32 @@ def read_specification(
         if lines:
             raise error("\n".join(lines))
     return found
+
+
+def read_yaml(text: str) -> tuple[yaml.Node | None, object]:
+    """Return a YAML text's node, which knows its lines, and what it says.
+
+    Raises
+    ------
+    yaml.YAMLError
+        If it is none, or larger, deeper or fuller of aliases than any specification.
+    """
+    if len(text) > LARGEST_CHARACTERS:
+        raise yaml.YAMLError(
+            f"a specification has at most {LARGEST_CHARACTERS} characters, and this has {len(text)}"
+        )
+    loader = _BoundedLoader(text)
+    try:
+        node = loader.get_single_node()
+        return node, None if node is None else loader.construct_document(node)
+    except yaml.YAMLError:
+        raise
+    except (
+        Exception
+    ) as error:  # what a value provokes in a constructor, such as a 30th of February
+        raise yaml.YAMLError(str(error)) from error
+    finally:
+        loader.dispose()
 
 
 def _is_quoted(node: yaml.Node | None, location: tuple[int | str, ...]) -> bool:
@@ -110,18 +198,24 @@ def _read_otherwise(
         yield above, written, read
 
 
-def _key_that_stands_twice(node: yaml.Node | None) -> tuple[int, str] | None:
-    """Return the line and name of a key that its mapping has already; YAML would take the last."""
-    parts = node.value if isinstance(node, yaml.CollectionNode) else []
-    if isinstance(node, yaml.MappingNode):
+def _key_that_stands_twice(
+    node: yaml.Node | None, above: tuple[int | str, ...] = ()
+) -> tuple[int, tuple[int | str, ...]] | None:
+    """Return line and path of a key that its mapping has already; YAML would take the last."""
+    parts: list[tuple[int | str, yaml.Node]] = []
+    if isinstance(node, yaml.SequenceNode):
+        parts = list(enumerate(node.value))
+    elif isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
-        for key, _ in node.value:
+        for key, value in node.value:
             name = str(key.value)
             if name in seen:
-                return key.start_mark.line + 1, name
+                return key.start_mark.line + 1, (*above, name)
             seen.add(name)
-        parts = [value for _, value in node.value]
-    return next(filter(None, map(_key_that_stands_twice, parts)), None)
+            parts.append((name, value))
+    return next(
+        filter(None, (_key_that_stands_twice(one, (*above, name)) for name, one in parts)), None
+    )
 
 
 def _location(problem: ErrorDetails) -> tuple[int | str, ...]:
