@@ -34,6 +34,7 @@ from registry.versions import Origin, VersionRow, ref, register
 from retrain import plans, run_folders, runs, workspace
 from retrain.change_plan import TrainingRules, attempts
 from retrain.executors.executor import Executor
+from retrain.label_meanings import require_labels_fit
 from retrain.recipes import Recipe
 from retrain.recording import record_training
 from retrain.run_examples import examples_of
@@ -195,6 +196,8 @@ class Trainer:
     def _prepare(self, run: RunRow, base: Bundle, task: Task, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with self._database.reading() as session:
+            # Labels, or another mapping of them, may have come since the run was queued.
+            require_labels_fit(session, run, task)
             data = examples_of(session, run, task)
         parts = [
             self._embedder.pixels(base, data.scans[start : start + PREPARE_CHUNK])

@@ -254,8 +254,18 @@ def mapping_in_force(session: Session) -> MappingInForce | None:
     row = session.scalars(
         select(LabelMappingRow).order_by(LabelMappingRow.id.desc()).limit(1)
     ).first()
-    if row is None:
-        return None
+    return None if row is None else _read(row)
+
+
+def mappings_applied(session: Session) -> list[MappingInForce]:
+    """Return every mapping that was applied, in that order: each held until the next."""
+    return [
+        _read(row)
+        for row in session.scalars(select(LabelMappingRow).order_by(LabelMappingRow.id))
+    ]
+
+
+def _read(row: LabelMappingRow) -> MappingInForce:
     return MappingInForce(
         specification=LabelMapping.model_validate(row.specification),
         digest=row.digest,
