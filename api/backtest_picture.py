@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from datetime import datetime
+from contextlib import AbstractContextManager
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,7 @@ from retrain.backtesting.weekly import MEASURES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 #: One a policy, told apart without colour by their dashes, too (Okabe and Ito 2008).
 _STYLES = (
@@ -21,6 +24,14 @@ _STYLES = (
     ("#E69F00", "dashed", 1.4),
     ("#CC79A7", "dashdot", 1.4),
 )
+#: Where a lane has several marks at one place: none hides another.
+_LEVELS = (0.0, 0.3, -0.3, 0.6)
+#: A mark's width, as a share of the span.
+_MARK = 0.012
+#: Left and right of the span, as a share of it.
+_MARGIN = 0.03
+#: Dates that fit side by side, and the span from which on matplotlib counts in months.
+_DATES, _MONTHS = 9, timedelta(weeks=22)
 _TITLES = {"auc": "AUC", "sensitivity": "Sensitivity", "specificity": "Specificity"}
 
 
@@ -32,13 +43,23 @@ def draw(found: Backtest, path: Path) -> None:
     BadInputError
         If the file cannot be written.
     """
-    import matplotlib as mpl
+    with _settings():
+        metadata = {"Date": None} if path.suffix == ".svg" else {"Software": None}
+        try:
+            picture_of(found).savefig(path, dpi=130, metadata=metadata)
+        except OSError as error:
+            raise BadInputError(
+                f"{path} cannot be written ({error.strerror}): name a file that can"
+            ) from error
 
-    # No window, and nothing in the file that differs from one run to the next.
-    with mpl.rc_context({"svg.hashsalt": "driftward", "font.size": 9.0, "timezone": "UTC"}):
+
+def picture_of(found: Backtest) -> Figure:
+    """Return the picture itself: a row for each measure, and one for what the plan would do."""
+    with _settings():
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
+        # No window.
         figure = Figure(figsize=(10, 9), layout="constrained")
         FigureCanvasAgg(figure)
         rows = figure.subplots(
@@ -47,20 +68,29 @@ def draw(found: Backtest, path: Path) -> None:
         for axes, measure in zip(rows, MEASURES, strict=False):
             _measure(axes, found, measure)
         _doings(rows[-1], found)
-        rows[0].legend(loc="lower left", ncols=4, frameon=False)
+        _dates(rows[-1], found)
+        # Beside the data, which may lie anywhere.
+        figure.legend(
+            *rows[0].get_legend_handles_labels(),
+            loc="outside lower center",
+            ncols=len(found.policies),
+            frameon=False,
+        )
         question = found.question
         figure.suptitle(
             f"{question.monitor.name}: {question.source} on "
             f"{question.since:%Y-%m-%d} to {question.until:%Y-%m-%d}",
             fontsize=11,
         )
-        metadata = {"Date": None} if path.suffix == ".svg" else {"Software": None}
-        try:
-            figure.savefig(path, dpi=130, metadata=metadata)
-        except OSError as error:
-            raise BadInputError(
-                f"{path} cannot be written ({error.strerror}): name a file that can"
-            ) from error
+    return figure
+
+
+def _settings() -> AbstractContextManager[None]:
+    """Set what makes a picture the same wherever it is drawn."""
+    import matplotlib as mpl
+
+    # Nothing in the file may differ from one run to the next.
+    return mpl.rc_context({"svg.hashsalt": "driftward", "font.size": 9.0, "timezone": "UTC"})
 
 
 def _measure(axes: Axes, found: Backtest, measure: str) -> None:
@@ -154,14 +184,42 @@ def _doings(axes: Axes, found: Backtest) -> None:
             textcoords="offset points",
             fontsize=7.5,
         )
-    for policy, (colour, _, _) in zip(found.policies, _STYLES, strict=True):
-        _marks(axes, [at for at, _ in policy.promotions], 0, "^", colour)
+    _promotions(axes, found)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="x", linewidth=0.3)
+
+
+def _promotions(axes: Axes, found: Backtest) -> None:
+    width = _MARK * (found.question.until - found.question.since)
+    taken: list[tuple[datetime, float]] = []
+    for policy, (colour, _, _) in zip(found.policies, _STYLES, strict=True):
+        for at, _ in policy.promotions:
+            near = {level for moment, level in taken if abs(moment - at) < width}
+            level = next((one for one in _LEVELS if one not in near), _LEVELS[0])
+            taken.append((at, level))
+            _marks(axes, [at], level, "^", colour)
+
+
+def _dates(axes: Axes, found: Backtest) -> None:
+    """Show the span that was asked for, with dates apart: days, Mondays or months."""
     axes.xaxis_date()
+    since, until = found.question.since, found.question.until
+    span = until - since
+    margin = _MARGIN * span
+    axes.set_xlim(_day(since - margin), _day(until + margin))
+    if span >= _MONTHS:
+        return
+    first = since.replace(hour=0, minute=0, second=0, microsecond=0)
+    step = timedelta(days=1)
+    if span > _DATES * step:
+        first -= first.weekday() * step
+        step = timedelta(weeks=math.ceil(span / timedelta(weeks=_DATES)))
+    shown = [first + number * step for number in range(math.ceil((until - first) / step) + 1)]
+    days = [day for day in shown if since - margin <= day <= until + margin]
+    axes.set_xticks([_day(day) for day in days], [f"{day:%Y-%m-%d}" for day in days])
 
 
-def _marks(axes: Axes, at: Sequence[datetime], lane: int, marker: str, colour: str) -> None:
+def _marks(axes: Axes, at: Sequence[datetime], lane: float, marker: str, colour: str) -> None:
     axes.plot(
         [_day(one) for one in at],
         [lane] * len(at),

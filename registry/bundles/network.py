@@ -8,12 +8,14 @@ from safetensors alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import inspect
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from registry.bundles.bundle import Bundle
@@ -225,20 +227,47 @@ def _load_encoder(directory: Path) -> tuple[nn.Module, list[str]]:
                 use_safetensors=True,
                 dtype=torch.float32,
                 output_loading_info=True,
+                # Reported, and refused below in words that say what to do.
+                ignore_mismatched_sizes=True,
             )
+    except SafetensorError as error:
+        raise BundleError(
+            "model.safetensors is damaged or cut short: copy it again from where it was published "
+            f"({_first_line(error)})"
+        ) from error
     except Exception as error:  # whatever a foreign configuration provokes
         raise BundleError(f"encoder cannot be built: {_first_line(error)}") from error
+    _require_images(encoder)
     untrained = sorted(report["missing_keys"])
     # transformers fills absent weights at random. A pooler's can be done
     # without; any other would make the embedding noise.
     absent = [name for name in untrained if not name.startswith("pooler.")]
-    if absent or report["mismatched_keys"]:
-        wrong = absent or sorted(str(key) for key in report["mismatched_keys"])
+    if absent:
         raise BundleError(
-            f"model.safetensors lacks {len(wrong)} of the weights that config.json asks for, "
-            f"{wrong[0]} first"
+            f"model.safetensors lacks {len(absent)} of the weights that config.json asks for, "
+            f"{absent[0]} first"
         )
+    _require_sizes(report["mismatched_keys"])
     return encoder.eval(), untrained
+
+
+def _require_images(encoder: nn.Module) -> None:
+    if "pixel_values" not in inspect.signature(encoder.forward).parameters:
+        raise BundleError(
+            f"encoder/config.json: {type(encoder).__name__} reads no images: name the directory "
+            "of a vision encoder, with its own config.json"
+        )
+
+
+def _require_sizes(mismatched: Collection[tuple[str, Sequence[int], Sequence[int]]]) -> None:
+    """Refuse weights whose sizes are not the configuration's: (name, in the file, asked for)."""
+    if mismatched:
+        name, has, wanted = min(mismatched)
+        raise BundleError(
+            f"model.safetensors has {len(mismatched)} weights of other sizes than config.json asks "
+            f"for, {name} first ({list(has)} instead of {list(wanted)}): they are not of one model; "
+            "take both files from where it was published, unchanged"
+        )
 
 
 def _check_configuration(path: Path) -> None:

@@ -65,6 +65,8 @@ def check_graph(data: bytes, *, name: str) -> onnx.ModelProto:
 
     if len(data) > LARGEST_GRAPH_BYTES:
         raise BundleError(f"{name} has {len(data)} bytes, above {LARGEST_GRAPH_BYTES}")
+    if not data:
+        raise BundleError(f"{name} is empty: export or copy it again")
     try:
         model = onnx.load_model_from_string(data)
     except Exception as error:  # protobuf's decoder, which onnx does not wrap
@@ -196,10 +198,15 @@ def _refuse_foreign_operators(model: onnx.ModelProto, *, name: str) -> None:
     versions = {opset.domain: opset.version for opset in model.opset_import}
     # "" and "ai.onnx" are one domain.
     version = versions.get("", versions.get("ai.onnx", 0))
+    if not version:
+        raise BundleError(
+            f"{name} names no operator set of ONNX: it is no ONNX model, or none that was "
+            "exported whole; export it again"
+        )
     if not OLDEST_OPSET <= version <= onnx.defs.onnx_opset_version():
         raise BundleError(
             f"{name} uses operator set {version}; supported are {OLDEST_OPSET} to "
-            f"{onnx.defs.onnx_opset_version()}"
+            f"{onnx.defs.onnx_opset_version()}: export it with one of these"
         )
     for graph in _graphs(model.graph):
         for node in graph.node:

@@ -148,7 +148,9 @@ def test_a_plain_graph_passes() -> None:
             graph_of(weights=[TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[-1])]),
             r"'w' would have the shape \[-1\]",
         ),
-        (graph_of(opsets=[("", 9)]), "operator set 9"),
+        (onnx.ModelProto(), "is empty: export or copy it again"),
+        (graph_of(opsets=[("elsewhere", 1)]), "names no operator set of ONNX"),
+        (graph_of(opsets=[("", 9)]), "operator set 9; supported are .* export it with one"),
         (graph_of(opsets=[("", 9999)]), "operator set 9999"),
         (
             graph_of([helper.make_node("Relu", ["nowhere"], ["x"])]),
