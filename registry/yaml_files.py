@@ -176,6 +176,14 @@ def read_yaml(text: str) -> tuple[yaml.Node | None, object]:
         loader.dispose()
 
 
+def line_of(text: str, *location: int | str) -> int:
+    """Return the line of a key of a specification that was read, from 1.
+
+    Where the file leaves the key out, it is that of the deepest one above it.
+    """
+    return _line(read_yaml(text)[0], location)
+
+
 def _is_quoted(node: yaml.Node | None, location: tuple[int | str, ...]) -> bool:
     """Return whether a value stands in quotes; without, YAML takes 1e-05 for a text, too."""
     *_, deepest = _nodes(node, location)

@@ -23,6 +23,8 @@ from retrain.gates.limits import GateLimits
 from retrain.gates.outcome import Gate, Outcome
 from retrain.label_arithmetic import label_needs
 from retrain.label_rules import Fraction, LabelRules, LabelSample, PlanPart
+from retrain.plan_sense import require_meant
+from retrain.plan_values import ONCE, ModelName, Stated, at_most
 from retrain.watching.rules import WatchRules
 
 
@@ -69,16 +71,16 @@ def as_several(value: object) -> object:
 
 
 #: Strategies that a cause permits; the file may name one, several, or none.
-Permitted = Annotated[tuple[Strategy, ...], BeforeValidator(as_several)]
+Permitted = Annotated[tuple[Strategy, ...], BeforeValidator(as_several), ONCE]
 
 
 class DataRules(PlanPart):
     """From which scans a candidate may learn and be judged."""
 
     #: sites whose scans may be used; all where it is left out
-    sites: Annotated[list[str], Field(min_length=1)] | None = None
+    sites: Annotated[list[Stated], Field(min_length=1), ONCE] | None = None
     #: age of the oldest scan of a shift, in days before the run is queued
-    within_days: Annotated[float, Field(gt=0)] | None = None
+    within_days: Annotated[float, Field(gt=0), at_most(36_600)] | None = None
 
 
 class CandidateRules(PlanPart):
@@ -86,60 +88,62 @@ class CandidateRules(PlanPart):
 
     strategy: Strategy | None = None
     epochs: Annotated[int, Field(ge=1, le=500)] | None = None
-    batch_size: Annotated[int, Field(ge=2)] | None = None
-    encoder_rate: Annotated[float, Field(gt=0)] | None = None
-    head_rate: Annotated[float, Field(gt=0)] | None = None
-    weight_decay: Annotated[float, Field(ge=0)] | None = None
+    batch_size: Annotated[int, Field(ge=2), at_most(65_536)] | None = None
+    encoder_rate: Annotated[float, Field(gt=0), at_most(10)] | None = None
+    head_rate: Annotated[float, Field(gt=0), at_most(10)] | None = None
+    weight_decay: Annotated[float, Field(ge=0), at_most(10)] | None = None
     frozen_share: Fraction | None = None
     layer_decay: Annotated[float, Field(gt=0, le=1)] | None = None
     lora_rank: Annotated[int, Field(ge=1, le=256)] | None = None
-    lora_alpha: Annotated[float, Field(gt=0)] | None = None
+    lora_alpha: Annotated[float, Field(gt=0), at_most(10_000)] | None = None
     lora_layers: LoraLayers | None = None
     adaptation_epochs: Annotated[int, Field(ge=1, le=500)] | None = None
-    patience: Annotated[int, Field(ge=1)] | None = None
+    patience: Annotated[int, Field(ge=1), at_most(500)] | None = None
 
 
 class TrainingRules(PlanPart):
     """How a candidate is trained; part of the plan, so that its digest covers it."""
 
     epochs: Annotated[int, Field(ge=1, le=500)]
-    batch_size: Annotated[int, Field(ge=2)]
+    batch_size: Annotated[int, Field(ge=2), at_most(65_536)]
     #: AdamW learning rates: the encoder's is the smaller one
-    encoder_rate: Annotated[float, Field(gt=0)]
-    head_rate: Annotated[float, Field(gt=0)]
-    weight_decay: Annotated[float, Field(ge=0)]
+    encoder_rate: Annotated[float, Field(gt=0), at_most(10)]
+    head_rate: Annotated[float, Field(gt=0), at_most(10)]
+    weight_decay: Annotated[float, Field(ge=0), at_most(10)]
     #: share of the encoder's layers, from the input on, that stay as they are
     frozen_share: Fraction
     #: scans of the base's own training data mixed in for each scan of the shift
-    replay_ratio: Annotated[float, Field(ge=0)]
+    replay_ratio: Annotated[float, Field(ge=0), at_most(100)]
     #: by which the encoder's rate shrinks from one layer to the one below it
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
     #: rank and scale of the low-rank updates, for LoRA
     lora_rank: Annotated[int, Field(ge=1, le=256)] = 8
-    lora_alpha: Annotated[float, Field(gt=0)] = 16.0
+    lora_alpha: Annotated[float, Field(gt=0), at_most(10_000)] = 16.0
     #: the attention's projections, every linear layer, or the embedding of patches, too
     lora_layers: LoraLayers = LoraLayers.ATTENTION
     #: epochs on scans without labels, for self-supervised adaptation
     adaptation_epochs: Annotated[int, Field(ge=1, le=500)] = 5
     #: epochs without an improvement on the selection set after which training ends
-    patience: Annotated[int, Field(ge=1)] | None = None
+    patience: Annotated[int, Field(ge=1), at_most(500)] | None = None
     #: bfloat16 where the device has it
     mixed_precision: bool = False
     #: attempts of one run, compared on the selection set; one as it stands here if empty
-    candidates: list[CandidateRules] = Field(default_factory=list, max_length=16)
+    candidates: Annotated[list[CandidateRules], Field(max_length=16), ONCE] = Field(
+        default_factory=list
+    )
 
 
 class GateRules(PlanPart):
     """Which gates a candidate must pass, and their limits."""
 
-    required: Annotated[list[Gate], Field(min_length=1)]
+    required: Annotated[list[Gate], Field(min_length=1), ONCE]
     limits: GateLimits
     #: how often one locked set may judge
-    locked_set_uses: Annotated[int, Field(ge=1)]
+    locked_set_uses: Annotated[int, Field(ge=1), at_most(1000)]
     #: what the AUC of a model's first version must be shown to reach
     first_version_auc: Fraction
     #: gates that, not evaluable, are left to the people who sign
-    people_decide: list[Gate] = Field(default_factory=list)
+    people_decide: Annotated[list[Gate], ONCE] = Field(default_factory=list)
 
     def refuses(self, name: str, outcome: Outcome) -> bool:
         """Return whether a gate's outcome keeps a candidate from promotion."""
@@ -170,53 +174,53 @@ _LIMITS_OF = {
 class ApprovalRules(PlanPart):
     """Who must sign."""
 
-    people: Annotated[int, Field(ge=1)]
+    people: Annotated[int, Field(ge=1), at_most(20)]
     role: Role = Role.APPROVER
     #: days after which a signature no longer counts
-    expires_days: Annotated[float, Field(gt=0)] = 30.0
+    expires_days: Annotated[float, Field(gt=0), at_most(3660)] = 30.0
 
 
 class ChangeLimits(PlanPart):
     """How often, for how much, and how far a model may change; a quarter is 90 days."""
 
-    days_between_promotions: Annotated[float, Field(ge=0)] = 30.0
-    runs_per_quarter: Annotated[int, Field(ge=0)] = 3
+    days_between_promotions: Annotated[float, Field(ge=0), at_most(3660)] = 30.0
+    runs_per_quarter: Annotated[int, Field(ge=0), at_most(1000)] = 3
     #: hours of training, on whatever device
-    compute_hours_per_quarter: Annotated[float, Field(ge=0)] = 24.0
+    compute_hours_per_quarter: Annotated[float, Field(ge=0), at_most(100_000)] = 24.0
     #: promotions since a person last reviewed the model as a whole
-    promotions_since_review: Annotated[int, Field(ge=0)] = 3
+    promotions_since_review: Annotated[int, Field(ge=0), at_most(1000)] = 3
 
 
 class StopRules(PlanPart):
     """After what nothing more is begun until a person has reviewed the model."""
 
     #: runs that ended rejected or failed, one after another
-    unsuccessful_runs: Annotated[int, Field(ge=1)] = 2
+    unsuccessful_runs: Annotated[int, Field(ge=1), at_most(1000)] = 2
     #: champions that were rolled back
-    rollbacks: Annotated[int, Field(ge=1)] = 1
+    rollbacks: Annotated[int, Field(ge=1), at_most(1000)] = 1
 
 
 class StageRules(PlanPart):
     """Sites at which a new version serves before it does elsewhere, and for how long at least."""
 
-    sites: Annotated[list[str], Field(min_length=1)]
-    days: Annotated[float, Field(gt=0)]
+    sites: Annotated[list[Stated], Field(min_length=1)]
+    days: Annotated[float, Field(gt=0), at_most(366)]
     #: least scans of these sites that it must have read meanwhile
-    scans: Annotated[int, Field(ge=0)] = 0
+    scans: Annotated[int, Field(ge=0), at_most(10_000_000)] = 0
 
 
 class Plan(PlanPart):
     """A change plan as it stands in its file."""
 
-    model: Annotated[str, Field(min_length=1)]
+    model: Annotated[ModelName, Field(min_length=1)]
     authority: Authority = Authority.NONE
     #: the PCCP's number; required with that authority
-    authority_number: str | None = None
+    authority_number: Stated | None = None
     autonomy: Autonomy
     #: causes that permit a modification, and which
     modifications: dict[Cause, Permitted]
     #: causes on which the model is restricted for the subgroup at once
-    restrict_on: list[Cause]
+    restrict_on: Annotated[list[Cause], ONCE]
     data: DataRules = DataRules()
     labels: LabelRules
     training: TrainingRules
@@ -224,13 +228,19 @@ class Plan(PlanPart):
     limits: ChangeLimits = ChangeLimits()
     stop_rules: StopRules = StopRules()
     approval: ApprovalRules
-    shadow_days: Annotated[float, Field(ge=0)]
+    shadow_days: Annotated[float, Field(ge=0), at_most(366)]
     #: least scans that candidate and champion both read meanwhile
-    shadow_scans: Annotated[int, Field(ge=0)] = 0
+    shadow_scans: Annotated[int, Field(ge=0), at_most(10_000_000)] = 0
     #: of the first weeks after a promotion; without it nobody watches them
     watch: WatchRules | None = None
     #: where a promotion goes first, one stage after the other, before everywhere
     stages: Annotated[list[StageRules], Field(max_length=16)] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _is_meant(self, info: ValidationInfo) -> Self:
+        if held_strictly(info):
+            require_meant(self, promotes=self.authority is not Authority.NONE)
+        return self
 
     @model_validator(mode="after")
     def _authority_is_numbered(self, info: ValidationInfo) -> Self:

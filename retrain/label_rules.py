@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from monitor.labels import Provenance
 from monitor.statistics.sampling.drawing import LARGEST_RATIO
+from retrain.plan_values import ONCE, at_most
 
 
 class PlanPart(BaseModel):
@@ -47,16 +48,16 @@ class RequestRules(PlanPart):
     #: how many times as likely patients near the threshold are drawn for the gates
     favour_near_threshold: Annotated[float, Field(ge=1, le=LARGEST_RATIO)] = 1.0
     #: most patients that one request may ask for
-    at_most: Annotated[int, Field(ge=1)]
+    at_most: Annotated[int, Field(ge=1), at_most(1_000_000)]
 
 
 class LabelRules(PlanPart):
     """What labels a run needs."""
 
     #: labelled scans of the shift that must exist before a run is queued
-    at_least: Annotated[int, Field(ge=1)]
+    at_least: Annotated[int, Field(ge=1), at_most(1_000_000)]
     #: provenances that count
-    provenance: Annotated[list[Provenance], Field(min_length=1)]
+    provenance: Annotated[list[Provenance], Field(min_length=1), ONCE]
     #: share of labelled patients set aside for the locked drifted set
     locked_share: Fraction
     #: share set aside to choose the candidate by

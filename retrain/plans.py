@@ -42,6 +42,28 @@ class Change:
     def to_dict(self) -> Json:
         return {"key": self.key, "before": self.before, "after": self.after}
 
+    def in_words(self) -> str:
+        """Return the change in a line, with values as a plan would write them."""
+        return f"{self.key}: {_as_written(self.before)} → {_as_written(self.after)}"
+
+
+def _as_written(value: Json) -> str:
+    """Return a value as a plan writes it; keys of it that are left out do not show."""
+    match value:
+        case None:
+            return "not set"
+        case bool():
+            return "true" if value else "false"
+        case float() if value.is_integer():
+            return str(int(value))
+        case list():
+            return f"[{', '.join(map(_as_written, value))}]"
+        case dict():
+            said = [f"{k}: {_as_written(one)}" for k, one in value.items() if one is not None]
+            return f"{{{', '.join(said)}}}"
+        case _:
+            return str(value)
+
 
 def apply_file(
     database: Database, content: bytes, *, source: str, by: Identity, at: datetime
@@ -62,7 +84,7 @@ def apply_file(
         # else could write meanwhile.
         plan = parse_plan(text, source=source)
         with database.transaction() as session:
-            require_sound(session, plan, source=source)
+            require_sound(session, plan, text, source=source)
             before = in_force(session, plan.model)
             after = put_into_force(session, plan, text, actor=by.name, at=at)
     except (BadInputError, RefusedError) as error:

@@ -194,4 +194,4 @@ def review(
 def _change_lines(changes: Sequence[Change]) -> list[str]:
     if not changes:
         return ["nothing that the plan says is changed"]
-    return [f"{change.key}: {change.before} → {change.after}" for change in changes]
+    return [change.in_words() for change in changes]

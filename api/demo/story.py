@@ -225,7 +225,7 @@ class Story:
             at=self._clock.now(),
         )
         for change in changes:
-            say.line(f"the plan is changed: {change.key} {change.before} -> {change.after}")
+            say.line(f"the plan is changed: {change.in_words()}")
         tick(self._driftward.database, self._clock)
         self._work()
         with self._driftward.database.reading() as session:

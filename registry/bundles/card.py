@@ -22,6 +22,11 @@ _CODE = re.compile(r"[A-Z0-9_ ]{1,16}")
 OLDEST_REPORTED_AGE_YEARS = 90
 
 
+def is_model_name(text: str) -> bool:
+    """Return whether a model could have this name."""
+    return _NAME.fullmatch(text) is not None
+
+
 class Tier(StrEnum):
     """A place on the spectrum of foundation models, from any image to one task."""
 
@@ -172,7 +177,7 @@ class Card:
     licence: str  #: SPDX expression where there is one
 
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name):
+        if not is_model_name(self.name):
             raise BundleError(
                 f"card: name {self.name!r} must be small letters, digits, '.', '_' or '-', "
                 "start with a letter or digit and have at most 63 characters"

@@ -138,13 +138,14 @@ def ask(
             f"task {task} has several findings, and a backtest replays a task of one: name a "
             "monitor of such a task"
         )
+    in_force = text is None
     if text is None:
         text = plans.require_plan(session, watched.specification.model).text
     return Question(
         monitor=watched,
         since=since or _first_reference(session, monitor),
         until=until,
-        plan=parse_plan(text, source=source),
+        plan=parse_plan(text, source=source, applied=in_force),
         digest=sha256(text.encode()),
         source=source,
         period=period,

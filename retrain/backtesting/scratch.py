@@ -217,11 +217,11 @@ class Scratch:
             served = {"version": past.champion.id, "since": past.served_since}
             session.add(Champion(**place, **served))
             session.add(Reign(**place, **served, reason="as it was"))
-            return plans.apply_plan(
+            return plans.put_into_force(
                 session,
+                question.rehearsed,
                 # YAML reads JSON.
                 json.dumps(question.rehearsed.model_dump(mode="json")),
-                source=question.source,
                 actor=SYSTEM.name,
                 at=question.since,
             )

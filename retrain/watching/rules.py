@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from registry.yaml_files import MisfitError
 from retrain.label_rules import PlanPart
+from retrain.plan_values import ONCE, at_most
 
 
 class WhenItFails(StrEnum):
@@ -50,10 +51,10 @@ class WatchRules(PlanPart):
     )
     #: fewest labelled patients with (for specificity: without) the finding; with fewer a
     #: measure is not evaluable
-    least_labels: Annotated[int, Field(ge=10)] = 20
+    least_labels: Annotated[int, Field(ge=10), at_most(1_000_000)] = 20
     when_it_fails: WhenItFails
     #: warnings on which it suspends, too
-    suspend_on: list[Sign] = Field(default_factory=list)
+    suspend_on: Annotated[list[Sign], ONCE] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _named_once(self) -> Self:

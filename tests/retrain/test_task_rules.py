@@ -145,7 +145,13 @@ def test_a_plan_for_a_champion_of_several_classes_needs_the_gate_for_them(
             at=made.clock.at,
         )
     with made.driftward.database.reading() as session:
-        with pytest.raises(PlanError, match=r"plan.yaml: gates.required: lacks every_class"):
-            require_sound(session, parse_plan(text, source="plan.yaml"), source="plan.yaml")
+        with pytest.raises(
+            PlanError, match=r"plan.yaml:\d+: gates.required: lacks every_class"
+        ):
+            require_sound(
+                session, parse_plan(text, source="plan.yaml"), text, source="plan.yaml"
+            )
         fitting = text.replace("    - parity\n", "    - parity\n    - every_class\n")
-        require_sound(session, parse_plan(fitting, source="plan.yaml"), source="plan.yaml")
+        require_sound(
+            session, parse_plan(fitting, source="plan.yaml"), fitting, source="plan.yaml"
+        )
