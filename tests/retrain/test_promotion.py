@@ -394,7 +394,7 @@ def test_rows_of_gates_and_runs_are_sealed(retraining: Retraining) -> None:
 def with_subgroups_left_to_people() -> str:
     return PLAN.replace(
         "  required:\n", "  people_decide: [subgroups]\n  required:\n    - subgroups\n"
-    )
+    ).replace("declared: []", "declared: [{attribute: sex, value: F}]")
 
 
 @pytest.mark.parametrize("outcome", ["not_evaluable", "failed"])
