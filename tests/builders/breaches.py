@@ -41,7 +41,7 @@ from retrain.tables import DecisionRow, RunRow
 
 #: Every so many breaches one whose impact labels have measured: its run is queued at once.
 MEASURED_EVERY = 4
-_PLAN = with_values(PLAN, runs_per_quarter="100000")
+_PLAN = with_values(PLAN, runs_per_quarter="1000")
 _ANOTHER = f"{_PLAN}\n# reviewed\n"
 #: A scheduler ticks every thirty seconds; here the day is short.
 _TICK_PAUSE = 5.0
