@@ -212,8 +212,9 @@ def _most_telling(
     which of them did.
     """
     clearest = _Seen.of(session, leading(evaluation), attributes)
-    others = sorted(evaluation.deciding, key=lambda item: item.p_value)
-    for item in others if clearest.place.carrier is None else ():
+    if clearest.place.carrier is not None:
+        return clearest
+    for item in sorted(evaluation.deciding, key=lambda item: item.p_value)[1:]:
         seen = _Seen.of(session, item, attributes)
         if seen.place.carrier is not None:
             return seen

@@ -26,7 +26,7 @@ from monitor.labelling.mapping import (
 from monitor.labelling.truth import Truth
 from monitor.tables import LabelRow
 from registry import serving
-from registry.bundles.heads import Task, TaskKind
+from registry.bundles.heads import Task, TaskKind, declared_in_words
 from registry.errors import BadInputError
 from registry.versions import ref, task_of
 from retrain.tables import RunRow
@@ -53,8 +53,8 @@ def require_declared_alike(session: Session, task: Task) -> None:
         if read_by != wanted:
             raise BadInputError(
                 f"{_to_learn(task)}, and the label mapping in force ({_name(in_force)}) reads its "
-                f"labels as {_words(read_by)}: declare the task so in the recipe; if the mapping "
-                f"is wrong, apply a corrected one with a higher version, and {_ANEW}"
+                f"labels as {declared_in_words(*read_by)}: declare the task so in the recipe; if "
+                f"the mapping is wrong, apply a corrected one with a higher version, and {_ANEW}"
             )
     else:
         _require_as_champions(session, task)
@@ -88,8 +88,8 @@ def _require_as_champions(session: Session, task: Task) -> None:
         if has is not None and (has.kind, has.classes) != (task.kind, task.classes):
             raise BadInputError(
                 f"{_to_learn(task)}, and the champion {ref(version)}, by which its labels are "
-                f"read, has it as {_words((has.kind, has.classes))}: declare the task so in the "
-                "recipe, or give it another name"
+                f"read, has it as {declared_in_words(has.kind, has.classes)}: declare the task so "
+                "in the recipe, or give it another name"
             )
 
 
@@ -118,8 +118,8 @@ def _require_read_alike(session: Session, task: Task, truths: Sequence[Truth]) -
         if mapped is not None and not _means_the_same(_declared(mapped), task):
             raise BadInputError(
                 f"{_to_learn(task)}, and labels of its scans were read by the label mapping "
-                f"{_name(mapping)} as {_words(_declared(mapped))}: {_ANEW}, or declare the task "
-                "so in the recipe and in the mapping"
+                f"{_name(mapping)} as {declared_in_words(*_declared(mapped))}: {_ANEW}, or declare "
+                "the task so in the recipe and in the mapping"
             )
 
 
@@ -165,12 +165,7 @@ def _declared(mapped: MappedTask) -> Declared:
 
 
 def _to_learn(task: Task) -> str:
-    return f"task {task.name} is to be learned as {_words((task.kind, task.classes))}"
-
-
-def _words(declared: Declared) -> str:
-    kind, classes = declared
-    return f"{kind.value} with the classes {', '.join(classes)}, in this order"
+    return f"task {task.name} is to be learned as {declared_in_words(task.kind, task.classes)}"
 
 
 def _name(mapping: MappingInForce) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from registry.bundles.bundle import Bundle
-from registry.bundles.heads import Task, TaskKind
+from registry.bundles.heads import Task, TaskKind, declared_in_words
 from registry.errors import BadInputError
 from retrain.change_plan import Plan
 from retrain.gates.outcome import Gate
@@ -45,6 +45,6 @@ def require_declared_task(recipe: Recipe, bundle: Bundle) -> None:
         same = (has.kind, has.classes) == (declared.kind, declared.classes)
         if has.name == declared.name and not same:
             raise BadInputError(
-                f"task {has.name} of the base {recipe.base} is {has.kind.value} with the classes "
-                f"{', '.join(has.classes)}, in this order: declare it so, or name another task"
+                f"task {has.name} of the base {recipe.base} is "
+                f"{declared_in_words(has.kind, has.classes)}: declare it so, or name another task"
             )

@@ -202,6 +202,15 @@ class Task:
         }
 
 
+def declared_in_words(kind: TaskKind, classes: Sequence[str]) -> str:
+    """Return a kind and its classes as an error names them.
+
+    >>> declared_in_words(TaskKind.MULTI_LABEL, ("mass", "fluid"))
+    'multi-label with the classes mass, fluid, in this order'
+    """
+    return f"{kind.value} with the classes {', '.join(classes)}, in this order"
+
+
 def task_from(record: Mapping[str, Any]) -> Task:
     """Return the task that `Task.to_json` wrote."""
     return Task(

@@ -27,7 +27,7 @@ from retrain.strategies.judging import Judged
 from retrain.strategies.objective import Fitted
 from retrain.strategies.refitting import Examples
 from retrain.strategies.scans import Scans
-from retrain.strategies.several_logits import LogitHead, best_head, read_logit_head
+from retrain.strategies.several_logits import read_logit_head, refit_logits
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,7 +69,8 @@ class SeveralClasses:
 
     def margins(self, heads: HeadState, embeddings: Floats) -> Margins:
         """Return logits, [n, k]."""
-        return self._head(heads, embeddings.shape[1]).logits(embeddings)
+        head = read_logit_head(heads, self.task, dimension=embeddings.shape[1])
+        return head.logits(embeddings)
 
     def margins_of(self, logits: Floats) -> Margins:
         """Return logits, [n, k]."""
@@ -96,8 +97,6 @@ class SeveralClasses:
     def refit(
         self, heads: HeadState, training: Examples, selection: Examples, *, tell: Tell
     ) -> Fitted:
-        self.require_every_class(training.targets, what="training scans")
-        self.require_every_class(selection.targets, what="selection scans")
         chosen = np.eye(len(self.task.classes))[training.targets]
 
         def loss(logits: Doubles) -> tuple[float, Doubles]:
@@ -105,19 +104,7 @@ class SeveralClasses:
             value = -float(np.mean(np.sum(chosen * log_softmax(logits, axis=1), axis=1)))
             return value, (shares - chosen) / len(chosen)
 
-        def judge(head: LogitHead) -> tuple[float, float]:
-            found = self.judged(head.logits(selection.embeddings), selection.targets)
-            return found.loss, found.selection_auc
-
-        start = self._head(heads, training.embeddings.shape[1])
-        head, penalty = best_head(training.embeddings, loss, start, judge=judge, tell=tell)
-        made = self.calibrated(
-            head.into(heads, self.task.name),
-            head.logits(selection.embeddings),
-            selection.targets,
-        )
-        made.facts["penalty"] = penalty
-        return made
+        return refit_logits(self, loss, heads, training, selection, tell=tell)
 
     def calibrated(self, heads: HeadState, margins: Margins, targets: Targets) -> Fitted:
         try:
@@ -151,16 +138,9 @@ class SeveralClasses:
         self.require_every_class(targets, what="labelled scans of the shift")
         temperature, biases = _bias_corrected(margins[rows], targets)
         moved = margins + biases
-        head = read_logit_head(
-            heads,
-            self.task.name,
-            classes=len(self.task.classes),
-            dimension=heads[f"{self.task.name}.weight"].shape[1],
-        )
-        state = dict(heads)
-        state[f"{self.task.name}.bias"] = (head.bias + biases).astype(np.float32)
+        bias = f"{self.task.name}.bias"
         return Fitted(
-            heads=state,
+            heads={**heads, bias: (heads[bias].astype(np.float64) + biases).astype(np.float32)},
             calibration=self._read(
                 temperature, self._threshold(moved[rows] / temperature, targets)
             ),
@@ -179,11 +159,6 @@ class SeveralClasses:
             logit(np.clip(share, _CLIP, 1.0 - _CLIP)),
             (targets == self.task.column).astype(np.int64),
             temperature=1.0,
-        )
-
-    def _head(self, heads: HeadState, dimension: int) -> LogitHead:
-        return read_logit_head(
-            heads, self.task.name, classes=len(self.task.classes), dimension=dimension
         )
 
 

@@ -23,7 +23,7 @@ from retrain.strategies.objective import Fitted
 from retrain.strategies.one_finding import recalibration_of
 from retrain.strategies.refitting import Examples
 from retrain.strategies.scans import Scans, require_both_classes
-from retrain.strategies.several_logits import LogitHead, best_head, read_logit_head
+from retrain.strategies.several_logits import LogitHead, read_logit_head, refit_logits
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -65,7 +65,8 @@ class SeveralFindings:
 
     def margins(self, heads: HeadState, embeddings: Floats) -> Margins:
         """Return logits, [n, k]."""
-        return self._head(heads, embeddings.shape[1]).logits(embeddings)
+        head = read_logit_head(heads, self.task, dimension=embeddings.shape[1])
+        return head.logits(embeddings)
 
     def margins_of(self, logits: Floats) -> Margins:
         """Return logits, [n, k]."""
@@ -93,8 +94,6 @@ class SeveralFindings:
     def refit(
         self, heads: HeadState, training: Examples, selection: Examples, *, tell: Tell
     ) -> Fitted:
-        self.require_every_class(training.targets, what="training scans")
-        self.require_every_class(selection.targets, what="selection scans")
         holds = training.targets.astype(np.float64)
 
         # A sum over findings: a penalty then means what it means for one.
@@ -102,19 +101,7 @@ class SeveralFindings:
             value = np.mean(np.sum(np.logaddexp(0.0, logits) - holds * logits, axis=1))
             return float(value), (expit(logits) - holds) / len(holds)
 
-        def judge(head: LogitHead) -> tuple[float, float]:
-            found = self.judged(head.logits(selection.embeddings), selection.targets)
-            return found.loss, found.selection_auc
-
-        start = self._head(heads, training.embeddings.shape[1])
-        head, penalty = best_head(training.embeddings, loss, start, judge=judge, tell=tell)
-        made = self.calibrated(
-            head.into(heads, self.task.name),
-            head.logits(selection.embeddings),
-            selection.targets,
-        )
-        made.facts["penalty"] = penalty
-        return made
+        return refit_logits(self, loss, heads, training, selection, tell=tell)
 
     def calibrated(self, heads: HeadState, margins: Margins, targets: Targets) -> Fitted:
         by_finding = [
@@ -166,11 +153,6 @@ class SeveralFindings:
                 temperature=1.0, threshold=common_threshold(log_odds[rows], targets[rows])
             ),
             margins=log_odds,
-        )
-
-    def _head(self, heads: HeadState, dimension: int) -> LogitHead:
-        return read_logit_head(
-            heads, self.task.name, classes=len(self.task.classes), dimension=dimension
         )
 
 

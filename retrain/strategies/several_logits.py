@@ -9,9 +9,11 @@ from typing import TypeAlias
 import numpy as np
 from scipy.optimize import minimize
 
-from registry.bundles.heads import Floats, HeadState
+from registry.bundles.heads import Floats, HeadState, Task
 from retrain.strategies.curve import Point, Tell
 from retrain.strategies.heads import MOST_STEPS, PENALTIES, Doubles, standardised
+from retrain.strategies.objective import Fitted, Objective
+from retrain.strategies.refitting import Examples
 
 #: Returns the loss of logits [n, k], a sum over what is learned and a mean over scans, and its
 #: gradient [n, k].
@@ -39,14 +41,48 @@ class LogitHead:
         }
 
 
-def read_logit_head(state: HeadState, task: str, *, classes: int, dimension: int) -> LogitHead:
+def read_logit_head(state: HeadState, task: Task, *, dimension: int) -> LogitHead:
     """Return a task's head; a task without one has a head of zeros."""
-    if f"{task}.weight" not in state:
+    if f"{task.name}.weight" not in state:
+        classes = len(task.classes)
         return LogitHead(weight=np.zeros((classes, dimension)), bias=np.zeros(classes))
     return LogitHead(
-        weight=state[f"{task}.weight"].astype(np.float64),
-        bias=state[f"{task}.bias"].astype(np.float64),
+        weight=state[f"{task.name}.weight"].astype(np.float64),
+        bias=state[f"{task.name}.bias"].astype(np.float64),
     )
+
+
+def refit_logits(
+    objective: Objective,
+    loss: Loss,
+    heads: HeadState,
+    training: Examples,
+    selection: Examples,
+    *,
+    tell: Tell,
+) -> Fitted:
+    """Return the calibrated head of the best penalty, with the margins of the selection.
+
+    Raises
+    ------
+    InsufficientDataError
+        If a class is missing on either side.
+    """
+    objective.require_every_class(training.targets, what="training scans")
+    objective.require_every_class(selection.targets, what="selection scans")
+
+    def judge(head: LogitHead) -> tuple[float, float]:
+        found = objective.judged(head.logits(selection.embeddings), selection.targets)
+        return found.loss, found.selection_auc
+
+    task = objective.task
+    start = read_logit_head(heads, task, dimension=training.embeddings.shape[1])
+    head, penalty = best_head(training.embeddings, loss, start, judge=judge, tell=tell)
+    made = objective.calibrated(
+        head.into(heads, task.name), head.logits(selection.embeddings), selection.targets
+    )
+    made.facts["penalty"] = penalty
+    return made
 
 
 def best_head(

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from dicom_instances import as_file, radiograph
 from dicom_programs import program
+from first_champion import put_into_use
 from preloaded_workers import expire_leases, start_worker
 from running_receiver import SITE, RunningReceiver, new_home, receiving
 from sqlalchemy import func, select
@@ -22,7 +23,6 @@ from api.assembly import Driftward
 from api.settings import Settings
 from monitor.monitors import MonitorSpecification, apply_monitor
 from monitor.tables import EmbeddingRow, RefusalRow, ResultRow, ScanRow
-from registry import serving
 from registry.versions import Origin, register
 from retrain.scheduling import tick
 
@@ -168,15 +168,7 @@ def home_with_a_monitor(root: Path) -> Path:
                 (TASK, tiny_bundle(root / TASK, tasks=[finding()], seed=1)),
             )
         )
-        serving.move_champion(
-            session,
-            champion,
-            expected=None,
-            reason="test",
-            kind="champion.promoted",
-            actor="test",
-            at=_ANCHOR,
-        )
+        put_into_use(session, champion, at=_ANCHOR)
         apply_monitor(
             session,
             MonitorSpecification.model_validate(

@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
+from first_champion import put_into_use
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
@@ -22,7 +23,7 @@ from monitor.monitors import (
 from monitor.references import EncoderRole, ProfileStore
 from monitor.tables import EmbeddingRow, ReferenceRow, ResultRow, ScanRow
 from monitor.windows import Window
-from registry import ledger, serving
+from registry import ledger
 from registry.database import Database
 from registry.versions import ModelRow, VersionRow, find
 
@@ -38,15 +39,7 @@ def found(database: Database) -> None:
     with database.transaction() as session:
         _version(session, "general", "general")
         champion = _version(session, "pneumonia", "task")
-        serving.move_champion(
-            session,
-            champion,
-            expected=None,
-            reason="test",
-            kind="champion.promoted",
-            actor="test",
-            at=ANCHOR,
-        )
+        put_into_use(session, champion, at=ANCHOR)
         apply_monitor(
             session,
             MonitorSpecification.model_validate(

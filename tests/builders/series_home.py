@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from dicom_instances import KEY, as_file, radiograph
+from first_champion import put_into_use
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
 from pydicom.uid import CTImageStorage, KeyObjectSelectionDocumentStorage
@@ -24,7 +25,7 @@ from monitor.intake.vault import Vault
 from monitor.monitors import MonitorSpecification, apply_monitor
 from monitor.scans import Fate, ScanIntake
 from monitor.tables import ScanRow
-from registry import ledger, serving
+from registry import ledger
 from registry.bundle_store import BundleStore
 from registry.bundles.bundle import Bundle
 from registry.bundles.preprocessing import Unit
@@ -171,15 +172,7 @@ class SeriesHome:
                 )
                 for bundle, model in ((encoder, f"{name}-encoder"), (champion, name))
             ]
-            serving.move_champion(
-                session,
-                versions[1],
-                expected=None,
-                reason="test",
-                kind="champion.promoted",
-                actor="test",
-                at=self.clock.at,
-            )
+            put_into_use(session, versions[1], at=self.clock.at)
             apply_monitor(
                 session,
                 MonitorSpecification.model_validate(

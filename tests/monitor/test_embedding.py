@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from dicom_instances import KEY, as_file, radiograph
+from first_champion import put_into_use
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 from tiny_bundles import CHILDREN, DIMENSION, TASK, finding, tiny_bundle
@@ -135,15 +136,7 @@ def department(database: Database, tmp_path: Path, general: Bundle, task: Bundle
             )
             for name, bundle in (("general", general), (MODEL, task))
         ]
-        serving.move_champion(
-            session,
-            versions[1],
-            expected=None,
-            reason="test",
-            kind="champion.promoted",
-            actor="test",
-            at=ANCHOR,
-        )
+        put_into_use(session, versions[1], at=ANCHOR)
         apply_monitor(
             session,
             MonitorSpecification.model_validate(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from first_champion import put_into_use
 from several_findings_home import SeveralFindingsHome
 from small_installation import MODEL, SITE, SmallInstallation, plan_text, recipe
 from sqlalchemy import select
@@ -16,7 +17,7 @@ from monitor import labels
 from monitor.labelling.provenance import Provenance
 from monitor.labels import Label
 from monitor.tables import ScanRow
-from registry import ledger, serving
+from registry import ledger
 from registry.bundle_import import import_bundle
 from registry.bundles.heads import Task, TaskKind
 from registry.errors import BadInputError, ConflictError
@@ -194,15 +195,7 @@ def test_without_a_mapping_the_champion_says_how_labels_were_read(
         at=made.clock.at,
     )
     with made.driftward.database.transaction() as session:
-        serving.move_champion(
-            session,
-            find(session, "other@1"),
-            expected=None,
-            reason="test",
-            kind="champion.promoted",
-            actor="test",
-            at=made.clock.at,
-        )
+        put_into_use(session, find(session, "other@1"), at=made.clock.at)
     home.label(since=made.clock.at)
     said = refusal(home, task="triage", classes="[mass, fluid, normal]\npositive: mass")
     assert "the champion other@1, by which its labels are read, has it as multi-class" in said

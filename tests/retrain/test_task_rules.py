@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from first_champion import put_into_use
 from small_installation import MODEL, SmallInstallation, plan_text, recipe
 from sqlalchemy import select
 from tiny_bundles import tiny_bundle
@@ -130,20 +131,11 @@ def test_a_plan_that_asks_for_labels_by_one_finding_starts_no_run_of_several(
 def test_a_plan_for_a_champion_of_several_classes_needs_the_gate_for_them(
     made: SmallInstallation,
 ) -> None:
-    from registry import serving
     from registry.versions import find
 
     text = plan_text(model="triage-base")
     with made.driftward.database.transaction() as session:
-        serving.move_champion(
-            session,
-            find(session, "triage-base@1"),
-            expected=None,
-            reason="test",
-            kind="champion.promoted",
-            actor="test",
-            at=made.clock.at,
-        )
+        put_into_use(session, find(session, "triage-base@1"), at=made.clock.at)
     with made.driftward.database.reading() as session:
         with pytest.raises(
             PlanError, match=r"plan.yaml:\d+: gates.required: lacks every_class"

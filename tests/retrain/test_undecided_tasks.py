@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from first_champion import put_into_use
 from local_client import local_client
 from small_installation import ANCHOR, ENCODER, SmallInstallation, plan_text
 from sqlalchemy import select
@@ -18,7 +19,7 @@ from monitor.performance import labelled_results
 from monitor.scan_history import describe_scan
 from monitor.tables import PerformanceRow, ResultRow, ScanRow
 from monitor.windows import Window
-from registry import ledger, serving
+from registry import ledger
 from registry.bundle_import import import_bundle
 from registry.bundles.card import Tier
 from registry.bundles.heads import Task, TaskKind
@@ -64,15 +65,7 @@ def undecided(
         at=made.clock.at,
     )
     with made.driftward.database.transaction() as session:
-        serving.move_champion(
-            session,
-            find(session, "scores@1"),
-            expected=None,
-            reason="test",
-            kind="champion.promoted",
-            actor="test",
-            at=made.clock.at,
-        )
+        put_into_use(session, find(session, "scores@1"), at=made.clock.at)
         apply_monitor(
             session,
             parse_monitor(

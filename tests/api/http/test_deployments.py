@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
+from first_champion import put_into_use
 from label_reports import image
 from labelled_home import LabelledHome
 from people import add_user, make_token
@@ -26,15 +27,7 @@ def home(tmp_path: Path) -> Iterator[LabelledHome]:
     now = made.driftward.clock.now()
     with made.driftward.database.transaction() as session:
         version = add_version(session, 1, now)
-        serving.move_champion(
-            session,
-            version,
-            expected=None,
-            reason="test",
-            kind="champion.promoted",
-            actor="test",
-            at=now,
-        )
+        put_into_use(session, version, at=now)
     yield made
     made.driftward.database.dispose()
 
