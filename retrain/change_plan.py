@@ -239,7 +239,13 @@ class Plan(PlanPart):
     @model_validator(mode="after")
     def _is_meant(self, info: ValidationInfo) -> Self:
         if held_strictly(info):
-            require_meant(self, promotes=self.authority is not Authority.NONE)
+            require_meant(
+                required=self.gates.required,
+                people_decide=self.gates.people_decide,
+                limits=self.gates.limits,
+                signer=self.approval.role,
+                promotes=self.authority is not Authority.NONE,
+            )
         return self
 
     @model_validator(mode="after")

@@ -5,7 +5,7 @@ A plan in force is not held to it: what it says stays readable for good.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from monitor.intake.codes import SEXES
 from monitor.subgroups import AGE_BANDS, Attribute
@@ -13,9 +13,6 @@ from registry.identities import Role
 from registry.yaml_files import MisfitError
 from retrain.gates.limits import GateLimits, Subgroup
 from retrain.gates.outcome import Gate
-
-if TYPE_CHECKING:
-    from retrain.change_plan import GateRules, Plan
 
 #: Without these a candidate could pass that was judged on its own training patients, on labels
 #: that an AI influenced, or that harms where nothing had drifted.
@@ -25,11 +22,20 @@ ALWAYS_REQUIRED = (Gate.NON_INFERIORITY, Gate.PATIENTS, Gate.PROVENANCE)
 _VALUES = {Attribute.SEX: sorted(SEXES), Attribute.AGE_BAND: list(AGE_BANDS)}
 
 
-def require_meant(plan: Plan, *, promotes: bool) -> None:
+def require_meant(
+    *,
+    required: Sequence[Gate],
+    people_decide: Sequence[Gate],
+    limits: GateLimits,
+    signer: Role,
+    promotes: bool,
+) -> None:
     """Refuse a plan that leaves out what no plan may, contradicts itself, or cannot be meant.
 
     Parameters
     ----------
+    required, people_decide, limits : of its gates
+    signer : who approves
     promotes : its authority lets a candidate be promoted
 
     Raises
@@ -37,39 +43,33 @@ def require_meant(plan: Plan, *, promotes: bool) -> None:
     MisfitError
         With the key.
     """
-    missing = [gate.value for gate in ALWAYS_REQUIRED if gate not in plan.gates.required]
+    missing = [gate.value for gate in ALWAYS_REQUIRED if gate not in required]
     if missing and promotes:
         raise MisfitError(
             f"lacks {', '.join(missing)}, without which no candidate may be promoted: add what is "
             "missing",
             *("gates", "required"),
         )
-    if plan.approval.role not in {Role.APPROVER, Role.ADMIN}:
-        raise MisfitError(
-            f"{plan.approval.role.value} signs nothing: name approver", "approval", "role"
-        )
-    _require_gates(plan.gates)
-    _require_limits(plan.gates.limits)
-    for place, subgroup in enumerate(plan.gates.limits.subgroups.declared):
-        wrong = _why_none(subgroup)
-        if wrong is not None:
-            raise MisfitError(wrong, "gates", "limits", "subgroups", "declared", place)
-
-
-def _require_gates(rules: GateRules) -> None:
-    if Gate.SUBGROUPS in rules.required and not rules.limits.subgroups.declared:
+    if signer not in {Role.APPROVER, Role.ADMIN}:
+        raise MisfitError(f"{signer.value} signs nothing: name approver", "approval", "role")
+    if Gate.SUBGROUPS in required and not limits.subgroups.declared:
         raise MisfitError(
             f"none is declared, and the gate {Gate.SUBGROUPS.value} is required: declare some, or "
             "do not require it",
             *("gates", "limits", "subgroups", "declared"),
         )
-    for place, gate in enumerate(rules.people_decide):
-        if gate not in rules.required:
+    for place, gate in enumerate(people_decide):
+        if gate not in required:
             raise MisfitError(
                 f"{gate.value} is not required, so there is nothing to decide: require it, or "
                 "leave it out here",
                 *("gates", "people_decide", place),
             )
+    _require_limits(limits)
+    for place, subgroup in enumerate(limits.subgroups.declared):
+        wrong = _why_none(subgroup)
+        if wrong is not None:
+            raise MisfitError(wrong, "gates", "limits", "subgroups", "declared", place)
 
 
 def _require_limits(limits: GateLimits) -> None:
