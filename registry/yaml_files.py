@@ -22,6 +22,8 @@ DEEPEST = 50
 MOST_VALUES = 50_000
 #: Problems that one error tells; the rest are counted.
 _MOST_PROBLEMS = 20
+_TEXT = "tag:yaml.org,2002:str"
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 
 
 class _BoundedLoader(yaml.SafeLoader):
@@ -32,6 +34,14 @@ class _BoundedLoader(yaml.SafeLoader):
         self._level = 0
         #: by node: how many values it has, and how many levels of them
         self._extents: dict[yaml.Node, tuple[int, int]] = {}
+
+    def resolve(
+        self, kind: type[yaml.Node], value: str | None, implicit: tuple[bool, bool]
+    ) -> str:
+        """Take 10:00 for the text that it is, and not for 600, as YAML 1.1 has it."""
+        tag: str = super().resolve(kind, value, implicit)  # type: ignore[no-untyped-call]
+        by_sixty = tag in _NUMBERS and ":" in (value or "")
+        return _TEXT if by_sixty else tag
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]

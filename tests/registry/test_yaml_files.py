@@ -64,6 +64,16 @@ def test_a_file_that_would_exhaust_its_reader_is_refused_at_once(
     assert time.process_time() - started < 2
 
 
+@pytest.mark.parametrize("text", ["10:00", "1:30.5", "-0:20"])
+def test_a_time_of_day_is_no_number_in_base_sixty(text: str) -> None:
+    with pytest.raises(
+        BadInputError, match=r"thing\.yaml:2: first\.size: .*integer"
+    ) as refused:
+        read(f"first:\n  size: {text}")
+    assert "600" not in str(refused.value)
+    assert read("first:\n  size: 600").first.size == 600
+
+
 def test_an_alias_that_says_little_is_read() -> None:
     assert read("first: &a {size: 3}\nparts: [*a, *a]").parts == [_Part(size=3)] * 2
 
