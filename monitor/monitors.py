@@ -13,13 +13,13 @@ from sqlalchemy.orm import Session
 from monitor.following.settings import StreamSettings
 from monitor.silence.settings import SilenceSettings
 from monitor.subgroups import Attribute
-from monitor.tables import MonitorRow
+from monitor.tables import MonitorRow, ScanRow
 from registry import ledger, serving
 from registry.canonical import digest_of
 from registry.errors import MonitorSpecError, NotFoundError
 from registry.version_units import require_one_unit
 from registry.versions import find, require_model
-from registry.yaml_files import read_specification
+from registry.yaml_files import line_of, read_specification
 
 
 class MonitorSpecification(BaseModel):
@@ -75,6 +75,34 @@ def parse_monitor(text: str, *, source: str) -> MonitorSpecification:
         what="a monitor; see docs/monitors.md",
         error=MonitorSpecError,
     )
+
+
+def apply_file(
+    session: Session, text: str, *, source: str, actor: str, at: datetime
+) -> Monitor:
+    """Put a file's monitor into force, or change it.
+
+    Raises
+    ------
+    MonitorSpecError
+        Naming the file, the line and the key; also where a holiday's site never sent a scan.
+    NotFoundError
+        If there is no such model or encoder.
+    """
+    specification = parse_monitor(text, source=source)
+    holidays = specification.silence.holidays if specification.silence is not None else ()
+    known = set(session.scalars(select(ScanRow.site).distinct())) if holidays else set()
+    for place, holiday in enumerate(holidays):
+        unknown = [site for site in holiday.sites or () if site not in known]
+        # Before the first scan nobody knows which sites there will be.
+        if known and unknown:
+            key: tuple[int | str, ...] = ("silence", "holidays", place, "sites")
+            raise MonitorSpecError(
+                f"{source}:{line_of(text, *key)}: {'.'.join(map(str, key))}: no scan ever came "
+                f"from {', '.join(unknown)}; from {', '.join(sorted(known))} some did: correct "
+                "the name"
+            )
+    return apply_monitor(session, specification, actor=actor, at=at)
 
 
 def apply_monitor(

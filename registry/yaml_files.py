@@ -80,6 +80,17 @@ class _BoundedLoader(yaml.SafeLoader):
         return values, levels
 
 
+def _timestamp(loader: _BoundedLoader, node: yaml.ScalarNode) -> object:
+    """Return a date or a time, or the text of one that does not exist: its reader names the key."""
+    try:
+        return loader.construct_yaml_timestamp(node)
+    except ValueError:
+        return loader.construct_scalar(node)
+
+
+_BoundedLoader.add_constructor("tag:yaml.org,2002:timestamp", _timestamp)
+
+
 def _too_deep(mark: yaml.Mark) -> yaml.YAMLError:
     return yaml.composer.ComposerError(
         None, None, f"more than {DEEPEST} lists and mappings stand inside each other", mark
@@ -178,9 +189,7 @@ def read_yaml(text: str) -> tuple[yaml.Node | None, object]:
         return node, None if node is None else loader.construct_document(node)
     except yaml.YAMLError:
         raise
-    except (
-        Exception
-    ) as error:  # what a value provokes in a constructor, such as a 30th of February
+    except Exception as error:  # what a value provokes in a constructor
         raise yaml.YAMLError(str(error)) from error
     finally:
         loader.dispose()

@@ -21,13 +21,15 @@ def apply(
     as_json: JsonOption = False,
 ) -> None:
     """Put a monitor into force, or change it."""
-    from monitor.monitors import apply_monitor, parse_monitor
+    from monitor.monitors import apply_file
 
     driftward = opened(home)
-    specification = parse_monitor(text_of(file), source=file.name)
+    text = text_of(file)
     by = driftward.whoever_runs_this()
     with driftward.database.transaction() as session:
-        monitor = apply_monitor(session, specification, actor=by.name, at=driftward.clock.now())
+        monitor = apply_file(
+            session, text, source=file.name, actor=by.name, at=driftward.clock.now()
+        )
     document = {"monitor": monitor.name, "digest": monitor.digest}
     show(document, as_json=as_json, lines=[f"{monitor.name}  {monitor.digest[:12]}"])
 

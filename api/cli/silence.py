@@ -63,6 +63,7 @@ def document_of(name: str, standing: SilenceStanding) -> dict[str, Any]:
         "alarms_last_quarter": standing.opened_last_quarter,
         "open": [describe_alarm(row) for row in standing.open],
         "closed": [describe_alarm(row) for row in standing.closed],
+        "holidays": [{"date": day, "sites": sites} for day, sites in standing.holidays],
         **{key: standing.document[key] for key in _KEPT if key in standing.document},
     }
 
@@ -116,6 +117,8 @@ def alarm_lines(standing: SilenceStanding) -> Iterator[str]:
                 f"{standing.budget:g} may be false; looked {standing.looked_at:%Y-%m-%d %H:%M} "
                 "UTC"
             )
+    if standing.holiday_line:
+        yield standing.holiday_line
 
 
 def _source_lines(standing: SilenceStanding) -> Iterator[str]:

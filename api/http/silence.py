@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Any
 
 from fastapi import APIRouter
@@ -37,6 +38,8 @@ class SilenceAlarm(BaseModel):
     #: what the p-value was held against
     alpha: float
     beside_it: str
+    #: its days that are listed as holidays
+    holidays: list[dt.date]
     #: new sources at the same site since then
     appeared: list[str]
     check_first: list[str]
@@ -82,6 +85,14 @@ class HourlyCounts(BaseModel):
     expected: list[float]
 
 
+class ListedHoliday(BaseModel):
+    """A day that the monitor's file lists as a holiday."""
+
+    date: dt.date
+    #: null for all
+    sites: list[str] | None
+
+
 class Silence(BaseModel):
     """How silence stands with a monitor."""
 
@@ -100,6 +111,8 @@ class Silence(BaseModel):
     gone: list[UnjudgedSource]
     hours: list[HourlyCounts]
     notes: list[str]
+    #: the next ones, today's among them
+    holidays: list[ListedHoliday]
 
 
 @router.get("/{name}/silence", summary="Show missing and surplus scans", dependencies=[READ])
@@ -124,4 +137,8 @@ def show_silence(name: str, driftward: Installation) -> Silence:
         gone=[UnjudgedSource(**source) for source in document.get("gone", [])],
         hours=[HourlyCounts(**counts) for counts in document.get("hours", [])],
         notes=standing.notes,
+        holidays=[
+            ListedHoliday(date=day, sites=None if sites is None else list(sites))
+            for day, sites in standing.holidays
+        ],
     )

@@ -87,6 +87,8 @@ class ArrivalsPanel:
     alarms: tuple[AlarmText, ...]
     charts: tuple[HourlyChart, ...]
     sources: tuple[SourceRow, ...]
+    #: whether today is listed as a holiday, and which days are next; "" where none is
+    holidays: str
     notes: tuple[str, ...]
     closed: tuple[AlarmText, ...]
 
@@ -105,6 +107,7 @@ def arrivals_panel(session: Session, monitor: Monitor, *, now: datetime) -> Arri
             for number, counts in enumerate([*hours[1:], *hours[:1]])
         ),
         sources=tuple(_sources(standing)),
+        holidays=wording.sentence(standing.holiday_line),
         notes=tuple(standing.notes),
         closed=tuple(_alarm(row) for row in standing.closed[:_CLOSED_SHOWN]),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ from monitor.silence.arrivals import (
 from monitor.silence.settings import SilenceSettings
 from monitor.statistics.arrivals.learning import LEAST_WEEKS
 from monitor.statistics.arrivals.model import CELLS, Arrivals, Calendar
+from monitor.subgroups import Attribute
 from monitor.tables import SilenceAlarmRow
 
 Booleans = npt.NDArray[np.bool_]
@@ -59,6 +60,8 @@ class Ground:
     #: hours to be learnt from, and those that count in a look, bool [H, L]
     learnt_from: Booleans
     counted: Booleans
+    #: hours of listed holidays, bool [H, L]; None where none is listed
+    holidays: Booleans | None
     #: of every source: hours and place, for those that are new
     all_times: npt.NDArray[np.float64]
     all_keys: npt.NDArray[np.int64]
@@ -77,6 +80,7 @@ class Ground:
             times=self.times[chosen],
             leaf=self.leaf[chosen],
             watched=self.counted,
+            holidays=self.holidays,
         )
 
     def past(self, *, studies: bool) -> Arrivals:
@@ -92,7 +96,17 @@ class Ground:
             times=self.times[chosen],
             leaf=self.leaf[chosen],
             watched=self.learnt_from[: self.midnight],
+            holidays=None if self.holidays is None else self.holidays[: self.midnight],
         )
+
+    def holidays_among(self, leaves: Booleans, start: float, end: float) -> list[date]:
+        """Return the days between two hours that are listed as holidays for any of some leaves."""
+        if self.holidays is None:
+            return []
+        hours = hours_of(start, end, len(self.holidays))
+        listed = self.holidays[hours, :][:, leaves].any(axis=1)
+        days = np.unique(self.calendar.day[hours][listed])
+        return [date.fromordinal(int(day)) for day in days]
 
     def times_of(self, key: Key) -> npt.NDArray[np.float64]:
         """Return the hours of a source's scans, known or new, rising."""
@@ -103,12 +117,16 @@ class Ground:
 def learnt_since(
     now: datetime, settings: SilenceSettings, alarms: Sequence[SilenceAlarmRow]
 ) -> datetime:
-    """Return from when on scans are read: as long before an open alarm as before a calm day."""
+    """Return from when on scans are read: as long before an open alarm as before a calm day.
+
+    Listed holidays teach nothing of ordinary days, so they are not counted.
+    """
     begun = [row.since for row in alarms if row.state == SilenceState.OPEN]
     midnight = local_midnight(min([now, *begun]), settings.zone)
-    return local_midnight(
-        midnight - timedelta(weeks=settings.learn_weeks) + timedelta(hours=3), settings.zone
+    days = settings.calendar.days_before(
+        midnight.astimezone(settings.zone).date(), ordinary=7 * settings.learn_weeks
     )
+    return local_midnight(midnight - timedelta(days=days) + timedelta(hours=3), settings.zone)
 
 
 def prepare(
@@ -140,7 +158,9 @@ def prepare(
         leaf for row in alarms if row.state == SilenceState.OPEN for leaf in leaves_of(row)
     }
     silent = at_now - last > settings.retired_after_days * 24
-    enough = learnt[:midnight].sum(axis=0) >= LEAST_WEEKS * CELLS
+    holidays = _listed(arrived, settings, calendar)
+    ordinary = learnt if holidays is None else learnt & ~holidays
+    enough = ordinary[:midnight].sum(axis=0) >= LEAST_WEEKS * CELLS
     kept = np.array([key in in_alarm for key in arrived.keys], dtype=np.bool_)
     known = np.flatnonzero(enough & (~silent | kept))
     busiest = np.bincount(arrived.key, minlength=len(arrived.keys))[known]
@@ -168,6 +188,7 @@ def prepare(
         begins_study=arrived.begins_study[of_known],
         learnt_from=learnt[:, columns],
         counted=counted[:, columns],
+        holidays=None if holidays is None else holidays[:, columns],
         all_times=times,
         all_keys=arrived.key,
         keys=arrived.keys,
@@ -181,6 +202,24 @@ def _first_and_last(
     np.minimum.at(first, key, times)
     np.maximum.at(last, key, times)
     return first, last
+
+
+def _listed(arrived: Arrived, settings: SilenceSettings, calendar: Calendar) -> Booleans | None:
+    """Return which hours of each source are of listed holidays, [H, K], or None if none is."""
+    days, place = np.unique(calendar.day, return_inverse=True)
+    dates = [date.fromordinal(int(day)) for day in days]
+    if not any(day in settings.calendar.by_day for day in dates):
+        return None
+    sites: list[str | None] = [None] * len(arrived.keys)
+    if Attribute.SITE in settings.attributes:
+        column = settings.attributes.index(Attribute.SITE)
+        sites = [key[column] for key in arrived.keys]
+    by_day = np.array(
+        [[settings.calendar.is_listed(day, site) for site in sites] for day in dates],
+        dtype=np.bool_,
+    )
+    found: Booleans = by_day[place]
+    return found
 
 
 def _watched(

@@ -115,7 +115,9 @@ class Judging:
             kind = SilenceKind.UNSTATED
         subgroup = self.named.names[finding.source]
         appeared = self._appeared(leaves, finding.since) if finding.question.missing else []
+        listed = self._listed(finding.leaves, finding.since)
         evidence: dict[str, Json] = {
+            "holidays": listed,
             "others_expected": round(finding.others_expected, 2),
             "others_received": int(finding.others_received),
             "appeared": [name_of(key, self.settings.attributes) for key in appeared],
@@ -126,6 +128,7 @@ class Judging:
                 others_expected=finding.others_expected,
                 others_received=finding.others_received,
                 appeared=len(appeared),
+                holiday=bool(listed),
             ),
         }
         return Opening(
@@ -140,6 +143,11 @@ class Judging:
             alpha=finding.alpha,
             evidence=evidence,
         )
+
+    def _listed(self, leaves: Booleans, since: float) -> list[Json]:
+        """Return the days since then that are listed as holidays for any of some leaves."""
+        days = self.ground.holidays_among(leaves, since, self.ground.now)
+        return [day.isoformat() for day in days]
 
     def _came_unstated(self, finding: Finding, leaves: tuple[Key, ...]) -> bool:
         """Return whether the missing scans came without the attribute that told them apart."""
@@ -255,6 +263,7 @@ class Judging:
                 p_value=strongest.p_value,
                 alpha=strongest.alpha,
                 evidence={
+                    "holidays": self._listed(members, begun),
                     "others_expected": 0.0,
                     "others_received": 0,
                     "appeared": [],

@@ -119,7 +119,8 @@ def _hours(judging: Judging, name: str) -> Json:
     start = max(0, end - CHART_HOURS)
     mine = ground.times[members[ground.leaf] & (ground.times <= ground.now)]
     received, _ = np.histogram(mine, bins=np.arange(start, end + 1))
-    expected = judging.watch.scans.hourly(ground.calendar)[start:end, members].sum(axis=1)
+    hourly = judging.watch.scans.expected(ground.calendar, ground.holidays)
+    expected = hourly[start:end, members].sum(axis=1)
     return {
         "subgroup": name,
         "start": _iso(ground, float(start)),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Annotated, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from monitor.silence.holidays import Holiday, HolidayCalendar, require_listed_once
 from monitor.subgroups import HIERARCHY, Attribute
+from registry.yaml_files import MisfitError
 
 
 class SilenceSettings(BaseModel):
@@ -30,6 +33,13 @@ class SilenceSettings(BaseModel):
     retired_after_days: Annotated[int, Field(ge=7, le=365)] = 28
     #: of the sites: their rhythm follows it through summer time
     time_zone: str = "UTC"
+    #: days of the sites' own calendar on which less is expected; a specification without any
+    #: has the digest that it had before they could be listed
+    holidays: Annotated[tuple[Holiday, ...], Field(exclude_if=lambda listed: not listed)] = ()
+
+    @cached_property
+    def calendar(self) -> HolidayCalendar:
+        return HolidayCalendar.of(self.holidays)
 
     @property
     def zone(self) -> ZoneInfo:
@@ -56,4 +66,17 @@ class SilenceSettings(BaseModel):
                 f"attributes: {strangers[0].value} tells no sources of scans apart; use "
                 f"{', '.join(HIERARCHY)}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _holidays_fit(self) -> Self:
+        require_listed_once(self.holidays)
+        for place, holiday in enumerate(self.holidays):
+            if holiday.sites is not None and Attribute.SITE not in self.attributes:
+                raise MisfitError(
+                    "sites are not told apart: name `site` among `attributes`",
+                    "holidays",
+                    place,
+                    "sites",
+                )
         return self

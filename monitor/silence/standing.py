@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, date, datetime
 from enum import StrEnum
 from typing import Any
 
@@ -11,11 +11,14 @@ from sqlalchemy.orm import Session
 
 from monitor.monitors import Monitor
 from monitor.silence.alarms import SilenceState, all_alarms, newest_look, opened_lately
-from monitor.silence.words import others_sentence, sentence
+from monitor.silence.holidays import ListedDay
+from monitor.silence.words import coming_holidays, others_sentence, sentence
 from monitor.tables import SilenceAlarmRow
 
 #: Closed alarms that are shown.
 _SHOWN = 20
+#: Listed holidays that are shown, from today on.
+_HOLIDAYS_SHOWN = 5
 
 
 class Watching(StrEnum):
@@ -41,6 +44,14 @@ class SilenceStanding:
     budget: float | None
     #: sources, counts by hour, what is new or gone, notes
     document: dict[str, Any]
+    #: the day at the sites, and the listed holidays from it on
+    today: date
+    holidays: tuple[ListedDay, ...]
+
+    @property
+    def holiday_line(self) -> str:
+        """Whether today is listed as a holiday, and which days are next; "" where none is."""
+        return coming_holidays(self.holidays, self.today)
 
     @property
     def sources(self) -> list[dict[str, Any]]:
@@ -59,6 +70,7 @@ def silence_standing(session: Session, monitor: Monitor, *, now: datetime) -> Si
     look = newest_look(session, monitor.name)
     alarms = all_alarms(session, monitor.name)
     document = dict(look.document) if look is not None else {}
+    today = now.astimezone(settings.zone if settings is not None else UTC).date()
     if settings is None:
         watching = Watching.OFF
     elif look is None or document["state"] == Watching.OFF:
@@ -73,6 +85,8 @@ def silence_standing(session: Session, monitor: Monitor, *, now: datetime) -> Si
         opened_last_quarter=opened_lately(session, monitor.name, now=now),
         budget=settings.false_alarms_per_quarter if settings is not None else None,
         document=document,
+        today=today,
+        holidays=tuple(settings.calendar.coming(today, _HOLIDAYS_SHOWN)) if settings else (),
     )
 
 
@@ -93,6 +107,7 @@ def describe_alarm(row: SilenceAlarmRow) -> dict[str, Any]:
         "p_value": row.p_value,
         "alpha": row.alpha,
         "beside_it": others_sentence(evidence["others_expected"], evidence["others_received"]),
+        "holidays": evidence.get("holidays", []),
         "appeared": evidence["appeared"],
         "check_first": evidence["checks"],
         "closed_at": row.closed_at,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from datetime import UTC, date, datetime
 
 from monitor.silence.alarms import SilenceKind
+from monitor.silence.holidays import ListedDay
 from monitor.subgroups import Subgroup
 from monitor.tables import SilenceAlarmRow
 from registry.canonical import Json
@@ -26,6 +28,12 @@ def source_name(subgroup: str) -> str:
 
 def sentence(row: SilenceAlarmRow) -> str:
     """Return what an alarm found, in one sentence."""
+    # Alarms from before holidays could be listed say nothing of them.
+    listed = [date.fromisoformat(day) for day in row.evidence.get("holidays", [])]
+    return "; ".join([_found(row), *([_holidays_among(listed)] if listed else [])])
+
+
+def _found(row: SilenceAlarmRow) -> str:
     name, since, seen = source_name(row.subgroup), minute(row.since), minute(row.opened_at)
     match SilenceKind(row.kind):
         case SilenceKind.SURPLUS:
@@ -50,6 +58,46 @@ def sentence(row: SilenceAlarmRow) -> str:
             )
 
 
+def _holidays_among(listed: Sequence[date]) -> str:
+    """Return which days of an alarm are listed.
+
+    >>> _holidays_among([date(2026, 12, 25)])
+    'Fri 25 Dec is listed as a holiday'
+    >>> _holidays_among([date(2026, 12, 25), date(2026, 12, 26)])
+    'Fri 25 Dec and Sat 26 Dec are listed as holidays'
+    >>> _holidays_among([date(2026, 12, 24), date(2026, 12, 25), date(2026, 12, 26)])
+    '3 days from Thu 24 Dec to Sat 26 Dec are listed as holidays'
+    """
+    first, last = day_name(listed[0]), day_name(listed[-1])
+    if len(listed) == 1:
+        return f"{first} is listed as a holiday"
+    if len(listed) == 2:
+        return f"{first} and {last} are listed as holidays"
+    return f"{len(listed)} days from {first} to {last} are listed as holidays"
+
+
+def coming_holidays(coming: Sequence[ListedDay], today: date) -> str:
+    """Return whether today is listed as a holiday, and which days are next; "" where none is.
+
+    >>> coming_holidays(
+    ...     [(date(2026, 12, 25), None), (date(2026, 12, 26), ("north",))], date(2026, 12, 25)
+    ... )
+    'today is listed as a holiday; next Sat 26 Dec at north'
+    """
+    parts = []
+    if coming and coming[0][0] == today:
+        where = f" at {', '.join(coming[0][1])}" if coming[0][1] else ""
+        parts.append(f"today is listed as a holiday{where}")
+        coming = coming[1:]
+    if coming:
+        days = [
+            day_name(day) + (f" at {', '.join(sites)}" if sites else "")
+            for day, sites in coming
+        ]
+        parts.append(f"next{'' if parts else ' listed holidays:'} {', '.join(days)}")
+    return "; ".join(parts)
+
+
 def others_sentence(expected: float, received: float) -> str:
     """Return what the sources beside one sent meanwhile."""
     if expected < 1:
@@ -65,6 +113,7 @@ def first_checks(
     others_expected: float,
     others_received: float,
     appeared: int,
+    holiday: bool = False,
 ) -> list[Json]:
     """Return what to check first, the likeliest first.
 
@@ -72,6 +121,7 @@ def first_checks(
     ----------
     leaves : sources that the alarm covers
     appeared : new sources at the same site since it began
+    holiday : one of its days is listed as a holiday
     """
     if kind is SilenceKind.UNSTATED:
         return [
@@ -105,7 +155,8 @@ def first_checks(
         ]
     else:
         found += [
-            "check that the scanner is in use today, and its DICOM send queue",
+            f"check that the scanner is in use {'on this holiday' if holiday else 'today'}, and "
+            "its DICOM send queue",
             "then the router between it and this installation",
         ]
     if others_expected >= 1 and others_received >= others_expected / 2:
@@ -130,3 +181,12 @@ def minute(at: datetime) -> str:
     """
     at = at.astimezone(UTC)
     return f"{at:%a} {at.day} {at:%b %H:%M}"
+
+
+def day_name(day: date) -> str:
+    """Return a day with that of the week.
+
+    >>> day_name(date(2026, 12, 25))
+    'Fri 25 Dec'
+    """
+    return f"{day:%a} {day.day} {day:%b}"

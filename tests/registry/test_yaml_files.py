@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
+from datetime import date
 
 import pytest
 from hypothesis import given
@@ -20,6 +21,8 @@ class _Part(BaseModel):
 
 class _Thing(BaseModel):
     model_config = ConfigDict(extra="forbid")
+
+    since: date | None = None
 
     first: _Part = _Part()
     parts: list[_Part] = []
@@ -50,7 +53,7 @@ MERGED = "a: &a {x: 1}\n" + "".join(
         ("- " * 5000, r"not YAML: more than 50 lists and mappings"),
         ("first: 1\na: &a [*a]", r"^thing\.yaml:2: not YAML: an alias stands inside what it"),
         ("#" * (LARGEST_CHARACTERS + 1), r"not YAML: a specification has at most 262144"),
-        ("a: 2026-02-30", r"^thing\.yaml: not YAML: day is out of range"),
+        ("a: !!timestamp 2026-2-x", r"^thing\.yaml: not YAML: "),
         ("a: " + "9" * 5000, r"^thing\.yaml: not YAML: "),
         ("? [a]\n: 1", r"^thing\.yaml:1: not YAML: found unhashable key"),
     ],
@@ -72,6 +75,11 @@ def test_a_time_of_day_is_no_number_in_base_sixty(text: str) -> None:
         read(f"first:\n  size: {text}")
     assert "600" not in str(refused.value)
     assert read("first:\n  size: 600").first.size == 600
+
+
+def test_a_day_that_does_not_exist_is_refused_at_its_key() -> None:
+    with pytest.raises(BadInputError, match=r"^thing\.yaml:2: since: .*day value is outside"):
+        read("parts: []\nsince: 2026-02-30")
 
 
 def test_an_alias_that_says_little_is_read() -> None:

@@ -8,15 +8,20 @@ received in the same span. Each day is of a hidden kind with a factor on everybo
   goes on, an outpatient one stops);
 - unusual: everybody between a fifth and twice of ordinary.
 
-Kinds persist from day to day (a hidden Markov chain), and the others' counts weigh them. The
-shared factor may excuse a source and never accuses it: where it says that more was to be
+Kinds persist from day to day (a hidden Markov chain), and the others' counts weigh them. On a
+day that a calendar lists as a holiday they are drawn with weights of their own: most often at
+rest, sometimes unusual, seldom ordinary. These weights are learnt from past listed days, point by
+point, so that a hospital's own holidays tell how much is left on one. Listed days persist among
+themselves and say nothing of the days around them, nor these of them.
+
+The shared factor may excuse a source and never accuses it: where it says that more was to be
 expected than on an ordinary day, too few is still judged against an ordinary day, and too many
 likewise. So another source's storm makes no quiet source suspicious.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -27,6 +32,7 @@ from monitor.statistics.arrivals.counts import log_at_least, log_at_most, log_pr
 from monitor.statistics.embeddings import Floats
 
 Integers = npt.NDArray[np.int64]
+Booleans = npt.NDArray[np.bool_]
 
 ORDINARY, AT_REST, UNUSUAL = range(3)
 #: Of the days that are not ordinary, those at rest.
@@ -34,8 +40,11 @@ _REST_SHARE = 0.6
 #: A day is of the kind of the day before with this probability, else drawn anew.
 _PERSISTENCE = 0.7
 #: Variance of the factor on days at rest: no two holidays are alike.
-_REST_SPREAD = 0.1
+REST_SPREAD = 0.1
 _UNUSUAL = (0.2, 2.0)
+#: What is believed of a listed holiday before one was seen, by kind, and how many it weighs.
+_HOLIDAY_KINDS = (0.05, 0.75, 0.2)
+_HOLIDAY_DAYS = 4.0
 _POINTS = {ORDINARY: 15, AT_REST: 9, UNUSUAL: 10}
 
 
@@ -46,11 +55,14 @@ class SharedDays:
     Parameters
     ----------
     spread : variance of an ordinary day's factor
-    exceptional_share : share of days that are not ordinary
+    exceptional_share : share of days that are not ordinary, of those that no calendar lists
+    holiday : probability of each point of the grid on a listed holiday, [C]; None before one
+        was seen
     """
 
     spread: float
     exceptional_share: float
+    holiday: Floats | None = None
 
     @cached_property
     def kinds(self) -> Integers:
@@ -63,7 +75,7 @@ class SharedDays:
         return np.concatenate(
             [
                 _gamma_points(self.spread, _POINTS[ORDINARY]),
-                _gamma_points(_REST_SPREAD, _POINTS[AT_REST]),
+                _gamma_points(REST_SPREAD, _POINTS[AT_REST]),
                 np.geomspace(*_UNUSUAL, _POINTS[UNUSUAL]),
             ]
         )
@@ -74,7 +86,7 @@ class SharedDays:
         return np.concatenate(
             [
                 _gamma_weights(self.spread, _POINTS[ORDINARY]),
-                _gamma_weights(_REST_SPREAD, _POINTS[AT_REST]),
+                _gamma_weights(REST_SPREAD, _POINTS[AT_REST]),
                 np.full(_POINTS[UNUSUAL], -np.log(_POINTS[UNUSUAL])),
             ]
         )
@@ -84,6 +96,47 @@ class SharedDays:
         """Share of each kind, [3]."""
         rest = self.exceptional_share * _REST_SHARE
         return np.array([1 - self.exceptional_share, rest, self.exceptional_share - rest])
+
+    @cached_property
+    def holiday_points(self) -> Floats:
+        """The probability of each point of the grid on a listed holiday, [C]."""
+        if self.holiday is not None:
+            return self.holiday
+        weights = np.exp(self.log_weights) * np.array(_HOLIDAY_KINDS)[self.kinds]
+        found: Floats = weights / weights.sum()
+        return found
+
+    @cached_property
+    def _log_kinds(self) -> tuple[Floats, Floats]:
+        """The log share of each kind, [3], on days that are not listed and on those that are."""
+        listed = np.add.reduceat(self.holiday_points, self._first_of_kind)
+        return np.log(self.shares), np.log(listed)
+
+    @cached_property
+    def _log_holiday_weights(self) -> Floats:
+        """Log probability of each point on a listed holiday, given its kind, [C]."""
+        found: Floats = np.log(self.holiday_points) - self._log_kinds[1][self.kinds]
+        return found
+
+    def on_holiday(self, expected: Floats, at_rest: Floats) -> Floats:
+        """Return the means of a listed holiday, no larger than those of an ordinary day, [...]."""
+        rest = self.kinds == AT_REST
+        of_rest = self.holiday_points[rest] @ self.factors[rest]
+        left = self.holiday_points[~rest] @ np.minimum(self.factors[~rest], 1.0)
+        found: Floats = np.minimum(of_rest * at_rest + left * expected, expected)
+        return found
+
+    def with_holidays(self, log_received: Floats) -> SharedDays:
+        """Return the same with what listed holidays teach.
+
+        Parameters
+        ----------
+        log_received : log probability of what each of them brought, at each point, [D, C]
+        """
+        joint = log_received + np.log(self.holiday_points)
+        seen = np.exp(joint - _log_sum(joint)[:, None])
+        weights = _HOLIDAY_DAYS * self.holiday_points + seen.sum(axis=0)
+        return replace(self, holiday=weights / weights.sum())
 
     def means(self, expected: Floats, at_rest: Floats) -> Floats:
         """Return means at each point, [..., C], of those of an ordinary day and one at rest."""
@@ -100,19 +153,39 @@ class SharedDays:
         found: Floats = np.exp(joint - _log_sum(joint)[..., None])
         return found
 
-    def log_conditional(self, log_own: Floats, log_others: Floats) -> Floats:
-        """Return log P(own | others), [...], of days in a row, each [..., D, C]."""
-        return self._forward(log_own + log_others) - self._forward(log_others)
+    def log_conditional(
+        self, log_own: Floats, log_others: Floats, holidays: Booleans | None = None
+    ) -> Floats:
+        """Return log P(own | others), [...], of days in a row, each [..., D, C].
 
-    def _forward(self, terms: Floats) -> Floats:
+        Parameters
+        ----------
+        holidays : which of the days are listed, [..., D]; None for none
+        """
+        if holidays is None or not holidays.any():
+            holidays = np.zeros(log_others.shape[:-1], dtype=np.bool_)
+        return self._forward(log_own + log_others, holidays) - self._forward(
+            log_others, holidays
+        )
+
+    def _forward(self, terms: Floats, holidays: Booleans) -> Floats:
         """Return the log probability of days in a row, over kinds and factors."""
-        by_kind = _log_sums(terms + self.log_weights, self._first_of_kind)
-        log_shares = np.log(self.shares)
-        state = log_shares + by_kind[..., 0, :]
+        usual, listed = self._log_kinds
+        log_weights, anew = self.log_weights, usual
+        if holidays.any():
+            of_holiday = holidays[..., None]
+            log_weights = np.where(of_holiday, self._log_holiday_weights, log_weights)
+            anew = np.where(of_holiday, listed, usual)
+        anew = np.broadcast_to(anew, (*holidays.shape, len(usual)))
+        by_kind = _log_sums(terms + log_weights, self._first_of_kind)
+        state = anew[..., 0, :] + by_kind[..., 0, :]
         for day in range(1, by_kind.shape[-2]):
-            anew = _log_sum(state)[..., None] + log_shares
-            state = np.logaddexp(np.log(_PERSISTENCE) + state, np.log1p(-_PERSISTENCE) + anew)
-            state = state + by_kind[..., day, :]
+            drawn = _log_sum(state)[..., None] + anew[..., day, :]
+            lasting = np.logaddexp(
+                np.log(_PERSISTENCE) + state, np.log1p(-_PERSISTENCE) + drawn
+            )
+            alike = holidays[..., day] == holidays[..., day - 1]
+            state = np.where(alike[..., None], lasting, drawn) + by_kind[..., day, :]
         return _log_sum(state)
 
     @cached_property
@@ -140,6 +213,8 @@ class Tally:
     spread: npt.ArrayLike
     others_burst: npt.ArrayLike
     others_spread: npt.ArrayLike
+    #: which days are listed as holidays, [..., D]; None for none
+    holidays: Booleans | None = None
 
     def too_few(self, shared: SharedDays) -> Floats:
         """Return log P(no more than was received | the others), [...].
@@ -171,7 +246,8 @@ class Tally:
         )
 
     def _given_others(self, shared: SharedDays, log_own: Floats) -> Floats:
-        return np.minimum(shared.log_conditional(log_own, self.log_others(shared)), 0.0)
+        conditional = shared.log_conditional(log_own, self.log_others(shared), self.holidays)
+        return np.minimum(conditional, 0.0)
 
 
 def _gamma_points(spread: float, points: int) -> Floats:

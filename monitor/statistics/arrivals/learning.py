@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 from monitor.statistics.arrivals.counts import log_probability
-from monitor.statistics.arrivals.days import ORDINARY, Integers, SharedDays
+from monitor.statistics.arrivals.days import ORDINARY, Booleans, Integers, SharedDays
 from monitor.statistics.arrivals.model import (
     CELLS,
     HOURS_PER_DAY,
     ArrivalModel,
     Arrivals,
-    Booleans,
     Sources,
 )
 from monitor.statistics.embeddings import Floats
@@ -44,13 +43,14 @@ def learn(arrivals: Arrivals, sources: Sources) -> ArrivalModel:
 
     A day's kind and factor are estimated from what its whole site sent, so that a holiday
     among the past weeks lowers nobody's rates; rates, kinds and spreads are found in turn.
+    Listed holidays teach nothing but what listed holidays are like.
 
     Raises
     ------
     InsufficientDataError
         If no leaf was watched for two weeks.
     """
-    days = _Days(arrivals=arrivals, sources=sources)
+    days = _Days(arrivals=arrivals.on(holidays=False), sources=sources)
     weeks = days.watched.sum(axis=0) / CELLS
     if not len(weeks) or weeks.max() < LEAST_WEEKS - 1e-9:
         raise InsufficientDataError(
@@ -76,7 +76,7 @@ def learn(arrivals: Arrivals, sources: Sources) -> ArrivalModel:
         rest_day = _quietest(rates)
         shared = days.shared(model, ordinary)
     bursts = days.bursts(rates)
-    return ArrivalModel(
+    found = ArrivalModel(
         sources=sources,
         rates=rates,
         rest_day=rest_day,
@@ -86,6 +86,10 @@ def learn(arrivals: Arrivals, sources: Sources) -> ArrivalModel:
         weeks=weeks,
         shared=shared,
     )
+    if arrivals.holidays is None:
+        return found
+    listed = _Days(arrivals=arrivals.on(holidays=True), sources=sources)
+    return replace(found, shared=listed.holidays(found))
 
 
 def _quietest(rates: Floats) -> int:
@@ -214,6 +218,16 @@ class _Days:
                 prior=_PRIOR_SHARED_SPREAD,
             ),
             exceptional_share=share,
+        )
+
+    def holidays(self, model: ArrivalModel) -> SharedDays:
+        """Return what days do to everybody, with what these, all of them listed, teach."""
+        expected, at_rest = self._expected(model, self.sources.members[0])
+        kept = expected > 0
+        received = self.by_day(self.counts.sum(axis=1))[kept]
+        means = model.shared.means(expected[kept], at_rest[kept])
+        return model.shared.with_holidays(
+            log_probability(received[:, None], means, model.bursts[0], model.spreads[0])
         )
 
     def spreads(self, model: ArrivalModel, ordinary: Floats) -> Floats:

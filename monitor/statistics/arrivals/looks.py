@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from monitor.statistics.arrivals.counts import log_at_least, log_none
+from monitor.statistics.arrivals.days import REST_SPREAD, Booleans
 from monitor.statistics.arrivals.learning import learn
 from monitor.statistics.arrivals.model import (
     HOURS_PER_DAY,
     ArrivalModel,
     Arrivals,
-    Booleans,
     Sources,
 )
 from monitor.statistics.arrivals.questions import AlarmBudget, Question, Tails, replay_tails
@@ -43,7 +43,7 @@ class Finding:
     alpha: float
     #: hours at which it began, by the last arrival or by the best break in the last day
     since: float
-    #: since then, on ordinary days
+    #: since then; on listed holidays less than on ordinary days
     expected: float
     received: float
     #: what the sources beside it were to send since then, and sent
@@ -76,8 +76,8 @@ class ArrivalWatch:
         """
         models = {True: learn(studies, sources), False: learn(scans, sources)}
         past = {
-            True: Expectation(model=models[True], arrivals=studies),
-            False: Expectation(model=models[False], arrivals=scans),
+            True: Expectation(model=models[True], arrivals=studies.on(holidays=False)),
+            False: Expectation(model=models[False], arrivals=scans.on(holidays=False)),
         }
         return cls(
             studies=models[True],
@@ -292,15 +292,18 @@ class Look:
     def hours_until_noticed(self, source: int) -> float:
         """Return after how many hours a source that stops now would make an alarm.
 
-        With the others as on an ordinary day; infinite if not within the calendar.
+        With the others as on an ordinary day, on listed holidays as on one at rest; infinite
+        if not within the calendar.
         """
         expectation = self.studies
         own = expectation.side(source)
         calendar = expectation.arrivals.calendar
         ahead = np.arange(np.floor(self.now) + 1, len(calendar))
         starts, ends = expectation.by_day(np.full(len(ahead), self.now), ahead)
-        expected = expectation.expected(own.leaves, *own.certain(starts, ends))
-        log_p = log_none(expected, own.burst, own.spread).sum(axis=1)
+        expected = expectation.kept(own.leaves, *own.certain(starts, ends))
+        holidays = expectation.on_holiday(own.leaves, starts, ends)
+        spread = own.spread + REST_SPREAD * holidays
+        log_p = log_none(expected, own.burst, spread).sum(axis=1)
         log_p = self.watch.tails[Question.SILENT].corrected(log_p, source)
         clumps = expectation.model.clumps_a_week(own.leaves)
         alphas = [
@@ -320,7 +323,7 @@ class Look:
 
 def _worth_judging(expectation: Expectation, own: Side, span: _Span) -> bool:
     """Return whether a span could make an alarm; the others only ever excuse."""
-    expected = float(expectation.expected(own.leaves, span.start, span.end))
+    expected = float(expectation.ordinary(own.leaves, span.start, span.end))
     threshold = float(np.log(span.alpha))
     if span.question.missing:
         # P(no more than were received) >= P(none) >= exp(-expected).

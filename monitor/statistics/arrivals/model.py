@@ -8,18 +8,16 @@ its leaves. A span's mean is the sum of hourly rates by hour of week; its varian
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from monitor.statistics.arrivals.counts import clumps_per_arrival
-from monitor.statistics.arrivals.days import Integers, SharedDays
+from monitor.statistics.arrivals.days import Booleans, Integers, SharedDays
 from monitor.statistics.embeddings import Floats
 from registry.errors import BadInputError
-
-Booleans = npt.NDArray[np.bool_]
 
 CELLS = 168
 HOURS_PER_DAY = 24
@@ -129,12 +127,14 @@ class Arrivals:
     times : hours since the calendar began, rising, float64 [n]
     leaf : int64 [n]
     watched : hours in which a leaf was as usual; the rest teaches nothing, bool [H, L]
+    holidays : hours of days that a hospital's calendar lists, bool [H, L]; None for none
     """
 
     calendar: Calendar
     times: Floats
     leaf: Integers
     watched: Booleans
+    holidays: Booleans | None = None
 
     def __post_init__(self) -> None:
         if np.any(np.diff(self.times) < 0):
@@ -152,6 +152,15 @@ class Arrivals:
     def of(self, leaves: Booleans) -> Floats:
         """Return the times of the arrivals of some leaves, rising."""
         return self.times[leaves[self.leaf]]
+
+    def on(self, *, holidays: bool) -> Arrivals:
+        """Return the same with listed holidays alone watched, or all days but these."""
+        listed = self.holidays
+        if listed is None:
+            watched = np.zeros_like(self.watched) if holidays else self.watched
+        else:
+            watched = self.watched & (listed if holidays else ~listed)
+        return replace(self, watched=watched, holidays=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,11 +194,23 @@ class ArrivalModel:
         return found
 
     def hourly(self, calendar: Calendar, *, at_rest: bool = False) -> Floats:
-        """Return expected arrivals in each hour, [H, L]."""
+        """Return the arrivals that ordinary days, or days at rest, bring in each hour, [H, L]."""
         cell = calendar.cell
         if at_rest:
             cell = self.rest_day * HOURS_PER_DAY + cell % HOURS_PER_DAY
         return self.rates[cell]
+
+    def expected(self, calendar: Calendar, holidays: Booleans | None) -> Floats:
+        """Return expected arrivals in each hour, of which some are of listed holidays, [H, L]."""
+        ordinary = self.hourly(calendar)
+        if holidays is None:
+            return ordinary
+        found: Floats = np.where(
+            holidays,
+            self.shared.on_holiday(ordinary, self.hourly(calendar, at_rest=True)),
+            ordinary,
+        )
+        return found
 
     def burst(self, leaves: Booleans, source: int | None = None) -> float:
         """Return the burst of some leaves together, with what learning adds to the variance.

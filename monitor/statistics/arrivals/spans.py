@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
-from monitor.statistics.arrivals.days import Tally
-from monitor.statistics.arrivals.model import ArrivalModel, Arrivals, Booleans
+from monitor.statistics.arrivals.days import Booleans, Tally
+from monitor.statistics.arrivals.model import ArrivalModel, Arrivals
 from monitor.statistics.embeddings import Floats
 
 #: Whole days before a silence from which it is told what kind of days these are.
@@ -56,11 +57,45 @@ class Expectation:
 
     @cached_property
     def _expected(self) -> Floats:
+        if self.arrivals.holidays is None:
+            return self._ordinary
+        expected = self.model.expected(self.arrivals.calendar, self.arrivals.holidays)
+        return self._summed(expected)
+
+    @cached_property
+    def _ordinary(self) -> Floats:
         return self._summed(self.model.hourly(self.arrivals.calendar))
 
     @cached_property
     def _at_rest(self) -> Floats:
         return self._summed(self.model.hourly(self.arrivals.calendar, at_rest=True))
+
+    @cached_property
+    def _kept(self) -> Floats:
+        """Arrivals where listed holidays are kept as days at rest, and other days as ordinary."""
+        listed = self.arrivals.holidays
+        if listed is None:
+            return self._ordinary
+        calendar = self.arrivals.calendar
+        rest = self.model.hourly(calendar, at_rest=True)
+        return self._summed(np.where(listed, rest, self.model.hourly(calendar)))
+
+    @cached_property
+    def _listed_hours(self) -> Floats | None:
+        """Hours of listed holidays before each hour, [H + 1, L]."""
+        listed = self.arrivals.holidays
+        if listed is None or not listed.any():
+            return None
+        return np.concatenate([np.zeros((1, listed.shape[1])), np.cumsum(listed, axis=0)])
+
+    @cached_property
+    def _alike(self) -> Sequence[Booleans]:
+        """Leaves by their listed holidays, each bool [L]."""
+        leaves = self.arrivals.watched.shape[1]
+        if self.arrivals.holidays is None:
+            return (np.ones(leaves, dtype=np.bool_),)
+        _, alike = np.unique(self.arrivals.holidays, axis=1, return_inverse=True)
+        return [alike == group for group in range(int(alike.max()) + 1)]
 
     def _summed(self, hourly: Floats) -> Floats:
         """Return expected arrivals before each hour, [H + 1, L]."""
@@ -125,8 +160,23 @@ class Expectation:
         return {}
 
     def expected(self, leaves: Booleans, start: npt.ArrayLike, end: npt.ArrayLike) -> Floats:
-        """Return arrivals that ordinary days would bring between times in hours."""
+        """Return arrivals to be expected between times in hours: on listed holidays fewer."""
         return self._between(self._expected, leaves, start, end)
+
+    def ordinary(self, leaves: Booleans, start: npt.ArrayLike, end: npt.ArrayLike) -> Floats:
+        """Return arrivals that ordinary days would bring between times in hours."""
+        return self._between(self._ordinary, leaves, start, end)
+
+    def kept(self, leaves: Booleans, start: npt.ArrayLike, end: npt.ArrayLike) -> Floats:
+        """Return arrivals between times in hours where listed holidays are days at rest."""
+        return self._between(self._kept, leaves, start, end)
+
+    def on_holiday(self, leaves: Booleans, start: Floats, end: Floats) -> Booleans:
+        """Return which spans touch a listed holiday of any of some leaves."""
+        if self._listed_hours is None:
+            return np.zeros(np.broadcast_shapes(start.shape, end.shape), dtype=np.bool_)
+        found: Booleans = self._between(self._listed_hours, leaves, start, end) > 0
+        return found
 
     def received(self, leaves: Booleans, start: npt.ArrayLike, end: npt.ArrayLike) -> Floats:
         """Return arrivals between times in hours, half-open."""
@@ -146,17 +196,9 @@ class Expectation:
         """
         days = (start[:, None], end[:, None])
         counted = own.certain(*days) if missing else own.possible(*days)
-        return Tally(
-            received=self.received(own.leaves, start, end),
-            expected=self.expected(own.leaves, *counted),
-            at_rest=self._between(self._at_rest, own.leaves, *counted),
-            others_received=self.received(others.leaves, *days),
-            others_expected=self.expected(others.leaves, *days),
-            others_at_rest=self._between(self._at_rest, others.leaves, *days),
-            burst=own.burst,
-            spread=own.spread,
-            others_burst=others.burst,
-            others_spread=others.spread,
+        received = self.received(own.leaves, start, end)
+        return self._tally(
+            received, own, counted, others, days, self.on_holiday(own.leaves, *days)
         )
 
     def silence(self, own: Side, others: Side, start: Floats, end: Floats) -> Tally:
@@ -172,23 +214,57 @@ class Expectation:
         silent = np.maximum(starts, start[:, None]), np.maximum(ends, start[:, None])
         # Midnights are whole hours, so only the span's own ends move.
         counted = own.certain(*silent)
-        if others.leaves.any():
-            beside, since, until = others, starts, ends
-        else:
+        beside, days = others, (starts, ends)
+        if not others.leaves.any():
             beside = own
-            since, until = (np.minimum(edge, start[:, None]) for edge in (starts, ends))
+            days = np.minimum(starts, start[:, None]), np.minimum(ends, start[:, None])
+        holidays = self.on_holiday(own.leaves, starts, ends)
+        return self._tally(np.zeros(len(start)), own, counted, beside, days, holidays)
+
+    def _tally(
+        self,
+        received: Floats,
+        own: Side,
+        counted: tuple[Floats, Floats],
+        others: Side,
+        days: tuple[Floats, Floats],
+        holidays: Booleans,
+    ) -> Tally:
+        """Return the tally of what a source received, [n], beside the others by day, [n, D].
+
+        On a day that is listed as a holiday for the source, only those of the others count
+        for whom it is one, too; and the other way about.
+        """
+        others_received, others_expected, others_at_rest = np.zeros((3, *holidays.shape))
+        for alike in self._alike:
+            leaves = others.leaves & alike
+            if leaves.any():
+                counts = self.on_holiday(leaves, *days) == holidays
+                others_received += counts * self.received(leaves, *days)
+                others_expected += counts * self.ordinary(leaves, *days)
+                others_at_rest += counts * self._resting(leaves, days, holidays)
         return Tally(
-            received=np.zeros(len(start)),
-            expected=self.expected(own.leaves, *counted),
-            at_rest=self._between(self._at_rest, own.leaves, *counted),
-            others_received=self.received(beside.leaves, since, until),
-            others_expected=self.expected(beside.leaves, since, until),
-            others_at_rest=self._between(self._at_rest, beside.leaves, since, until),
+            received=received,
+            expected=self.ordinary(own.leaves, *counted),
+            at_rest=self._resting(own.leaves, counted, holidays),
+            others_received=others_received,
+            others_expected=others_expected,
+            others_at_rest=others_at_rest,
             burst=own.burst,
             spread=own.spread,
-            others_burst=beside.burst,
-            others_spread=beside.spread,
+            others_burst=others.burst,
+            others_spread=others.spread,
+            holidays=holidays,
         )
+
+    def _resting(
+        self, leaves: Booleans, days: tuple[Floats, Floats], holidays: Booleans
+    ) -> Floats:
+        """Return what days at rest would bring; of a listed day, its listed hours and leaves."""
+        resting = self._between(self._at_rest, leaves, *days)
+        if holidays.any():
+            resting = np.where(holidays, self.kept(leaves, *days), resting)
+        return resting
 
     def by_day(self, start: Floats, end: Floats) -> tuple[Floats, Floats]:
         """Return each span cut at local midnights, [n, D]; days after its end are empty."""

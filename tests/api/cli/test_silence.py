@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 from scanner_history import NORTH_B, ScannerHistory
 
 from api.assembly import Driftward
@@ -80,6 +81,35 @@ def test_show_has_the_specification_and_the_alarm(home: Path, driftward: Run) ->
     document = driftward("monitor", "show", "chest", "--json").document
     assert document["silence"]["look_every_minutes"] == 15
     assert [alarm["alarm"] for alarm in document["silence_alarms"]] == [1]
+
+
+def test_listed_holidays_are_shown_and_bad_ones_refused(
+    home: Path, driftward: Run, tmp_path: Path
+) -> None:
+    document = driftward("monitor", "show", "chest", "--json").document
+    del document["silence_alarms"]
+    today = datetime.now(UTC).date()
+    document["silence"]["holidays"] = [
+        today.isoformat(),
+        {"date": (today + timedelta(days=3)).isoformat(), "sites": ["north"]},
+    ]
+    file = tmp_path / "monitor.yaml"
+    file.write_text(yaml.safe_dump(document), encoding="utf-8")
+    assert driftward("monitor", "apply", str(file)).code == 0
+    shown = driftward("monitor", "show", "chest").stdout
+    assert f"- '{today}'" in shown
+    assert "today is listed as a holiday; next " in shown
+    assert shown.rstrip().endswith("at north")
+    silence = driftward("monitor", "silence", "chest", "--json").document
+    assert silence["holidays"][0] == {"date": today.isoformat(), "sites": None}
+    assert silence["holidays"][1]["sites"] == ["north"]
+    file.write_text(
+        yaml.safe_dump(document).replace("- north", "- nrth"),
+        encoding="utf-8",
+    )
+    refused = driftward("monitor", "apply", str(file))
+    assert refused.code == 1
+    assert "holidays.1.sites: no scan ever came from nrth" in " ".join(refused.stderr.split())
 
 
 def test_a_person_closes_an_alarm_with_a_reason(home: Path, driftward: Run) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,6 +17,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from api.assembly import Driftward
 from api.http.app import create_app
+from monitor.monitors import apply_monitor, require_monitor
+from monitor.silence.holidays import Holiday
+from monitor.silence.settings import SilenceSettings
 from monitor.silence.watch import SilenceWatcher
 from registry.clock import ReplayClock
 from registry.ledger import entries
@@ -38,6 +41,16 @@ def silent(
         newest = max(entry.recorded_at for entry in entries(session))
     clock = ReplayClock(newest)
     driftward.clock = clock
+    with driftward.database.transaction() as session:
+        specification = require_monitor(session, MONITOR).specification
+        days = [newest.date() + timedelta(days=day) for day in (2, 3)]
+        listed = SilenceSettings(holidays=tuple(Holiday.model_validate(day) for day in days))
+        apply_monitor(
+            session,
+            specification.model_copy(update={"silence": listed}),
+            actor="test",
+            at=newest,
+        )
     watcher = SilenceWatcher(driftward.database, clock)
     watcher.look(MONITOR)
     clock.at = newest + timedelta(days=3)
@@ -94,6 +107,21 @@ def test_the_resource_has_the_alarm_and_every_source(silent: TestClient) -> None
     assert found["sources"][0]["silent"]
     assert found["alarms_last_quarter"] == 1
     assert silent.get("/api/v1/monitors/none/silence").status_code == 404
+
+
+def test_a_listed_holiday_is_said_on_the_page_in_the_alarm_and_in_the_resource(
+    silent: TestClient,
+) -> None:
+    text = silent.get(f"/monitors/{MONITOR}").text
+    assert "Today is listed as a holiday." in text
+    assert re.search(
+        r"studies were expected by .*; \w{3} \d+ \w{3} is listed as a holiday", text
+    )
+    found = silent.get(f"/api/v1/monitors/{MONITOR}/silence").json()
+    (listed,) = found["holidays"]
+    assert listed["sites"] is None
+    day = date.fromisoformat(listed["date"])
+    assert str(day - timedelta(days=1)) in found["open"][0]["holidays"]
 
 
 def test_the_figures_count_it(silent: TestClient) -> None:

@@ -92,6 +92,35 @@ def test_one_dead_scanner_of_three_is_one_alarm_that_ends_when_it_sends_again(
     assert kinds == ["silence.opened", "silence.closed"]
 
 
+def test_a_scanner_that_dies_on_a_listed_holiday_is_noticed_and_the_day_is_said(
+    lived: ScannerHistory,
+) -> None:
+    lived.apply(SilenceSettings.model_validate({"learn_weeks": 4, "holidays": ["2026-01-27"]}))
+    lived.live(24, looks=12)
+    usual = source(lived, "")["expected"]
+    for _ in range(16):
+        lived.live(1.5, without=[NORTH_B], factor=0.35, looks=1.5)
+    (alarm,) = lived.alarms()
+    assert (alarm.subgroup, alarm.kind, alarm.state) == (B2, "missing", "open")
+    assert alarm.evidence["holidays"] == ["2026-01-27"]
+    assert sentence(alarm).endswith("; Tue 27 Jan is listed as a holiday")
+    assert "in use on this holiday" in " ".join(alarm.evidence["checks"])
+    assert source(lived, "")["expected"] < 0.7 * usual
+
+
+def test_a_listed_holiday_on_which_all_send_little_is_no_alarm_and_teaches_nothing(
+    lived: ScannerHistory,
+) -> None:
+    listed = {"learn_weeks": 2, "holidays": [{"from": "2026-01-26", "to": "2026-01-28"}]}
+    lived.apply(SilenceSettings.model_validate(listed))
+    lived.live(1, looks=1)
+    before = source(lived, "")["scans_a_week"]
+    lived.live(47, factor=0.3, looks=1)
+    lived.live(2, looks=1)
+    assert lived.alarms() == []
+    assert source(lived, "")["scans_a_week"] == before
+
+
 def test_a_second_scanner_s_death_makes_it_one_alarm_of_the_site(
     lived: ScannerHistory,
 ) -> None:

@@ -84,6 +84,32 @@ def test_a_holiday_among_the_past_weeks_lowers_nobody_s_rates() -> None:
     assert after.shared.exceptional_share > before.shared.exceptional_share
 
 
+def test_listed_holidays_teach_nothing_of_ordinary_days_and_what_holidays_are_like() -> None:
+    world = hospital_group(holidays=0.0)
+    arrivals = drawn(world, seed=4)
+    listed = np.zeros_like(arrivals.watched)
+    for day in (3, 31):
+        listed[24 * day : 24 * day + 24] = True
+    on_listed = listed[arrivals.times.astype(int), arrivals.leaf]
+
+    def with_share(share: float) -> ArrivalModel:
+        kept = ~on_listed | (np.random.default_rng(0).random(len(on_listed)) < share)
+        lived = replace(
+            arrivals, times=arrivals.times[kept], leaf=arrivals.leaf[kept], holidays=listed
+        )
+        return learn(lived, world.sources())
+
+    empty, half, full = (with_share(share) for share in (0.0, 0.5, 1.0))
+    assert np.array_equal(empty.rates, full.rates)
+    assert np.array_equal(empty.spreads, full.spreads)
+    assert empty.shared.exceptional_share == full.shared.exceptional_share
+    on = np.array([100.0]), np.array([30.0])
+    shares = [float(model.shared.on_holiday(*on)[0]) for model in (empty, half, full)]
+    assert shares == sorted(shares)
+    assert shares[0] < 40
+    assert shares[2] > 50
+
+
 def test_the_quietest_day_of_the_week_is_found() -> None:
     world = hospital_group()
     assert learnt(1.3, 0.03, 0.01, 1).rest_day == 6

@@ -154,6 +154,51 @@ def test_in_a_week_of_vacation_the_fleet_excuses_the_last_scanner_that_its_site_
     assert finding.leaves.tolist() == [False, True, False, False]
 
 
+def on_listed_wednesday(arrivals: Arrivals, leaves: tuple[int, ...] = (0, 1, 2, 3)) -> Arrivals:
+    """Return arrivals whose Wednesday is listed as a holiday, on which a third is sent."""
+    day = (arrivals.times >= LEARNT + 48) & (arrivals.times < LEARNT + 72)
+    day &= np.isin(arrivals.leaf, leaves)
+    kept = ~day | (np.random.default_rng(3).random(len(arrivals.times)) < 1 / 3)
+    holidays = np.zeros_like(arrivals.watched)
+    holidays[LEARNT + 48 : LEARNT + 72, list(leaves)] = True
+    return replace(
+        arrivals, times=arrivals.times[kept], leaf=arrivals.leaf[kept], holidays=holidays
+    )
+
+
+def test_a_dead_scanner_is_noticed_on_a_listed_holiday_too_only_later() -> None:
+    death = LEARNT + 48.0
+    usual, _ = first_alarm(silenced([0], death), death, death + 48)
+    seen, alarm = first_alarm(on_listed_wednesday(silenced([0], death)), death, death + 48)
+    assert alarm.leaves.tolist() == [True, False, False, False]
+    assert usual < seen < death + 24
+    promised = look(on_listed_wednesday(life()), death).hours_until_noticed(NORTH_LARGE)
+    assert promised > look(life(), death).hours_until_noticed(NORTH_LARGE)
+    assert seen - death <= promised + 1
+    # What was expected is what such a day brings.
+    assert alarm.expected < 0.7 * float(watch().studies.rates[48:72, 0].sum())
+
+
+def test_a_listed_holiday_of_one_site_is_no_alarm_while_the_others_work() -> None:
+    lived = life()
+    shut = np.isin(lived.leaf, [2, 3]) & (lived.times >= LEARNT + 48)
+    shut &= (lived.times < LEARNT + 72) & (np.random.default_rng(3).random(len(shut)) < 0.85)
+    quiet = replace(lived, times=lived.times[~shut], leaf=lived.leaf[~shut])
+    holidays = np.zeros_like(lived.watched)
+    holidays[LEARNT + 48 : LEARNT + 72, 2:] = True
+    hours = np.arange(LEARNT + 49.0, LEARNT + 76.0)
+    assert any(found(quiet, now) for now in hours)
+    assert not any(found(replace(quiet, holidays=holidays), now) for now in hours)
+
+
+def test_a_listed_holiday_on_which_everybody_works_is_no_surplus() -> None:
+    lived = life()
+    holidays = np.zeros_like(lived.watched)
+    holidays[LEARNT + 48 : LEARNT + 72] = True
+    for now in np.arange(LEARNT + 49.0, LEARNT + 76.0):
+        assert found(replace(lived, holidays=holidays), now) == [], now
+
+
 def test_a_storm_is_one_alarm_and_makes_no_other_scanner_silent() -> None:
     findings = look(stormed(1, 120, NOW - 0.6)).findings(in_alarm=NOBODY)
     assert [(one.source, one.question) for one in findings] == [(NORTH_SMALL, Question.SURGE)]

@@ -161,3 +161,58 @@ def test_leaves_in_an_alarm_are_left_out_of_both_sides(expectation: Expectation)
     assert expectation.side(0, without=ONE).leaves.tolist() == [False, True]
     (nobody,) = expectation.others(2, without=ONE)
     assert nobody.leaves.tolist() == [False, False]
+
+
+def listed(expectation: Expectation, *days: tuple[int, int]) -> Expectation:
+    """Return the same with listed days, each a leaf's."""
+    holidays = np.zeros_like(expectation.arrivals.watched)
+    for leaf, day in days:
+        holidays[24 * day : 24 * day + 24, leaf] = True
+    return replace(expectation, arrivals=replace(expectation.arrivals, holidays=holidays))
+
+
+def test_on_a_listed_holiday_less_is_expected_than_on_an_ordinary_day_of_that_leaf_alone(
+    expectation: Expectation,
+) -> None:
+    found = listed(expectation, (0, 2))
+    span = (50.0, 70.0)
+    assert found.expected(ONE, *span) < found.ordinary(ONE, *span)
+    assert found.ordinary(ONE, *span) == expectation.expected(ONE, *span)
+    assert found.expected(OTHER, *span) == expectation.expected(OTHER, *span)
+    # As on the quietest day of the week, hour by hour.
+    resting = sum(expectation.model.rates[6 * 24 + hour % 24, 0] for hour in range(50, 70))
+    assert found.kept(ONE, *span) == pytest.approx(resting)
+    assert found.expected(ONE, 80.0, 90.0) == pytest.approx(
+        expectation.expected(ONE, 80.0, 90.0)
+    )
+
+
+def test_a_span_into_a_listed_holiday_keeps_what_lies_before_it_as_ordinary(
+    expectation: Expectation,
+) -> None:
+    found = listed(expectation, (0, 2), (1, 2))
+    start, end = np.array([30.0]), np.array([54.0])
+    own, (others,) = found.side(1), found.others(1)
+    tally = found.within(own, others, start, end, missing=True)
+    assert tally.holidays is not None
+    assert tally.holidays.tolist() == [[True]]
+    assert tally.expected[0, 0] == pytest.approx(found.ordinary(ONE, 30.0, 54.0))
+    assert tally.at_rest[0, 0] == pytest.approx(
+        found.ordinary(ONE, 30.0, 48.0) + found.kept(ONE, 48.0, 54.0)
+    )
+    assert tally.others_received[0, 0] == found.received(OTHER, 30.0, 54.0)
+
+
+def test_on_one_leaf_s_own_holiday_the_others_say_nothing_of_it(
+    expectation: Expectation,
+) -> None:
+    found = listed(expectation, (0, 2))
+    own, (others,) = found.side(1), found.others(1)
+    tally = found.silence(own, others, np.array([20.0]), np.array([75.5]))
+    plain = expectation.silence(own, others, np.array([20.0]), np.array([75.5]))
+    assert tally.holidays is not None
+    assert tally.holidays.tolist() == [[False, False, True, False]]
+    assert tally.others_expected[0, 2] == tally.others_received[0, 2] == 0
+    kept = [0, 1, 3]
+    assert np.array_equal(tally.others_received[0, kept], plain.others_received[0, kept])
+    assert np.array_equal(tally.expected, plain.expected)
