@@ -40,7 +40,7 @@ _REST_SHARE = 0.6
 #: A day is of the kind of the day before with this probability, else drawn anew.
 _PERSISTENCE = 0.7
 #: Variance of the factor on days at rest: no two holidays are alike.
-REST_SPREAD = 0.1
+_REST_SPREAD = 0.1
 _UNUSUAL = (0.2, 2.0)
 #: What is believed of a listed holiday before one was seen, by kind, and how many it weighs.
 _HOLIDAY_KINDS = (0.05, 0.75, 0.2)
@@ -75,7 +75,7 @@ class SharedDays:
         return np.concatenate(
             [
                 _gamma_points(self.spread, _POINTS[ORDINARY]),
-                _gamma_points(REST_SPREAD, _POINTS[AT_REST]),
+                _gamma_points(_REST_SPREAD, _POINTS[AT_REST]),
                 np.geomspace(*_UNUSUAL, _POINTS[UNUSUAL]),
             ]
         )
@@ -86,7 +86,7 @@ class SharedDays:
         return np.concatenate(
             [
                 _gamma_weights(self.spread, _POINTS[ORDINARY]),
-                _gamma_weights(REST_SPREAD, _POINTS[AT_REST]),
+                _gamma_weights(_REST_SPREAD, _POINTS[AT_REST]),
                 np.full(_POINTS[UNUSUAL], -np.log(_POINTS[UNUSUAL])),
             ]
         )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from monitor.statistics.arrivals.counts import log_at_least, log_none
-from monitor.statistics.arrivals.days import REST_SPREAD, Booleans
+from monitor.statistics.arrivals.days import Booleans
 from monitor.statistics.arrivals.learning import learn
 from monitor.statistics.arrivals.model import (
     HOURS_PER_DAY,
@@ -29,6 +29,8 @@ _RECOVERY_HOURS = (1.0, 7.0 * HOURS_PER_DAY)
 _ORDINARY_AGAIN = 0.05
 #: One scan that a queue let go does not end a silence: so many must come, or this share.
 _BACK, _BACK_SHARE = 3.0, 0.6
+#: Hours ahead that are asked at once, by when a stop would be noticed; then as many, further apart.
+_ASKED = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -292,33 +294,48 @@ class Look:
     def hours_until_noticed(self, source: int) -> float:
         """Return after how many hours a source that stops now would make an alarm.
 
-        With the others as on an ordinary day, on listed holidays as on one at rest; infinite
-        if not within the calendar.
+        With the others as on an ordinary day on which rather little comes, on listed holidays
+        as on one at rest; infinite if not within the calendar.
         """
         expectation = self.studies
         own = expectation.side(source)
         calendar = expectation.arrivals.calendar
         ahead = np.arange(np.floor(self.now) + 1, len(calendar))
-        starts, ends = expectation.by_day(np.full(len(ahead), self.now), ahead)
-        expected = expectation.kept(own.leaves, *own.certain(starts, ends))
-        holidays = expectation.on_holiday(own.leaves, starts, ends)
-        spread = own.spread + REST_SPREAD * holidays
-        log_p = log_none(expected, own.burst, spread).sum(axis=1)
-        log_p = self.watch.tails[Question.SILENT].corrected(log_p, source)
+        overnight = calendar.day_of(ahead) > calendar.day_of(self.now)
         clumps = expectation.model.clumps_a_week(own.leaves)
-        alphas = [
+        by_day, past_midnight = (
             self.watch.budget.alpha(
                 Question.SILENT,
                 self.watch.sources,
                 source,
                 clumps_a_week=clumps,
-                overnight=overnight,
+                overnight=lasts,
             )
-            for overnight in (False, True)
-        ]
-        overnight = calendar.day_of(ahead) > calendar.day_of(self.now)
-        noticed = log_p <= np.log(np.where(overnight, alphas[1], alphas[0]))
-        return float(ahead[noticed.argmax()] - self.now) if noticed.any() else float("inf")
+            for lasts in (False, True)
+        )
+        log_alpha = np.log(np.where(overnight, past_midnight, by_day))
+        # The others only ever excuse, so before this hour nothing can be noticed.
+        expected = expectation.ordinary(own.leaves, *own.certain(np.array(self.now), ahead))
+        alone = log_none(expected, own.burst, 0.0) <= log_alpha
+        place = int(alone.argmax()) if alone.any() else len(ahead)
+        step = 1
+        while place < len(ahead):
+            asked = np.arange(place, min(place + _ASKED * step, len(ahead)), step)
+            log_p = np.max(
+                [
+                    expectation.ahead(own, one, self.now, ahead[asked]).too_few(
+                        expectation.model.shared
+                    )
+                    for one in expectation.others(source)
+                ],
+                axis=0,
+            )
+            log_p = self.watch.tails[Question.SILENT].corrected(log_p, source)
+            noticed = log_p <= log_alpha[asked]
+            if noticed.any():
+                return float(ahead[asked[noticed.argmax()]] - self.now)
+            place, step = int(asked[-1]) + step, 2 * step
+        return float("inf")
 
 
 def _worth_judging(expectation: Expectation, own: Side, span: _Span) -> bool:

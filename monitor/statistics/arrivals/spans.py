@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -15,6 +15,9 @@ from monitor.statistics.embeddings import Floats
 
 #: Whole days before a silence from which it is told what kind of days these are.
 _DAYS_BEFORE = 3
+#: Standard deviations below the mean of what the others are taken to send on a day to come: on one
+#: in four they send less.
+_RATHER_LITTLE = 0.67
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,6 +223,24 @@ class Expectation:
             days = np.minimum(starts, start[:, None]), np.minimum(ends, start[:, None])
         holidays = self.on_holiday(own.leaves, starts, ends)
         return self._tally(np.zeros(len(start)), own, counted, beside, days, holidays)
+
+    def ahead(self, own: Side, others: Side, now: float, ends: Floats) -> Tally:
+        """Return the tally of silences of a source that begin now, [n], day by day.
+
+        Until now the others count as they were; from then on they send rather little for an
+        ordinary day, or for a day at rest where it is listed as a holiday.
+        """
+        starts = np.full(len(ends), now)
+        tally = self.silence(own, others, starts, ends)
+        if not others.leaves.any():
+            return tally
+        before = np.maximum(self.arrivals.calendar.day_of(now) - _DAYS_BEFORE, 0)
+        first = np.minimum(self.arrivals.calendar.midnights[before], starts)
+        edges = (np.maximum(edge, now) for edge in self.by_day(first, ends))
+        mean = self.kept(others.leaves, *edges)
+        deviation = np.sqrt(others.burst * mean + others.spread * mean**2)
+        to_come = np.maximum(mean - _RATHER_LITTLE * deviation, 0.0)
+        return replace(tally, others_received=tally.others_received + to_come)
 
     def _tally(
         self,

@@ -14,8 +14,8 @@ import os
 import sys
 import time
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ for _pool in ("OMP", "OPENBLAS", "MKL"):
     os.environ.setdefault(f"{_pool}_NUM_THREADS", "1")
 HERE = Path(__file__).parent
 sys.path[:0] = [
+    str(HERE),
     str(HERE.parents[2]),
     str(HERE.parents[1] / "builders"),
     str(HERE.parent / "drift"),
@@ -36,19 +37,25 @@ from arrival_worlds import (  # noqa: E402
     Dip,
     World,
     hospital_group,
-    scans_of,
     small_group,
 )
 from results import Results  # noqa: E402
+from silence_half_years import half_year, half_year_lines  # noqa: E402
+from silence_holidays import CASES, holiday, holiday_lines  # noqa: E402
+from silence_holidays import RATES as HOLIDAY_RATES  # noqa: E402
+from silence_quarters import (  # noqa: E402
+    LEARNT_WEEKS,
+    LOOKS_AN_HOUR,
+    Quarter,
+    lived,
+    promised,
+    silenced,
+)
 
-from monitor.statistics.arrivals.counts import log_at_least, log_at_most, log_none  # noqa: E402
-from monitor.statistics.arrivals.looks import ArrivalWatch, Finding, Look  # noqa: E402
-from monitor.statistics.arrivals.model import CELLS, Arrivals, Calendar  # noqa: E402
-from monitor.statistics.arrivals.questions import AlarmBudget, Question  # noqa: E402
-from monitor.statistics.arrivals.spans import Expectation  # noqa: E402
+from monitor.statistics.arrivals.model import CELLS  # noqa: E402
+from monitor.statistics.arrivals.questions import Question  # noqa: E402
 
-LOOKS_AN_HOUR = 4
-LEARNT_WEEKS, QUARTER_WEEKS = 8, 13
+QUARTER_WEEKS = 13
 #: false alarms a quarter: what is asked for by default, and one that shows more in less time
 BUDGETS = (1, 10)
 
@@ -82,140 +89,12 @@ RATES = (4, 12, 24, 60, 120)
 DEATHS = 4
 
 
-@dataclass(kw_only=True)
-class Quarter:
-    """One simulated quarter under watch."""
-
-    world: World
-    budget: float
-    studies: Arrivals
-    scans: Arrivals
-    open: list[Finding] = field(default_factory=list)
-    #: looks before this hour are left out
-    from_hour: float = 0.0
-    #: what was learnt at the beginning of each week, which lives with one past share
-    watches: dict[int, ArrivalWatch] = field(default_factory=dict)
-
-    def weeks(self, number: int) -> Iterator[tuple[float, Finding]]:
-        """Live through weeks one by one, and yield each alarm as it is raised."""
-        for week in range(number):
-            yield from self._week(week)
-
-    def _week(self, week: int) -> Iterator[tuple[float, Finding]]:
-        start, end = week * CELLS, (week + LEARNT_WEEKS) * CELLS
-        if week not in self.watches:
-            self.watches[week] = ArrivalWatch.learn(
-                _part(self.studies, start, end),
-                _part(self.scans, start, end),
-                self.world.sources(),
-                AlarmBudget(false_alarms=self.budget, looks_an_hour=LOOKS_AN_HOUR),
-            )
-        watch = self.watches[week]
-        looks = end + np.arange(1, CELLS * LOOKS_AN_HOUR + 1) / LOOKS_AN_HOUR
-        looks = looks[(looks < len(self.studies.calendar)) & (looks > self.from_hour)]
-        studies, scans = self._expectations(watch)
-        telling = _telling(watch, studies, scans, looks)
-        for now, worth in zip(looks.tolist(), telling, strict=True):
-            on_the_hour = float(now).is_integer()
-            if self.open and on_the_hour:
-                look = Look(watch=watch, now=now, studies=studies, scans=scans)
-                if self._close(look):
-                    studies, scans = self._expectations(watch)
-            if worth:
-                look = Look(watch=watch, now=now, studies=studies, scans=scans)
-                in_alarm = np.zeros(self.studies.watched.shape[1], dtype=bool)
-                for alarm in self.open:
-                    in_alarm |= alarm.leaves
-                for finding in look.findings(in_alarm=in_alarm, on_the_hour=on_the_hour):
-                    self.open.append(finding)
-                    yield now, finding
-
-    def _expectations(self, watch: ArrivalWatch) -> tuple[Expectation, Expectation]:
-        return (
-            Expectation(model=watch.studies, arrivals=self.studies),
-            Expectation(model=watch.scans, arrivals=self.scans),
-        )
-
-    def _close(self, look: Look) -> bool:
-        """Close what recovered; the alarm's hours teach nothing."""
-        over = [
-            alarm
-            for alarm in self.open
-            if look.recovered(alarm.source, alarm.leaves, alarm.question)
-        ]
-        for alarm in over:
-            for arrivals in (self.studies, self.scans):
-                hours = slice(int(alarm.since), int(np.ceil(look.now)))
-                arrivals.watched[hours, alarm.leaves] = False
-        self.open = [alarm for alarm in self.open if all(alarm is not one for one in over)]
-        return bool(over)
-
-
-def _telling(
-    watch: ArrivalWatch, studies: Expectation, scans: Expectation, looks: np.ndarray
-) -> np.ndarray:
-    """Return the looks at which a source could make an alarm: the others only ever excuse."""
-    found = np.zeros(len(looks), dtype=bool)
-    hourly = looks == np.floor(looks)
-    for source in range(len(watch.sources)):
-        for question in Question:
-            expectation = studies if question.missing else scans
-            own = expectation.side(source)
-            clumps = expectation.model.clumps_a_week(own.leaves)
-            alphas = [
-                watch.budget.alpha(
-                    question,
-                    watch.sources,
-                    source,
-                    clumps_a_week=clumps,
-                    overnight=overnight,
-                )
-                for overnight in (False, True)
-            ]
-            if question is Question.SILENT:
-                times = scans.arrivals.of(own.leaves)
-                place = np.searchsorted(times, looks, side="right")
-                start = np.where(place > 0, times[np.maximum(place - 1, 0)], 0.0)
-                calendar = scans.arrivals.calendar
-                overnight = calendar.day_of(looks) > calendar.day_of(start)
-                alpha = np.where(overnight, alphas[1], alphas[0])
-                expected = expectation.expected(own.leaves, start, looks)
-                # Without a spread nothing is likelier than with one.
-                found |= log_none(expected, own.burst, 0.0) <= np.log(alpha)
-                continue
-            start = np.maximum(looks - question.hours, 0.0)
-            expected = expectation.expected(own.leaves, start, looks)
-            received = expectation.received(own.leaves, start, looks)
-            tail = log_at_most if question.missing else log_at_least
-            telling = tail(received, expected, own.burst, own.spread) <= np.log(alphas[0])
-            found |= telling & (hourly | (question is Question.SURGE))
-    return found
-
-
-def _part(arrivals: Arrivals, start: int, end: int) -> Arrivals:
-    """Return the hours from `start` to `end` by themselves."""
-    inside = (arrivals.times >= start) & (arrivals.times < end)
-    return Arrivals(
-        calendar=Calendar(
-            cell=arrivals.calendar.cell[start:end], day=arrivals.calendar.day[start:end]
-        ),
-        times=arrivals.times[inside] - start,
-        leaf=arrivals.leaf[inside],
-        watched=arrivals.watched[start:end],
-    )
-
-
-def _lived(world: World, budget: float, weeks: int, rng: np.random.Generator) -> Quarter:
-    studies = world.draw(LEARNT_WEEKS + weeks, rng)
-    return Quarter(world=world, budget=budget, studies=studies, scans=scans_of(studies, rng))
-
-
 def quarter(key: str) -> dict[str, Any]:
     """Return the alarms of a quarter in which nothing is wrong."""
     _, name, budget, _ = key.split("/")
     rng = np.random.default_rng(zlib.crc32(key.encode()))
-    lived = _lived(hospital_group(**WORLDS[name]), float(budget), QUARTER_WEEKS, rng)
-    alarms = [finding.question.value for _, finding in lived.weeks(QUARTER_WEEKS)]
+    watched = lived(hospital_group(**WORLDS[name]), float(budget), QUARTER_WEEKS, rng)
+    alarms = [finding.question.value for _, finding in watched.weeks(QUARTER_WEEKS)]
     return {"alarms": len(alarms), "questions": {q: alarms.count(q) for q in Question}}
 
 
@@ -225,9 +104,9 @@ def dipped(key: str) -> dict[str, Any]:
     # The same draws for every dip, so that these are told apart by what they do.
     rng = np.random.default_rng([5, int(index)])
     world = replace(FLEETS[fleet], dip=DIPS[dip])
-    lived = _lived(world, float(budget), DIP_WEEKS, rng)
+    watched = lived(world, float(budget), DIP_WEEKS, rng)
     by_week = [0] * DIP_WEEKS
-    for now, _ in lived.weeks(DIP_WEEKS):
+    for now, _ in watched.weeks(DIP_WEEKS):
         by_week[min(int(now / CELLS) - LEARNT_WEEKS, DIP_WEEKS - 1)] += 1
     return {"alarms": by_week}
 
@@ -238,7 +117,7 @@ def deaths(key: str) -> dict[str, Any]:
     rng = np.random.default_rng(zlib.crc32(key.encode()))
     world = hospital_group(extra_daily=float(rate))
     leaf = len(world.scanners) - 1
-    alive = _lived(world, BUDGETS[0], 2, rng)
+    alive = lived(world, BUDGETS[0], 2, rng)
     expected = np.concatenate([[0.0], np.cumsum(np.tile(world.scanners[leaf].rates(), 3))])
     found: list[dict[str, float]] = []
     for _ in range(DEATHS):
@@ -247,8 +126,8 @@ def deaths(key: str) -> dict[str, Any]:
         dead = Quarter(
             world=world,
             budget=alive.budget,
-            studies=_silenced(alive.studies, leaf, death),
-            scans=_silenced(alive.scans, leaf, death),
+            studies=silenced(alive.studies, leaf, death),
+            scans=silenced(alive.scans, leaf, death),
             from_hour=death,
             watches=alive.watches,
         )
@@ -264,21 +143,12 @@ def deaths(key: str) -> dict[str, Any]:
             {
                 "noticed": 1.0,
                 "hours": hours,
+                "promised": promised(alive, leaf, death),
                 "missed": float(missed[1] - missed[0]),
                 "alone": float(noticed[1].leaves.sum() == 1),
             }
         )
     return {"deaths": found}
-
-
-def _silenced(arrivals: Arrivals, leaf: int, death: float) -> Arrivals:
-    alive = (arrivals.leaf != leaf) | (arrivals.times < death)
-    return Arrivals(
-        calendar=arrivals.calendar,
-        times=arrivals.times[alive],
-        leaf=arrivals.leaf[alive],
-        watched=arrivals.watched.copy(),
-    )
 
 
 def report(results: Results) -> str:
@@ -309,8 +179,8 @@ def report(results: Results) -> str:
         "A scanner that dies in a random hour:",
         "",
         "| studies a working day | deaths | noticed within two weeks | hours: median (10–90 %) "
-        "| studies missed: median | named alone |",
-        "|---|---|---|---|---|---|",
+        "| noticed by when it was promised | studies missed: median | named alone |",
+        "|---|---|---|---|---|---|---|",
     ]
     for rate in RATES:
         of = [
@@ -327,10 +197,13 @@ def report(results: Results) -> str:
         low, middle, high = (hours[int(q * (len(hours) - 1) + 0.5)] for q in (0.1, 0.5, 0.9))
         missed = np.median([death["missed"] for death in seen])
         alone = np.mean([death["alone"] for death in seen])
+        kept = np.mean([death["hours"] <= death["promised"] for death in seen])
         lines.append(
             f"| {rate} | {len(of)} | {len(seen) / len(of):.0%} | {_hours(middle)} "
-            f"({_hours(low)}–{_hours(high)}) | {missed:.0f} | {alone:.0%} |"
+            f"({_hours(low)}–{_hours(high)}) | {kept:.0%} | {missed:.0f} | {alone:.0%} |"
         )
+    lines += holiday_lines(rows)
+    lines += half_year_lines(rows)
     return "\n".join(lines)
 
 
@@ -365,6 +238,15 @@ def _hours(value: float) -> str:
     return f"{value:.1f}" if np.isfinite(value) else "later"
 
 
+MEASURES: Mapping[str, Callable[[str], Mapping[str, Any]]] = {
+    "quarter": quarter,
+    "dip": dipped,
+    "death": deaths,
+    "holiday": holiday,
+    "half-year": half_year,
+}
+
+
 def main() -> None:
     """Measure what still lacks, as far as the time goes, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -373,6 +255,8 @@ def main() -> None:
         "--deaths", type=int, default=10, help="histories of each rate, four deaths each"
     )
     parser.add_argument("--dips", type=int, default=20, help="histories of each dip")
+    parser.add_argument("--holidays", type=int, default=20, help="histories of each case")
+    parser.add_argument("--half-years", type=int, default=40, help="seeds, from 1 on")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="then stop")
     chosen = parser.parse_args()
     results = Results("silence", folder=HERE / "results")
@@ -389,14 +273,20 @@ def main() -> None:
         for fleet in FLEETS
         for dip in DIPS
     ]
+    keys += [
+        f"holiday/{case}/{rate}/{index}"
+        for index in range(chosen.holidays)
+        for rate in HOLIDAY_RATES
+        for case in CASES
+    ]
+    keys += [f"half-year/{seed}" for seed in range(1, chosen.half_years + 1)]
     # In turn, so that a run that stops early has some of each.
     keys.sort(key=lambda key: int(key.rpartition("/")[2]))
     until = time.monotonic() + chosen.seconds
     for key in list(results.missing(keys)):
         if time.monotonic() > until:
             break
-        kind = key.partition("/")[0]
-        results.measure([key], {"quarter": quarter, "dip": dipped, "death": deaths}[kind])
+        results.measure([key], MEASURES[key.partition("/")[0]])
     sys.stdout.write(report(results) + "\n")
 
 
