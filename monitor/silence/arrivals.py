@@ -6,7 +6,7 @@ the champion's intended use count: what a router sends by mistake is refused, an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
@@ -227,7 +227,7 @@ class NamedSources:
     names: tuple[str, ...]
     leaves: tuple[Key, ...]
 
-    def leaf_places(self, keys: Sequence[Key]) -> npt.NDArray[np.bool_]:
+    def leaf_places(self, keys: Iterable[Key]) -> npt.NDArray[np.bool_]:
         """Return which leaves have one of these keys, bool [L]."""
         wanted = set(keys)
         return np.array([leaf in wanted for leaf in self.leaves], dtype=np.bool_)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 import numpy as np
 import numpy.typing as npt
 
 from monitor.silence.alarms import Closing, Opening, leaves_of
-from monitor.silence.arrivals import name_of
+from monitor.silence.arrivals import Key, name_of
 from monitor.silence.ground import Ground
 from monitor.silence.judging import Judging
 from monitor.silence.settings import SilenceSettings
@@ -67,7 +67,7 @@ def look_document(
                     float(judging.look.scans.expected(members, ground.now - DAY, ground.now)), 1
                 ),
                 "scans_a_week": round(float(judging.watch.scans.weekly[members].sum()), 1),
-                "noticed_by": None if silent else _noticed_by(judging, source),
+                "noticed_by": None if silent else _noticed_by(judging, source, covered),
             }
         )
     every = list(notes)
@@ -129,9 +129,10 @@ def _hours(judging: Judging, name: str) -> Json:
     }
 
 
-def _noticed_by(judging: Judging, source: int) -> str | None:
+def _noticed_by(judging: Judging, source: int, covered: Set[Key]) -> str | None:
     """Return by when a stop now would make an alarm, or None if not within the calendar."""
-    hours = judging.look.hours_until_noticed(source)
+    in_alarm = judging.named.leaf_places(covered)
+    hours = judging.look.hours_until_noticed(source, in_alarm=in_alarm)
     if not np.isfinite(hours):
         return None
     return _iso(judging.ground, judging.ground.now + hours)

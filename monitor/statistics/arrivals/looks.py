@@ -291,14 +291,18 @@ class Look:
         asked = replace(span, question=Question.FEW if question.missing else Question.MANY)
         return bool(self._log_p(asked, own, others) > np.log(_ORDINARY_AGAIN))
 
-    def hours_until_noticed(self, source: int) -> float:
+    def hours_until_noticed(self, source: int, *, in_alarm: Booleans) -> float:
         """Return after how many hours a source that stops now would make an alarm.
 
         With the others as on an ordinary day on which rather little comes, on listed holidays
         as on one at rest; infinite if not within the calendar.
+
+        Parameters
+        ----------
+        in_alarm : leaves that an open alarm covers; they are neither judged nor held against
         """
         expectation = self.studies
-        own = expectation.side(source)
+        own = expectation.side(source, without=in_alarm)
         calendar = expectation.arrivals.calendar
         ahead = np.arange(np.floor(self.now) + 1, len(calendar))
         overnight = calendar.day_of(ahead) > calendar.day_of(self.now)
@@ -326,7 +330,7 @@ class Look:
                     expectation.ahead(own, one, self.now, ahead[asked]).too_few(
                         expectation.model.shared
                     )
-                    for one in expectation.others(source)
+                    for one in expectation.others(source, without=in_alarm)
                 ],
                 axis=0,
             )

@@ -40,7 +40,12 @@ from arrival_worlds import (  # noqa: E402
     small_group,
 )
 from results import Results  # noqa: E402
-from silence_half_years import half_year, half_year_lines  # noqa: E402
+from silence_half_years import (  # noqa: E402
+    HOLIDAY_CASES,
+    half_year,
+    half_year_lines,
+    holiday_week,
+)
 from silence_holidays import CASES, holiday, holiday_lines  # noqa: E402
 from silence_holidays import RATES as HOLIDAY_RATES  # noqa: E402
 from silence_quarters import (  # noqa: E402
@@ -244,6 +249,7 @@ MEASURES: Mapping[str, Callable[[str], Mapping[str, Any]]] = {
     "death": deaths,
     "holiday": holiday,
     "half-year": half_year,
+    "holiday-week": holiday_week,
 }
 
 
@@ -256,7 +262,7 @@ def main() -> None:
     )
     parser.add_argument("--dips", type=int, default=20, help="histories of each dip")
     parser.add_argument("--holidays", type=int, default=20, help="histories of each case")
-    parser.add_argument("--half-years", type=int, default=40, help="seeds, from 1 on")
+    parser.add_argument("--half-years", type=int, default=30, help="seeds, from 1 on")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="then stop")
     chosen = parser.parse_args()
     results = Results("silence", folder=HERE / "results")
@@ -279,7 +285,9 @@ def main() -> None:
         for rate in HOLIDAY_RATES
         for case in CASES
     ]
-    keys += [f"half-year/{seed}" for seed in range(1, chosen.half_years + 1)]
+    seeds = range(1, chosen.half_years + 1)
+    keys += [f"half-year/{seed}" for seed in seeds]
+    keys += [f"holiday-week/{case}/{seed}" for seed in seeds for case in HOLIDAY_CASES]
     # In turn, so that a run that stops early has some of each.
     keys.sort(key=lambda key: int(key.rpartition("/")[2]))
     until = time.monotonic() + chosen.seconds

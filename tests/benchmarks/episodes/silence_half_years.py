@@ -38,18 +38,47 @@ from monitor.tables import SilenceAlarmRow
 _START = datetime(2026, 1, 5, tzinfo=UTC)
 #: An alarm of the silent scanner may come until so long after it sends again.
 _STILL_OUT = 12 * HOUR
+HOLIDAY_CASES: Mapping[str, bool] = {"not listed": False, "listed": True}
 _KEYS: tuple[Key, ...] = tuple((one.site, one.model, one.station) for one in SCANNERS)
 
 
 def half_year(key: str) -> dict[str, Any]:
     """Return the alarms of a seed's half-year, and by when its silent scanner was to be noticed."""
     watched = _Watched(
-        settings=SilenceSettings.model_validate(MONITOR_FILE["silence"]),
+        settings=SilenceSettings.model_validate(_settings()),
         world=World(seed=int(key.rpartition("/")[2]), start=_START),
     )
     for hours in range(LOOK_HOURS, WEEKS * round(WEEK / HOUR) + 1, LOOK_HOURS):
         watched.look(_START + hours * HOUR)
     return {"promised_hours": watched.promised, "alarms": [_told(row) for row in watched.rows]}
+
+
+def holiday_week(key: str) -> dict[str, Any]:
+    """Return the false alarms of the holiday week, and when a scanner that dies in it showed."""
+    _, case, seed = key.split("/")
+    week = _START + (HOLIDAY_WEEK - 1) * WEEK
+    days = [{"from": f"{week:%Y-%m-%d}", "to": f"{week + WEEK:%Y-%m-%d}"}]
+    settings = SilenceSettings.model_validate(
+        {**_settings(), "holidays": days if HOLIDAY_CASES[case] else []}
+    )
+    death = week + OUTAGE.begins % WEEK
+    alarms: list[list[dict[str, Any]]] = []
+    for dies_at in (None, death):
+        watched = _Watched(
+            settings=settings, world=World(seed=int(seed), start=_START), dies_at=dies_at
+        )
+        for hours in range(LOOK_HOURS, 2 * round(WEEK / HOUR) + 1, LOOK_HOURS):
+            watched.look(week - WEEK + hours * HOUR)
+        alarms.append([_told(row) for row in watched.rows if row.opened_at >= week])
+    seen = [one for one in alarms[1] if one["scanners"] == [OUTAGE.station]]
+    opened = [datetime.fromisoformat(one["opened"]) for one in seen]
+    after = [(at - death) / HOUR for at in opened if at >= death]
+    return {"false_alarms": len(alarms[0]), "hours": after[0] if after else None}
+
+
+def _settings() -> dict[str, Any]:
+    silence = MONITOR_FILE["silence"]
+    return dict(silence) if isinstance(silence, dict) else {}
 
 
 def _told(row: SilenceAlarmRow) -> dict[str, Any]:
@@ -101,7 +130,31 @@ def half_year_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         f"{int((counts > 3).sum())} | {holiday} of {int(counts.sum())} | {len(hours)} | "
         f"{np.median(hours):.0f} ({np.quantile(hours, 0.1):.0f}–{np.quantile(hours, 0.9):.0f}) | "
         f"{np.mean(kept):.0%} |",
+        *_holiday_lines(rows),
     ]
+
+
+def _holiday_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    lines = [
+        "",
+        f"Its holiday week, in which everybody sends a third, and {OUTAGE.station} dying on its "
+        "Tuesday at midnight:",
+        "",
+        "| the week is | half-years | false alarms in it | dead scanner noticed in it | hours: "
+        "median (10–90 %) |",
+        "|---|---|---|---|---|",
+    ]
+    for case in HOLIDAY_CASES:
+        of = [row for row in rows if row["key"].startswith(f"holiday-week/{case}/")]
+        if not of:
+            continue
+        hours = sorted(np.inf if row["hours"] is None else row["hours"] for row in of)
+        low, middle, high = (hours[int(q * (len(of) - 1) + 0.5)] for q in (0.1, 0.5, 0.9))
+        lines.append(
+            f"| {case} | {len(of)} | {sum(row['false_alarms'] for row in of)} | "
+            f"{sum(row['hours'] is not None for row in of)} | {middle:.0f} ({low:.0f}–{high:.0f}) |"
+        )
+    return lines
 
 
 @dataclass(kw_only=True)
@@ -110,6 +163,8 @@ class _Watched:
 
     settings: SilenceSettings
     world: World
+    #: from when on the scanner of the outage sends nothing, besides
+    dies_at: datetime | None = None
     rows: list[SilenceAlarmRow] = field(default_factory=list)
     #: after how many hours a stop of the scanner that stops would show, as said when it did
     promised: float | None = None
@@ -121,6 +176,9 @@ class _Watched:
             (_START + ((visit.at - _START) // HOUR + 1) * HOUR, SCANNERS.index(visit.scanner))
             for week in (*REFERENCE_WEEKS, *range(WEEKS))
             for visit in self.world.visits(week)
+            if visit.scanner.station != OUTAGE.station
+            or self.dies_at is None
+            or visit.at < self.dies_at
         ]
         self._at = np.array([at.timestamp() for at, _ in sent])
         self._scanner = np.array([scanner for _, scanner in sent], dtype=np.int64)
@@ -148,7 +206,9 @@ class _Watched:
                 if [ground.named.leaves[leaf][-1] for leaf in np.flatnonzero(members)]
                 == [OUTAGE.station]
             )
-            self.promised = judging.look.hours_until_noticed(place)
+            self.promised = judging.look.hours_until_noticed(
+                place, in_alarm=ground.named.leaf_places([])
+            )
         openings, closings = judging.changes()
         for closing in closings:
             self._close(closing.alarm, closing.reason, now)

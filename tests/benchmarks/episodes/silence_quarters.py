@@ -153,7 +153,9 @@ def promised(alive: Quarter, leaf: int, death: float) -> float:
     watch = alive.watches[int(death / CELLS) - LEARNT_WEEKS]
     members = np.arange(alive.studies.watched.shape[1]) == leaf
     source = int(np.flatnonzero((watch.sources.members == members).all(axis=1))[0])
-    return watch.at(death, alive.studies, alive.scans).hours_until_noticed(source)
+    return watch.at(death, alive.studies, alive.scans).hours_until_noticed(
+        source, in_alarm=np.zeros_like(members)
+    )
 
 
 def silenced(arrivals: Arrivals, leaf: int, death: float) -> Arrivals:
