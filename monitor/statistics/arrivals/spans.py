@@ -227,8 +227,9 @@ class Expectation:
     def ahead(self, own: Side, others: Side, now: float, ends: Floats) -> Tally:
         """Return the tally of silences of a source that begin now, [n], day by day.
 
-        Until now the others count as they were; from then on they send rather little for an
-        ordinary day, or for a day at rest where it is listed as a holiday.
+        Until now, with which the arrivals must end, the others count as they were; from then
+        on they send rather little for an ordinary day, or for a day at rest where it is listed
+        as a holiday.
         """
         starts = np.full(len(ends), now)
         tally = self.silence(own, others, starts, ends)

@@ -153,9 +153,15 @@ def promised(alive: Quarter, leaf: int, death: float) -> float:
     watch = alive.watches[int(death / CELLS) - LEARNT_WEEKS]
     members = np.arange(alive.studies.watched.shape[1]) == leaf
     source = int(np.flatnonzero((watch.sources.members == members).all(axis=1))[0])
-    return watch.at(death, alive.studies, alive.scans).hours_until_noticed(
-        source, in_alarm=np.zeros_like(members)
-    )
+    studies, scans = (_until(arrivals, death) for arrivals in (alive.studies, alive.scans))
+    look = watch.at(death, studies, scans)
+    return look.hours_until_noticed(source, in_alarm=np.zeros_like(members))
+
+
+def _until(arrivals: Arrivals, hour: float) -> Arrivals:
+    """Return what came before an hour."""
+    before = arrivals.times < hour
+    return replace(arrivals, times=arrivals.times[before], leaf=arrivals.leaf[before])
 
 
 def silenced(arrivals: Arrivals, leaf: int, death: float) -> Arrivals:

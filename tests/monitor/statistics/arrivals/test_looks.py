@@ -72,6 +72,19 @@ def stormed(leaf: int, count: int, at: float) -> Arrivals:
     )
 
 
+def until(arrivals: Arrivals, now: float) -> Arrivals:
+    """Return what came before now."""
+    before = arrivals.times < now
+    return replace(arrivals, times=arrivals.times[before], leaf=arrivals.leaf[before])
+
+
+def promised(
+    arrivals: Arrivals, source: int, now: float, in_alarm: npt.NDArray[np.bool_] = NOBODY
+) -> float:
+    """Return after how many hours a stop now is said to show, by what came before."""
+    return look(until(arrivals, now), now).hours_until_noticed(source, in_alarm=in_alarm)
+
+
 def found(arrivals: Arrivals, now: float = NOW) -> list[tuple[int, Question]]:
     return [(one.source, one.question) for one in look(arrivals, now).findings(in_alarm=NOBODY)]
 
@@ -172,11 +185,9 @@ def test_a_dead_scanner_is_noticed_on_a_listed_holiday_too_only_later() -> None:
     seen, alarm = first_alarm(on_listed_wednesday(silenced([0], death)), death, death + 48)
     assert alarm.leaves.tolist() == [True, False, False, False]
     assert usual < seen < death + 24
-    promised = look(on_listed_wednesday(life()), death).hours_until_noticed(
-        NORTH_LARGE, in_alarm=NOBODY
-    )
-    assert promised > look(life(), death).hours_until_noticed(NORTH_LARGE, in_alarm=NOBODY)
-    assert seen - death <= promised + 1
+    said = promised(on_listed_wednesday(life()), NORTH_LARGE, death)
+    assert said > promised(life(), NORTH_LARGE, death)
+    assert seen - death <= said + 1
     # What was expected is what such a day brings.
     assert alarm.expected < 0.7 * float(watch().studies.rates[48:72, 0].sum())
 
@@ -323,20 +334,17 @@ def test_looking_more_often_raises_no_more_alarms() -> None:
 
 def test_when_a_stop_would_be_noticed_is_when_it_is() -> None:
     now = LEARNT + 2 * 24 + 9.0
-    hours = look(life(), now).hours_until_noticed(NORTH_LARGE, in_alarm=NOBODY)
+    hours = promised(life(), NORTH_LARGE, now)
     seen, _ = first_alarm(silenced([0], now), now, now + 30)
     last = life().times[(life().leaf == 0) & (life().times < now)][-1]
     assert hours == pytest.approx(seen - now, abs=2.0 + now - last)
-    assert look(life(), now).hours_until_noticed(NORTH_SMALL, in_alarm=NOBODY) > hours
+    assert promised(life(), NORTH_SMALL, now) > hours
 
 
 def test_a_scanner_that_is_silent_already_delays_no_other_one_s_alarm() -> None:
     now = LEARNT + 2 * 24 + 14.0
-    dead = look(silenced([0], now - 30), now)
-    in_alarm = leaves(0)
-    known, unknown = (
-        dead.hours_until_noticed(NORTH_SMALL, in_alarm=one) for one in (in_alarm, NOBODY)
-    )
+    dead = silenced([0], now - 30)
+    known, unknown = (promised(dead, NORTH_SMALL, now, one) for one in (leaves(0), NOBODY))
     assert known < unknown
 
 
@@ -361,15 +369,14 @@ def test_a_stop_shows_by_when_it_was_promised_in_most_lives_of_a_small_fleet() -
         scanner = int(np.flatnonzero(learnt.sources.members.sum(axis=1) == 1)[0])
         leaf = learnt.sources.members[scanner]
         nobody = np.zeros(len(leaf), dtype=bool)
-        promised = learnt.at(death, lived, lived).hours_until_noticed(scanner, in_alarm=nobody)
+        before = until(lived, death)
+        said = learnt.at(death, before, before).hours_until_noticed(scanner, in_alarm=nobody)
         kept = ~leaf[lived.leaf] | (lived.times < death)
         dead = replace(lived, times=lived.times[kept], leaf=lived.leaf[kept])
-        seen = learnt.at(death + promised, dead, dead).findings(
-            in_alarm=np.zeros(5, dtype=bool)
-        )
+        seen = learnt.at(death + said, dead, dead).findings(in_alarm=nobody)
         late += not any(finding.leaves[leaf].all() for finding in seen)
     # On one day in four the others send less than is reckoned with.
-    assert late < lives / 3
+    assert late <= lives / 4
 
 
 def leaves(*which: int) -> npt.NDArray[np.bool_]:
