@@ -29,6 +29,8 @@ NEW_SHARE = 0.005
 #: Where there is no pattern: at this share of scans beyond the reference's 95th percentile
 #: of outlier scores, most scans are displaced, as a change of the image chain does.
 DISPLACED_SHARE = 0.5
+#: Where more scans than that are to the bit what another patient's is, no anatomy was sent.
+SHARED_SHARE = 0.5
 
 
 class Cause(StrEnum):
@@ -65,6 +67,9 @@ class ShiftEvidence:
     prevalence: str = ""
     #: attributes whose shares changed beyond chance, a sentence each
     metadata: Sequence[str] = ()
+    #: scans of the place, and how many have the very embedding of another patient's
+    scans: int = 0
+    shared: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +97,7 @@ def diagnose(evidence: ShiftEvidence) -> Diagnosis:
         "(5 % would be expected)"
     )
     new = _new_equipment(evidence)
-    seen = _pattern_words(evidence)
+    seen = (*_shared_words(evidence), *_pattern_words(evidence))
     if new is not None:
         subgroup, attribute, value = new
         named = subgroup if subgroup.terms[-1] == (attribute, value) else None
@@ -128,6 +133,8 @@ def diagnose(evidence: ShiftEvidence) -> Diagnosis:
 def _first_level(evidence: ShiftEvidence) -> Cause:
     """Return the cause on the tree's first level."""
     found = evidence.pattern
+    if evidence.shared > SHARED_SHARE * evidence.scans:
+        return Cause.TECHNICAL
     if found is not None and _alone_and_likest_technical(found, evidence.place):
         return Cause.TECHNICAL
     if found is not None:
@@ -155,6 +162,15 @@ def _contradicted(pattern: Attribution | None) -> bool:
     """Return whether a pattern surely speaks against a change of the equipment."""
     may_be = {FirstLevel.TECHNICAL, FirstLevel.MIXED, FirstLevel.UNKNOWN}
     return pattern is not None and pattern.cause not in may_be
+
+
+def _shared_words(evidence: ShiftEvidence) -> tuple[str, ...]:
+    if not evidence.shared:
+        return ()
+    return (
+        f"{evidence.shared} of {evidence.scans} scans are to the bit what another patient's is: "
+        "blank images, a test pattern, or one image under several names",
+    )
 
 
 def _pattern_words(evidence: ShiftEvidence) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from monitor import parts
 from monitor.assembling.counting import not_withdrawn
+from monitor.statistics.embeddings import row_digests
 from monitor.tables import DatasetMember, EmbeddingRow, ScanRow
 from monitor.windows import Window
 
@@ -45,6 +46,18 @@ class EmbeddedScans:
     def weeks(self, since: datetime) -> list[int]:
         """Return the number of the week, from a time on, in which each scan arrived."""
         return [(scan.arrived_at - since) // _WEEK for scan in self.scans]
+
+    def shared(self) -> int:
+        """Return how many scans have the very embedding of another patient's scan.
+
+        Images of two patients never have by themselves: such scans are blank, or test patterns,
+        or one image under several names.
+        """
+        patients: dict[int, set[str]] = {}
+        digests = row_digests(self.vectors).tolist()
+        for digest, patient in zip(digests, self.patients, strict=True):
+            patients.setdefault(digest, set()).add(patient)
+        return sum(len(patients[digest]) > 1 for digest in digests)
 
     def where(self, keep: Sequence[bool]) -> EmbeddedScans:
         """Return the scans for which `keep` holds."""

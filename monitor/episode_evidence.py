@@ -136,6 +136,8 @@ def gather(
             no_pattern=(attributed.reason or "") if attributed else "",
             prevalence=attributed.prevalence_words() if attributed else "",
             metadata=[one.words() for one in metadata],
+            scans=len(shifted),
+            shared=shifted.shared(),
         )
     )
     return AlarmEvidence(

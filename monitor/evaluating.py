@@ -93,13 +93,16 @@ class Evaluator:
     ) -> Evaluation:
         """Judge one window; its verdicts, and the episode of its alarm, enter together.
 
-        Of a window that is not one of the monitor's own nothing is kept: stored, it would
-        stand in the trend, and in the rule of two windows in a row.
+        Of a window that is not one of the monitor's own, or has not ended, nothing is kept:
+        stored, it would stand in the trend, in the rule of two windows in a row, and for what
+        comes until the window ends.
         """
         self._embedder.embed(monitor_name, window=window, claim=claim)
         with self._database.reading() as session:
             monitor = require_monitor(session, monitor_name)
-            evaluation = evaluate(session, self._profiles, monitor, window)
+            evaluation = evaluate(
+                session, self._profiles, monitor, window, now=self._clock.now()
+            )
             # Before anything is written: pixels are read again, and nobody else need wait.
             found = self._shifts(session, evaluation) if evaluation.alarm else []
         if not evaluation.scheduled:

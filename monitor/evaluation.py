@@ -92,7 +92,7 @@ class Evaluation:
     #: over every deciding reference, all scans and subgroups; None if none could judge
     p_value: float | None
     alpha: float
-    #: one of the monitor's own windows: others are judged, and nothing follows from it
+    #: one of the monitor's own windows, that has ended: others are judged, and nothing follows
     scheduled: bool
 
     @property
@@ -113,9 +113,13 @@ def block_alpha(monitor: Monitor) -> float:
 
 
 def evaluate(
-    session: Session, store: ProfileStore, monitor: Monitor, window: Window
+    session: Session, store: ProfileStore, monitor: Monitor, window: Window, *, now: datetime
 ) -> Evaluation:
     """Compare a window with every current reference of a monitor.
+
+    Parameters
+    ----------
+    now : a window that has not ended is not what its monitor judges
 
     Raises
     ------
@@ -157,7 +161,8 @@ def evaluate(
         # Bonferroni over the encoders, whose verdicts are dependent in an unknown way.
         p_value=None if smallest is None else min(1.0, smallest * len(deciding)),
         alpha=block_alpha(monitor),
-        scheduled=verdict_history.is_scheduled(monitor.specification, window),
+        scheduled=window.end <= now
+        and verdict_history.is_scheduled(monitor.specification, window),
     )
 
 
@@ -190,7 +195,12 @@ def _check(
     profile: ReferenceProfile, window: Window, row: ReferenceRow, scans: EmbeddedScans
 ) -> Verdict:
     return profile.check(
-        scans.vectors, scans.patients, weeks=scans.weeks(window.start), space=row.space
+        scans.vectors,
+        scans.patients,
+        weeks=scans.weeks(window.start),
+        space=row.space,
+        # A scanner that sends blank images is what an alarm is for.
+        copies=True,
     )
 
 

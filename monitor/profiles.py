@@ -135,6 +135,7 @@ class ReferenceProfile:
         *,
         weeks: Identifiers | None = None,
         space: str | None = None,
+        copies: bool = False,
     ) -> Verdict:
         """Judge a window.
 
@@ -149,17 +150,19 @@ class ReferenceProfile:
         weeks : [n] identifiers of the weeks in which the scans arrived; None for one week.
             They matter where the reference knows weeks: the differences of several even out
         space : of the window; None asserts nothing
+        copies : whether a window of which more than half repeats others is judged, too. Blank
+            images of several patients are a shift, and not the window's mistake
 
         Raises
         ------
         SpaceMismatchError
             If the window lies in another space than the reference.
         EmbeddingsError
-            For NaN, infinities, constant embeddings, or another dimension.
+            For NaN, infinities, or another dimension; for copies, if they are not to be judged.
         InsufficientDataError
             For fewer than 20 scans or 5 patients.
         """
-        singles, grouped, subsampled = self._window(window, patients, space)
+        singles, grouped, subsampled = self._window(window, patients, space, copies=copies)
         with one_thread():
             return self.portfolio.check(
                 singles,
@@ -293,7 +296,12 @@ class ReferenceProfile:
         )
 
     def _window(
-        self, window: Embeddings, patients: Identifiers | None, space: str | None
+        self,
+        window: Embeddings,
+        patients: Identifiers | None,
+        space: str | None,
+        *,
+        copies: bool,
     ) -> tuple[Singles, Patients, bool]:
         if space is not None and space != self.space:
             raise SpaceMismatchError(
@@ -301,7 +309,8 @@ class ReferenceProfile:
                 "embed both with the same encoder and preprocessing"
             )
         singles = checked_embeddings(window, what="window", dimension=self.dimension)
-        require_few_copies(singles, what="window")
+        if not copies:
+            require_few_copies(singles, what="window")
         grouped = self._enough(Patients.of(patients, scans=len(singles)), len(singles))
         if grouped.count <= self.portfolio.largest_window:
             return singles, grouped, False

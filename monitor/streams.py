@@ -163,7 +163,7 @@ class StreamDetector:
         SpaceMismatchError
             If the batch lies in another space than the reference.
         EmbeddingsError
-            For no scans, NaN, infinities, scans that are all the same, or another dimension.
+            For no scans, NaN, infinities, or another dimension.
             The stream is then as it was before.
         """
         if space is not None and space != self.profile.space:

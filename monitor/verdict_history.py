@@ -49,6 +49,7 @@ def persistence(
             select(VerdictRow).where(
                 VerdictRow.reference == row.id,
                 VerdictRow.start == start,
+                VerdictRow.end == start + length,
                 VerdictRow.subgroup == subgroup,
             )
         ).first()
@@ -76,24 +77,25 @@ def _position(monitor: Monitor, window: Window) -> int:
 def unjudged_windows(session: Session, monitor: Monitor, *, until: datetime) -> list[Window]:
     """Return the windows that have ended and have no verdict of a deciding reference yet.
 
-    Windows that ended before the reference was accepted are left out.
+    Windows that ended before the reference was accepted are left out, and so are those before
+    the last one of another length: the past was judged by the windows that it had.
     """
     rows = references.deciding(session, monitor.name)
     if not rows:
         return []
-    judged = set(
-        session.scalars(
-            select(VerdictRow.start).where(
-                VerdictRow.reference.in_([row.id for row in rows]), VerdictRow.subgroup == ""
-            )
-        )
+    spans = session.execute(
+        select(VerdictRow.start, VerdictRow.end)
+        .where(VerdictRow.reference.in_([row.id for row in rows]), VerdictRow.subgroup == "")
+        .distinct()
     )
-    since = max(row.accepted_at for row in rows)
+    judged = {Window(start=start, end=end) for start, end in spans}
     spec = monitor.specification
+    others = [one.end for one in judged if one.end - one.start != spec.window_length]
+    since = max([*(row.accepted_at for row in rows), *others])
     return [
         window
         for window in complete_windows(spec.anchor, spec.window_length, until=until)
-        if window.start not in judged and window.end > since
+        if window.end > since and window not in judged
     ]
 
 

@@ -81,11 +81,12 @@ def check(
     driftward = opened(home)
     with driftward.database.reading() as session:
         specification = require_monitor(session, monitor).specification
-    start, end = as_utc(since), as_utc(until)
+    now = driftward.clock.now()
+    start, end = as_utc(since), min(as_utc(until) or now, now)
     if start is not None:
-        window = _window(start, end or driftward.clock.now())
+        window = _window(start, end, now=now)
     else:
-        window = newest_window(specification, until=end or driftward.clock.now())
+        window = newest_window(specification, until=end)
     evaluation = driftward.evaluator.evaluate(monitor, window)
     with driftward.database.reading() as session:
         followed = following(session, evaluation.monitor)
@@ -94,10 +95,14 @@ def check(
     show(document, as_json=as_json, lines=lines)
 
 
-def _window(start: datetime, end: datetime) -> Window:
+def _window(start: datetime, end: datetime, *, now: datetime) -> Window:
     from monitor.windows import Window
     from registry.errors import BadInputError
 
+    if start >= now:
+        raise BadInputError(
+            f"--since {start:%Y-%m-%d %H:%M} lies ahead: it is {now:%Y-%m-%d %H:%M} UTC"
+        )
     if start >= end:
         raise BadInputError(
             f"--since {start:%Y-%m-%d %H:%M} is not before the end, {end:%Y-%m-%d %H:%M}"

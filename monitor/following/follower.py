@@ -32,7 +32,7 @@ from monitor.tables import ReferenceRow, StreamRow, StreamScan
 from monitor.windows import Window
 from registry.clock import Clock
 from registry.database import Database
-from registry.errors import ConflictError, EmbeddingsError
+from registry.errors import ConflictError
 from registry.identities import SYSTEM
 from registry.jobs import Claim, fence
 
@@ -166,7 +166,7 @@ class Follower:
         """
         end = max(until, seen.onset) + timedelta(microseconds=1)
         window = Window(start=seen.onset, end=end)
-        evaluation = evaluate(session, self._profiles, monitor, window)
+        evaluation = evaluate(session, self._profiles, monitor, window, now=self._clock.now())
         if all(item.reference.id != seen.reference for item in evaluation.verdicts):
             why = next(
                 (note for note in evaluation.notes if note.startswith(seen.encoder)),
@@ -297,12 +297,7 @@ def _shown(
         return arrivals
     vectors = np.stack([vector for vector, _ in batch])
     patients = [patient for _, patient in batch]
-    try:
-        detector.update(vectors, patients, space=space)
-    except EmbeddingsError:
-        # Copies of one image are refused as a batch, and are scans all the same.
-        for vector, patient in zip(vectors, patients, strict=True):
-            detector.update(vector[None], [patient], space=space)
+    detector.update(vectors, patients, space=space)
     return arrivals
 
 

@@ -16,8 +16,8 @@ Flags: TypeAlias = npt.NDArray[np.bool_]
 Embeddings: TypeAlias = npt.NDArray[np.floating]
 
 # Copies that a set of embeddings may hold. Ties in the reference make rejections of windows
-# that have none; a window of copies may be blank images, and is a shift, up to where it
-# rests on too few scans.
+# that have none. A window of copies is a shift (blank images, one scan sent many times): whoever
+# asks for a verdict on it gets one, and whoever does not is told of it.
 _MOST_COPIES = {"reference": 0.05, "window": 0.5}
 # Scans looked at together, so that a million need little memory.
 _CHUNK = 8192
@@ -37,8 +37,8 @@ def checked_embeddings(
     Raises
     ------
     EmbeddingsError
-        If the array is not two-dimensional and floating, has another d, holds NaN or
-        infinities (as float32), or if all its rows are the same.
+        If the array is not two-dimensional and floating, has another d, or holds NaN or
+        infinities (as float32).
     """
     array = np.asarray(embeddings)
     if array.ndim != 2 or not np.issubdtype(array.dtype, np.floating):
@@ -67,6 +67,17 @@ def checked_embeddings(
             f"{broken} of the {what}'s {len(singles)} embeddings hold NaN or infinities: "
             "look at the encoder's input and precision, and embed these scans again"
         )
+    return singles
+
+
+def require_variety(singles: Singles, *, what: str) -> None:
+    """Refuse scans [n, d] that are all the same.
+
+    Raises
+    ------
+    EmbeddingsError
+        Of two scans or more.
+    """
     if len(singles) > 1 and all(
         bool((singles[i : i + _CHUNK] == singles[0]).all())
         for i in range(0, len(singles), _CHUNK)
@@ -75,7 +86,6 @@ def checked_embeddings(
             f"all {len(singles)} embeddings of the {what} are the same: "
             "the encoder returns a constant, or one scan was added many times"
         )
-    return singles
 
 
 def require_few_copies(singles: Singles, *, what: str) -> None:
@@ -86,7 +96,8 @@ def require_few_copies(singles: Singles, *, what: str) -> None:
     EmbeddingsError
         If more than 5 % of a reference's rows, or half of a window's, are copies.
     """
-    copies = len(singles) - len(np.unique(_digests(singles)))
+    require_variety(singles, what=what)
+    copies = len(singles) - len(np.unique(row_digests(singles)))
     if copies > _MOST_COPIES[what] * len(singles):
         raise EmbeddingsError(
             f"{copies} of the {what}'s {len(singles)} embeddings are copies of others: scans "
@@ -94,7 +105,7 @@ def require_few_copies(singles: Singles, *, what: str) -> None:
         )
 
 
-def _digests(singles: Singles) -> npt.NDArray[np.uint64]:
+def row_digests(singles: Singles) -> npt.NDArray[np.uint64]:
     """Return a number for each row, [n]: the same for the same bits."""
     odd = (
         np.random.default_rng(0).integers(2**63, size=singles.shape[1], dtype=np.uint64) * 2 + 1

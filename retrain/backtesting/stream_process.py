@@ -12,7 +12,6 @@ import numpy.typing as npt
 
 from monitor.profiles import ReferenceProfile
 from monitor.streams import StreamAlarm, StreamDetector
-from registry.errors import EmbeddingsError
 
 #: Scans of which is told at once, and how often that is told before any of it is taken.
 _TOLD_TOGETHER = 512
@@ -120,14 +119,6 @@ def seen_one_by_one(
     detector: StreamDetector, vectors: npt.NDArray[np.float16], patients: tuple[str, ...]
 ) -> Iterator[None]:
     """Show a detector scans, and let whoever asks look at it after each."""
-    singles = vectors.astype(np.float32)
-    if not len(singles):
-        return
-    try:
-        for _ in detector.course(singles, patients):
+    if len(vectors):
+        for _ in detector.course(vectors.astype(np.float32), patients):
             yield
-    except EmbeddingsError:
-        # Copies of one image are refused as a batch, and are scans all the same.
-        for vector, patient in zip(singles, patients, strict=True):
-            for _ in detector.course(vector[None], (patient,)):
-                yield

@@ -248,7 +248,13 @@ class _Builder:
         )
         with self.database.reading() as session:
             monitor = require_monitor(session, MONITOR)
-            evaluation = evaluate(session, self.driftward.profiles, monitor, window)
+            evaluation = evaluate(
+                session,
+                self.driftward.profiles,
+                monitor,
+                window,
+                now=self.driftward.clock.now(),
+            )
         now = self.clock.now()
         with self.database.transaction() as session:
             store_verdicts(session, evaluation, actor=SYSTEM.name, at=now)

@@ -90,7 +90,9 @@ class FollowedHistory:
         window = self.history.window(self.judged)
         self.judged += 1
         with self.database.reading() as session:
-            evaluation = evaluate(session, self.history.profiles, self.history.monitor, window)
+            evaluation = evaluate(
+                session, self.history.profiles, self.history.monitor, window, now=window.end
+            )
         with self.database.transaction() as session:
             store_verdicts(session, evaluation, actor="test", at=window.end)
             if evaluation.alarm:

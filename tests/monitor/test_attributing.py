@@ -9,8 +9,9 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 import pytest
-from monitored_history import ANCHOR, History
+from monitored_history import ANCHOR, DIMENSION, HALF_WEEK, History
 from readings import read_reference, readings
+from sqlalchemy import select
 
 from monitor.attributing import LEAST_REFERENCE, LEAST_WINDOW, Attributed, Attributor
 from monitor.embedding import Embedder
@@ -18,7 +19,7 @@ from monitor.episode_evidence import gather
 from monitor.evaluation import evaluate
 from monitor.pixel_measures import MEASURES
 from monitor.subgroups import Subgroup
-from monitor.tables import ScanRow
+from monitor.tables import EmbeddingRow, ScanRow
 from monitor.windows import Window
 from registry.errors import NotFoundError
 
@@ -30,12 +31,18 @@ class Measured:
 
     def __init__(self) -> None:
         self.kept = True
+        self.blank: set[int] = set()
 
     def measures(self, _: object, scans: Sequence[ScanRow]) -> npt.NDArray[np.float64]:
         if not self.kept:
             raise NotFoundError("the pixels of scan 7 are no longer kept")
         return np.stack(
-            [np.random.default_rng(scan.id).normal(size=len(MEASURES)) for scan in scans]
+            [
+                np.zeros(len(MEASURES))
+                if scan.id in self.blank
+                else np.random.default_rng(scan.id).normal(size=len(MEASURES))
+                for scan in scans
+            ]
         )
 
 
@@ -129,6 +136,33 @@ def test_pixels_that_are_gone_leave_no_pattern(
     assert found.reason == "the pixels of scan 7 are no longer kept"
 
 
+@pytest.mark.parametrize("others", [150, 0])
+def test_blank_images_get_an_answer_as_others_do(
+    history: History, attributor: Attributor, measured: Measured, others: int
+) -> None:
+    read_reference(history, *readings(1, 400, prevalence=0.4))
+    history.watch("site")
+    if others:
+        history.add(others, at=ANCHOR, probabilities=readings(3, others, prevalence=0.4)[0])
+    blank = history.add(100, at=ANCHOR, site="site", probabilities=[0.25] * 100)
+    with history.database.transaction() as session:
+        for row in session.scalars(select(EmbeddingRow).where(EmbeddingRow.scan.in_(blank))):
+            row.vector = np.full(DIMENSION, 0.25, dtype="<f2").tobytes()
+    measured.blank = set(blank)
+    for span in (WEEK, Window(start=ANCHOR, end=ANCHOR + HALF_WEEK)):
+        with history.database.reading() as session:
+            found = attributor.attribute(session, history.monitor, span, None)
+            assert found.attribution is not None, found.reason
+            evaluation = evaluate(
+                session, history.profiles, history.monitor, history.window(0), now=WEEK.end
+            )
+            evidence = gather(session, history.profiles, evaluation, attributor=attributor)
+    assert any(
+        one.startswith(f"100 of {100 + others} scans are to the bit")
+        for one in evidence.diagnosis.reasons
+    )
+
+
 def test_an_alarm_carries_the_pattern_and_what_its_metadata_say(
     history: History, attributor: Attributor
 ) -> None:
@@ -143,7 +177,13 @@ def test_an_alarm_carries_the_pattern_and_what_its_metadata_say(
             probabilities=readings(3, 150, prevalence=0.4)[0],
         )
     with history.database.reading() as session:
-        evaluation = evaluate(session, history.profiles, history.monitor, history.window(0))
+        evaluation = evaluate(
+            session,
+            history.profiles,
+            history.monitor,
+            history.window(0),
+            now=history.window(0).end,
+        )
         found = gather(session, history.profiles, evaluation, attributor=attributor)
         plain = gather(session, history.profiles, evaluation)
     pattern = found.document["pattern"]

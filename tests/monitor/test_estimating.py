@@ -188,7 +188,9 @@ def alarmed(history: History) -> EpisodeRow:
             probabilities=meaning(20 + number, 80)[0],
         )
         with history.database.reading() as session:
-            evaluation = evaluate(session, history.profiles, history.monitor, window)
+            evaluation = evaluate(
+                session, history.profiles, history.monitor, window, now=window.end
+            )
         with history.database.transaction() as session:
             store_verdicts(session, evaluation, actor="test", at=window.end)
             if evaluation.alarm:

@@ -3,8 +3,10 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
+import numpy as np
 import pytest
-from monitored_history import ANCHOR, History
+from monitored_history import ANCHOR, DIMENSION, History
+from sqlalchemy import select
 
 from monitor import episodes
 from monitor.causes import Cause
@@ -16,7 +18,8 @@ from monitor.evaluation import (
     evaluate,
     store_verdicts,
 )
-from monitor.tables import EpisodeRow
+from monitor.monitors import apply_monitor
+from monitor.tables import EmbeddingRow, EpisodeRow
 from monitor.verdict_history import unjudged_windows
 from monitor.windows import Window
 from registry import ledger
@@ -27,7 +30,9 @@ def judge(history: History, number: int) -> Evaluation:
     """Judge a window as the worker's job does."""
     window = history.window(number)
     with history.database.reading() as session:
-        evaluation = evaluate(session, history.profiles, history.monitor, window)
+        evaluation = evaluate(
+            session, history.profiles, history.monitor, window, now=window.end
+        )
     with history.database.transaction() as session:
         store_verdicts(session, evaluation, actor="test", at=window.end)
         if evaluation.alarm:
@@ -42,6 +47,12 @@ def fill(history: History, number: int, *, shift: float = 0.0, version: str = "1
     history.add(80, at=start + timedelta(hours=1), shift=shift, software_version=version)
 
 
+def apply_length(history: History, hours: float) -> None:
+    specification = history.monitor.specification.model_copy(update={"window_hours": hours})
+    with history.database.transaction() as session:
+        history.monitor = apply_monitor(session, specification, actor="test", at=ANCHOR)
+
+
 def only_episode(history: History) -> EpisodeRow:
     with history.database.reading() as session:
         [row] = episodes.all_episodes(session)
@@ -54,7 +65,13 @@ def test_a_monitor_without_a_reference_says_how_to_get_one(bare_history: History
         history.database.reading() as session,
         pytest.raises(NotFoundError, match="driftward reference build chest"),
     ):
-        evaluate(session, history.profiles, history.monitor, history.window(0))
+        evaluate(
+            session,
+            history.profiles,
+            history.monitor,
+            history.window(0),
+            now=history.window(0).end,
+        )
 
 
 def test_usual_windows_raise_no_alarm(history: History) -> None:
@@ -213,6 +230,68 @@ def test_windows_are_due_once_after_they_ended(history: History) -> None:
         assert unjudged_windows(session, history.monitor, until=now) == [history.window(1)]
 
 
+def test_a_window_that_has_not_ended_is_judged_and_alarms_nobody(history: History) -> None:
+    for number in (0, 1):
+        fill(history, number, shift=1.5)
+    judge(history, 0)
+    window = history.window(1)
+    for now, ended in ((window.end - timedelta(seconds=1), False), (window.end, True)):
+        with history.database.reading() as session:
+            early = evaluate(session, history.profiles, history.monitor, window, now=now)
+        assert early.p_value is not None
+        assert (early.scheduled, early.alarm) == (ended, ended)
+
+
+def test_windows_of_another_length_begin_where_the_old_ones_end(history: History) -> None:
+    for number in (0, 1, 2):
+        fill(history, number, shift=1.5)
+        judge(history, number)
+    apply_length(history, 168)
+    until = history.window(8).start
+    with history.database.reading() as session:
+        due = unjudged_windows(session, history.monitor, until=until)
+    # The first whole week was judged by two halves, of the second one half was.
+    weeks = [
+        Window(start=history.window(n).start, end=history.window(n + 2).start)
+        for n in (2, 4, 6)
+    ]
+    assert due == weeks
+    # A half week that begins with a week is no week before the next.
+    with history.database.reading() as session:
+        [first, *_] = evaluate(
+            session, history.profiles, history.monitor, due[0], now=until
+        ).verdicts
+    assert first.verdict.p_value < 0.001
+    assert first.persistence_p_value == 1.0
+    apply_length(history, 84)
+    with history.database.reading() as session:
+        again = unjudged_windows(session, history.monitor, until=until)
+    assert again == [history.window(number) for number in range(3, 8)]
+
+
+def test_blank_images_of_one_site_raise_its_alarm_and_keep_nobody_else_from_a_verdict(
+    history: History,
+) -> None:
+    history.watch("site")
+    history.accept_reference(shifts={"site": 0.0, "other": 0.0})
+    for number in (0, 1):
+        fill(history, number)
+        at = history.window(number).start + timedelta(hours=2)
+        blank = history.add(60, at=at, site="other")
+        with history.database.transaction() as session:
+            for row in session.scalars(
+                select(EmbeddingRow).where(EmbeddingRow.scan.in_(blank))
+            ):
+                row.vector = np.full(DIMENSION, 0.25, dtype="<f2").tobytes()
+        evaluation = judge(history, number)
+        moved = {str(one.subgroup): one.moved for one in evaluation.verdicts[0].subgroups}
+        assert moved == {"site=site": False, "site=other": True}
+    episode = only_episode(history)
+    assert (episode.cause, episode.subgroup) == (Cause.PIPELINE, "site=other")
+    [why, *_] = episode.evidence["diagnosis"]["reasons"]
+    assert why.startswith("120 of 120 scans are to the bit what another patient's is: blank")
+
+
 def test_the_budget_is_kept_by_blocks_of_two_windows(history: History) -> None:
     assert block_alpha(history.monitor) == pytest.approx(0.005)
 
@@ -295,7 +374,7 @@ def test_a_window_of_ones_own_raises_no_alarm(history: History) -> None:
         judge(history, number)
     own = Window(start=history.window(0).start, end=history.window(1).end)
     with history.database.reading() as session:
-        evaluation = evaluate(session, history.profiles, history.monitor, own)
+        evaluation = evaluate(session, history.profiles, history.monitor, own, now=own.end)
     assert evaluation.verdicts[0].verdict.p_value < 0.001
     assert not evaluation.scheduled
     assert not evaluation.alarm

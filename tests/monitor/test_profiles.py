@@ -503,6 +503,24 @@ def test_broken_embeddings_never_give_a_verdict(
             ask(broken)
 
 
+def test_a_window_of_copies_is_judged_where_that_is_asked(profile: ReferenceProfile) -> None:
+    for distinct in (0, 5, 20):
+        window = np.concatenate(
+            [
+                scans(distinct, seed=7),
+                np.full((60 - distinct, DIMENSION), 0.5, dtype=np.float32),
+            ]
+        )
+        with pytest.raises(EmbeddingsError, match=r"are the same|are copies"):
+            profile.check(window)
+        assert profile.check(window, copies=True).p_value < 0.001
+        # Of one patient they are one unit, and say little.
+        with pytest.raises(InsufficientDataError):
+            profile.check(window, ["one"] * 60, copies=True)
+        assert np.isfinite(profile.scan_weights(window)).all()
+        assert np.isfinite(profile.project(window)).all()
+
+
 def test_constant_embeddings_and_other_dimensions_are_refused(
     profile: ReferenceProfile,
 ) -> None:

@@ -32,7 +32,9 @@ def judge(history: History, number: int, **shifts: float) -> Evaluation:
     for site, shift in shifts.items():
         history.add(60, at=window.start + timedelta(hours=1), site=site, shift=shift)
     with history.database.reading() as session:
-        evaluation = evaluate(session, history.profiles, history.monitor, window)
+        evaluation = evaluate(
+            session, history.profiles, history.monitor, window, now=window.end
+        )
     with history.database.transaction() as session:
         store_verdicts(session, evaluation, actor="test", at=window.end)
     return evaluation

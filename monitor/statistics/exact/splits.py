@@ -20,6 +20,7 @@ from monitor.statistics.embeddings import (
     Integers,
     Singles,
     checked_embeddings,
+    require_variety,
 )
 from monitor.statistics.patients import Identifiers, Patients
 from registry.errors import BadInputError, InsufficientDataError
@@ -76,6 +77,7 @@ class Pooled:
             (before, reference_patients, "reference"),
             (after, window_patients, "window"),
         ):
+            require_variety(scans, what=what)
             patients = Patients.of(identifiers, scans=len(scans))
             for units, count in (("scans", len(scans)), ("patients", patients.count)):
                 if count < 2:

@@ -21,7 +21,13 @@ from scipy.sparse.linalg import svds
 from scipy.special import expit, xlog1py, xlogy
 
 from monitor.statistics.bootstrap import resampled_weights
-from monitor.statistics.embeddings import Embeddings, Floats, Integers, checked_embeddings
+from monitor.statistics.embeddings import (
+    Embeddings,
+    Floats,
+    Integers,
+    checked_embeddings,
+    require_variety,
+)
 from monitor.statistics.patients import Identifiers, Patients, some_patients
 from monitor.statistics.performance.beta_calibration import (
     OF_THE_SCORE,
@@ -280,7 +286,9 @@ def _located(
 
     None, None and what scores mean alone, where no penalty makes them likelier.
     """
-    checked = checked_embeddings(vectors, what="reference").astype(np.float64)
+    singles = checked_embeddings(vectors, what="reference")
+    require_variety(singles, what="reference")
+    checked = singles.astype(np.float64)
     centre = checked.mean(axis=0)
     number = min(_AXES, patients.count // _PATIENTS_AN_AXIS, min(checked.shape) - 1)
     if number < 1:

@@ -114,3 +114,10 @@ def test_an_unknown_monitor_is_named(home: Path, driftward: Run) -> None:
     refused = driftward("monitor", "stream", "chest")
     assert refused.code == 1
     assert "there is no monitor chest" in refused.stderr
+
+
+@pytest.mark.parametrize("followed", ["calm"], indirect=True)
+def test_a_window_that_lies_ahead_is_refused(followed: Path, driftward: Run) -> None:
+    refused = driftward("check", "chest", "--since", "2999-01-01")
+    assert (refused.code, refused.stdout) == (1, "")
+    assert "--since 2999-01-01 00:00 lies ahead: it is 20" in refused.stderr

@@ -61,7 +61,11 @@ def measure(_: str) -> dict[str, Any]:
             with database.reading() as session:
                 start = time.process_time()
                 evaluation = evaluate(
-                    session, history.profiles, history.monitor, history.window(0)
+                    session,
+                    history.profiles,
+                    history.monitor,
+                    history.window(0),
+                    now=history.window(0).end,
                 )
                 alone.append(time.process_time() - start)
         tested = {len(item.subgroups) for item in evaluation.verdicts}

@@ -3,7 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from monitor.statistics.embeddings import checked_embeddings, require_few_copies
+from monitor.statistics.embeddings import (
+    checked_embeddings,
+    require_few_copies,
+    require_variety,
+)
 from registry.errors import EmbeddingsError
 
 
@@ -20,7 +24,6 @@ def test_float64_and_float16_become_contiguous_float32() -> None:
         (np.array([[1.0, np.nan], [0.0, 1.0]]), "1 of the window's 2 embeddings hold NaN"),
         (np.array([[1.0, np.inf], [0.0, 1.0]]), "NaN or infinities"),
         (np.array([[1e300, 0.0], [0.0, 1.0]]), "NaN or infinities"),
-        (np.ones((40, 3)), "all 40 embeddings of the window are the same"),
         (np.ones(40), r"shape \[scans, dimension\]"),
         (np.ones((4, 3), dtype=np.int64), "floating"),
         (np.empty((0, 3)), "at least one scan"),
@@ -39,9 +42,12 @@ def test_another_dimension_is_refused() -> None:
 
 def test_every_scan_of_many_is_looked_at() -> None:
     many = np.zeros((20_000, 2), dtype=np.float32)
-    with pytest.raises(EmbeddingsError, match="all 20000 embeddings"):
-        checked_embeddings(many, what="reference")
+    with pytest.raises(
+        EmbeddingsError, match="all 20000 embeddings of the reference are the same"
+    ):
+        require_variety(many, what="reference")
     many[-1] = 1.0
+    require_variety(many, what="reference")
     assert len(checked_embeddings(many, what="reference")) == 20_000
     many[[5, 9000, -1], 1] = np.nan
     with pytest.raises(EmbeddingsError, match="3 of the reference's 20000"):

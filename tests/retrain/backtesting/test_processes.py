@@ -179,7 +179,7 @@ def test_processes_end_with_whoever_began_them() -> None:
         assert parent.communicate(timeout=120) == (b"", None)
 
 
-def test_copies_of_one_image_are_seen_one_by_one(showing: Showing) -> None:
+def test_copies_of_one_image_are_seen_as_other_scans_are(showing: Showing) -> None:
     copies = Showing(
         profile=showing.profile,
         scans_between_false_alarms=2000,
