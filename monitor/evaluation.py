@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -18,13 +18,11 @@ from monitor.references import ProfileStore
 from monitor.subgroup_references import Yardstick
 from monitor.subgroups import Subgroup, subgroups_of
 from monitor.tables import ReferenceRow, ScanRow, VerdictRow
-from monitor.verdict_history import WINDOWS_PER_BLOCK
 from monitor.windows import Window
 from registry import ledger
 from registry.canonical import Json
 from registry.errors import NotFoundError
 
-WEEK = timedelta(days=7)
 #: A window that shows no more than this shows nothing: an alarm needs a far smaller p-value.
 QUIET_LEVEL = 0.05
 
@@ -106,12 +104,6 @@ class Evaluation:
         return tuple(item for item in self.verdicts if item.reference.decides)
 
 
-def block_alpha(monitor: Monitor) -> float:
-    """Return the alarm budget of one block of two windows, from the budget a week."""
-    blocks_per_week = WEEK / (monitor.specification.window_length * WINDOWS_PER_BLOCK)
-    return monitor.specification.alpha_per_week / blocks_per_week
-
-
 def evaluate(
     session: Session, store: ProfileStore, monitor: Monitor, window: Window, *, now: datetime
 ) -> Evaluation:
@@ -160,7 +152,7 @@ def evaluate(
         notes=tuple(dict.fromkeys(notes)),
         # Bonferroni over the encoders, whose verdicts are dependent in an unknown way.
         p_value=None if smallest is None else min(1.0, smallest * len(deciding)),
-        alpha=block_alpha(monitor),
+        alpha=monitor.specification.block_alpha,
         scheduled=window.end <= now
         and verdict_history.is_scheduled(monitor.specification, window),
     )

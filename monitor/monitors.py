@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated
@@ -13,13 +14,23 @@ from sqlalchemy.orm import Session
 from monitor.following.settings import StreamSettings
 from monitor.silence.settings import SilenceSettings
 from monitor.subgroups import Attribute
-from monitor.tables import MonitorRow, ScanRow
+from monitor.tables import MonitorRow, ReferenceRow, ScanRow
 from registry import ledger, serving
 from registry.canonical import digest_of
 from registry.errors import MonitorSpecError, NotFoundError
 from registry.version_units import require_one_unit
-from registry.versions import find, require_model
+from registry.versions import VersionRow, find, ref, require_model, tasks_of
 from registry.yaml_files import line_of, read_specification
+
+WEEK = timedelta(days=7)
+#: An episode opens after two windows in a row, so the budget is kept by blocks of two.
+WINDOWS_PER_BLOCK = 2
+#: Shortest and longest window.
+WINDOW_HOURS = (1, 8_784)
+#: Years of the first window's start: from the first on, and before the second.
+ANCHOR_YEARS = (1990, 2100)
+#: Of a block of windows; beyond it chance would be as good a judge.
+LARGEST_ALPHA = 0.5
 
 
 class MonitorSpecification(BaseModel):
@@ -48,6 +59,11 @@ class MonitorSpecification(BaseModel):
     @property
     def window_length(self) -> timedelta:
         return timedelta(hours=self.window_hours)
+
+    @property
+    def block_alpha(self) -> float:
+        """The alarm budget of one block of two windows, from the budget a week."""
+        return self.alpha_per_week * (WINDOWS_PER_BLOCK * self.window_length / WEEK)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,24 +101,58 @@ def apply_file(
     Raises
     ------
     MonitorSpecError
-        Naming the file, the line and the key; also where a holiday's site never sent a scan.
+        Naming the file, the line and the key; also where a holiday's site never sent a scan, or
+        a value is one that nobody can mean.
     NotFoundError
         If there is no such model or encoder.
     """
     specification = parse_monitor(text, source=source)
-    holidays = specification.silence.holidays if specification.silence is not None else ()
+    for key, problem in (*_senseless(specification), *_unknown_sites(session, specification)):
+        raise MonitorSpecError(
+            f"{source}:{line_of(text, *key)}: {'.'.join(map(str, key))}: {problem}"
+        )
+    return apply_monitor(session, specification, actor=actor, at=at)
+
+
+def _senseless(spec: MonitorSpecification) -> Iterator[tuple[tuple[int | str, ...], str]]:
+    """Yield the keys whose values nobody can mean, each with what is wrong.
+
+    Looked at when a file is applied and not when a monitor is read: what is in force stays
+    readable.
+    """
+    shortest, longest = WINDOW_HOURS
+    if not shortest <= spec.window_hours <= longest:
+        yield ("window_hours",), f"a window lasts {shortest} to {longest:,} hours (a year)"
+        return
+    earliest, latest = ANCHOR_YEARS
+    if not earliest <= spec.anchor.year < latest:
+        yield ("anchor",), f"the first window starts from {earliest} on and before {latest}"
+    if spec.block_alpha >= LARGEST_ALPHA:
+        yield (
+            ("alpha_per_week",),
+            f"{spec.alpha_per_week:g} a week is {spec.block_alpha:.2g} over two windows of "
+            f"{spec.window_hours:g} hours, of which more would alarm by chance than not: lower "
+            "it, or shorten the windows",
+        )
+    if len(set(spec.subgroup_attributes)) < len(spec.subgroup_attributes):
+        yield ("subgroup_attributes",), "name each attribute once"
+
+
+def _unknown_sites(
+    session: Session, spec: MonitorSpecification
+) -> Iterator[tuple[tuple[int | str, ...], str]]:
+    """Yield the holidays of sites that never sent a scan, each with what is wrong."""
+    holidays = spec.silence.holidays if spec.silence is not None else ()
     known = set(session.scalars(select(ScanRow.site).distinct())) if holidays else set()
     for place, holiday in enumerate(holidays):
         unknown = [site for site in holiday.sites or () if site not in known]
         # Before the first scan nobody knows which sites there will be.
         if known and unknown:
-            key: tuple[int | str, ...] = ("silence", "holidays", place, "sites")
-            raise MonitorSpecError(
-                f"{source}:{line_of(text, *key)}: {'.'.join(map(str, key))}: no scan ever came "
-                f"from {', '.join(unknown)}; from {', '.join(sorted(known))} some did: correct "
-                "the name"
+            yield (
+                ("silence", "holidays", place, "sites"),
+                f"no scan ever came from {', '.join(unknown)}; from {', '.join(sorted(known))} "
+                "some did: correct the name",
             )
-    return apply_monitor(session, specification, actor=actor, at=at)
 
 
 def apply_monitor(
@@ -115,17 +165,22 @@ def apply_monitor(
     NotFoundError
         If there is no such model or encoder.
     MonitorSpecError
-        If the model and its encoder read scans in different units.
+        If the model and its encoder read scans in different units, the champion has no such
+        task, or the monitor has references of another model.
     """
     require_model(session, specification.model)
     fixed = find(session, specification.monitoring_encoder)
     champion = serving.champion(session, specification.model)
     require_one_unit([fixed] if champion is None else [fixed, champion])
+    if champion is not None:
+        _require_task(champion, specification.task)
     document = specification.model_dump(mode="json")
     digest = digest_of(document)
     row = session.get(MonitorRow, specification.name)
     if row is not None and row.digest == digest:
         return _read(row)
+    if row is not None and row.model != specification.model:
+        _require_no_reference(session, row, specification.model)
     if row is None:
         row = MonitorRow(name=specification.name)
         session.add(row)
@@ -141,6 +196,27 @@ def apply_monitor(
         seals=[row],
     )
     return _read(row)
+
+
+def _require_task(champion: VersionRow, task: str) -> None:
+    names = [one.name for one in tasks_of(champion)]
+    # A version from before tasks were kept names none.
+    if names and task not in names:
+        raise MonitorSpecError(
+            f"task: {ref(champion)} has no task {task}; it has {', '.join(names)}"
+        )
+
+
+def _require_no_reference(session: Session, row: MonitorRow, model: str) -> None:
+    """Refuse another model where references, verdicts and episodes are of the one before."""
+    known = session.scalars(
+        select(ReferenceRow.id).where(ReferenceRow.monitor == row.name).limit(1)
+    ).first()
+    if known is not None:
+        raise MonitorSpecError(
+            f"model: monitor {row.name} has references, verdicts and streams of {row.model}: "
+            f"give the monitor of {model} a name of its own"
+        )
 
 
 def require_monitor(session: Session, name: str) -> Monitor:

@@ -9,14 +9,12 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from monitor import references
-from monitor.monitors import Monitor, MonitorSpecification
+from monitor.monitors import WINDOWS_PER_BLOCK, Monitor, MonitorSpecification
 from monitor.profiles import ReferenceProfile, Verdict
 from monitor.tables import ReferenceRow, VerdictRow
 from monitor.windows import Window, complete_windows
 from registry.errors import NotFoundError
 
-#: An episode opens after two windows in a row, so the budget is kept by blocks of two.
-WINDOWS_PER_BLOCK = 2
 # Two windows of a subgroup above it have a p-value that no budget asks for: it counts as 1,
 # so that a hundred subgroups take seconds.
 _HARMLESS = 0.25
@@ -94,8 +92,10 @@ def unjudged_windows(session: Session, monitor: Monitor, *, until: datetime) -> 
     since = max([*(row.accepted_at for row in rows), *others])
     return [
         window
-        for window in complete_windows(spec.anchor, spec.window_length, until=until)
-        if window.end > since and window not in judged
+        for window in complete_windows(
+            spec.anchor, spec.window_length, until=until, ended_after=since
+        )
+        if window not in judged
     ]
 
 
@@ -108,13 +108,15 @@ def newest_window(specification: MonitorSpecification, *, until: datetime) -> Wi
         If the first one has not.
     """
     spec = specification
-    windows = list(complete_windows(spec.anchor, spec.window_length, until=until))
-    if not windows:
+    ended = (until - spec.anchor) // spec.window_length
+    if ended < 1:
         raise NotFoundError(
-            f"the first window of {spec.name} ends {spec.anchor + spec.window_length}: "
-            "name one with --since and --until"
+            f"no window of {spec.name} has ended: the first begins "
+            f"{spec.anchor:%Y-%m-%d %H:%M} UTC and lasts {spec.window_hours:g} hours; name "
+            "another span with --since and --until"
         )
-    return windows[-1]
+    start = spec.anchor + (ended - 1) * spec.window_length
+    return Window(start=start, end=start + spec.window_length)
 
 
 def is_scheduled(specification: MonitorSpecification, window: Window) -> bool:

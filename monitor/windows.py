@@ -31,10 +31,18 @@ class Window:
 
 
 def complete_windows(
-    anchor: datetime, length: timedelta, *, until: datetime
+    anchor: datetime,
+    length: timedelta,
+    *,
+    until: datetime,
+    ended_after: datetime | None = None,
 ) -> Iterator[Window]:
-    """Yield the windows from `anchor` on that have ended by `until`."""
-    start = anchor
-    while start + length <= until:
+    """Yield the windows from `anchor` on that have ended by `until`, and after `ended_after`.
+
+    They are counted, not walked to: a monitor has years of short windows behind it, and a
+    window may be longer than dates reach.
+    """
+    first = 0 if ended_after is None else max(0, (ended_after - anchor) // length)
+    for number in range(first, (until - anchor) // length):
+        start = anchor + number * length
         yield Window(start=start, end=start + length)
-        start += length

@@ -19,9 +19,13 @@ from api.demo.foundation import general_bundle
 from api.demo.narration import Narrator
 from api.demo.outcome import tell_week
 from api.gate_words import gate_lines
-from monitor.monitors import MonitorSpecification, apply_monitor, parse_monitor
+from monitor.monitors import (
+    WINDOWS_PER_BLOCK,
+    MonitorSpecification,
+    apply_monitor,
+    parse_monitor,
+)
 from monitor.reference_building import build_references
-from monitor.verdict_history import WINDOWS_PER_BLOCK
 from registry.bundle_import import import_bundle
 from registry.clock import ReplayClock
 from registry.errors import GateRefusedError

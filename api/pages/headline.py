@@ -9,7 +9,6 @@ from api.pages import wording
 from api.pages.explanation import fall_in_words
 from api.pages.judged import JudgedWindow
 from api.pages.standing import Standing, suspended
-from monitor.evaluation import block_alpha
 from monitor.monitors import Monitor
 from monitor.tables import EpisodeRow, PerformanceRow
 
@@ -47,7 +46,10 @@ def headline(
             f"{monitor.specification.floor} scans.",
         )
     newest = windows[-1]
-    if newest.alarm is False and newest.leading.alarm_p_value <= block_alpha(monitor):
+    if (
+        newest.alarm is False
+        and newest.leading.alarm_p_value <= monitor.specification.block_alpha
+    ):
         return Headline(
             title="One window differs from the reference; two in a row open an episode",
             line=f"{_window(newest)} {_withheld(standing)}".strip(),

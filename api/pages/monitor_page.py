@@ -22,7 +22,6 @@ from api.pages.states import State
 from api.pages.subgroup_map import SubgroupMap, subgroup_map
 from monitor import episodes as monitor_episodes
 from monitor import references
-from monitor.evaluation import block_alpha
 from monitor.following.standing import Following, following
 from monitor.monitors import Monitor, require_monitor
 from monitor.references import ProfileStore
@@ -176,7 +175,7 @@ def _figures(
         Figure(
             name="p-value, two windows in a row",
             value=wording.p_value(calibrated),
-            beside=f"alarm at {wording.p_value(newest.alpha or block_alpha(monitor))}",
+            beside=f"alarm at {wording.p_value(newest.alpha or monitor.specification.block_alpha)}",
         ),
         Figure(
             name="Would have seen",

@@ -14,7 +14,6 @@ from monitor.episode_evidence import HEAVIEST, gather
 from monitor.episodes import EpisodeState
 from monitor.evaluation import (
     Evaluation,
-    block_alpha,
     evaluate,
     store_verdicts,
 )
@@ -293,7 +292,7 @@ def test_blank_images_of_one_site_raise_its_alarm_and_keep_nobody_else_from_a_ve
 
 
 def test_the_budget_is_kept_by_blocks_of_two_windows(history: History) -> None:
-    assert block_alpha(history.monitor) == pytest.approx(0.005)
+    assert history.monitor.specification.block_alpha == pytest.approx(0.005)
 
 
 def test_an_ended_episode_is_not_ended_twice(history: History) -> None:
