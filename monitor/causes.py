@@ -189,10 +189,13 @@ def _pattern_words(evidence: ShiftEvidence) -> tuple[str, ...]:
             f"answers this sure were right{others}"
         )
     else:
-        said = (
-            f"the pattern names no cause, as {found.doubt.value}: {found.likest} is likest "
-            f"(right in {found.confidence:.0%} of such cases){others}"
+        # Answers were counted on windows that are like simulated ones, which this one is not.
+        nearest = (
+            found.likest
+            if found.doubt is Doubt.UNLIKE
+            else f"{found.likest} is likest (right in {found.confidence:.0%} of such cases)"
         )
+        said = f"the pattern names no cause, as {found.doubt.value}: {nearest}{others}"
     prevalence = (evidence.prevalence,) * bool(evidence.prevalence)
     decided = [one.piece for one in found.evidence if one.contribution > 0.02][:3]
     told_by = (f"what weighed most in it: {', '.join(decided)}",) * bool(decided)

@@ -143,19 +143,33 @@ def evaluate(
             continue
         found.append(_judge(session, store, monitor, window, row, scans))
     deciding = [item for item in found if item.reference.decides]
-    notes += [note for item in found for note in item.notes]
+    notes += _said(found)
     smallest = min((item.p_value for item in deciding), default=None)
     return Evaluation(
         monitor=monitor,
         window=window,
         verdicts=tuple(found),
-        notes=tuple(dict.fromkeys(notes)),
+        notes=tuple(notes),
         # Bonferroni over the encoders, whose verdicts are dependent in an unknown way.
         p_value=None if smallest is None else min(1.0, smallest * len(deciding)),
         alpha=monitor.specification.block_alpha,
         scheduled=window.end <= now
         and verdict_history.is_scheduled(monitor.specification, window),
     )
+
+
+def _said(found: Sequence[ReferenceVerdict]) -> list[str]:
+    """Return what was not judged, with the encoder where only some of them say so."""
+    said: dict[str, list[str]] = {}
+    for item in found:
+        for note in item.notes:
+            said.setdefault(note, []).append(item.reference.encoder)
+    return [
+        note
+        if len(encoders) == len(found)
+        else f"{' and '.join(dict.fromkeys(encoders))} encoder: {note}"
+        for note, encoders in said.items()
+    ]
 
 
 def _judge(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from monitor.causes import Cause
+from monitor.tables import EpisodeRow
 
 _STEPS: dict[Cause, tuple[str, ...]] = {
     Cause.ACQUISITION: (
@@ -47,6 +48,6 @@ _STEPS: dict[Cause, tuple[str, ...]] = {
 }
 
 
-def first_steps(cause: Cause) -> tuple[str, ...]:
-    """Return what to do first, the most telling step first."""
-    return _STEPS[cause]
+def first_steps(row: EpisodeRow) -> tuple[str, ...]:
+    """Return what to do first, the most telling step first; nothing once an episode ended."""
+    return _STEPS[Cause(row.cause)] if row.closed_at is None else ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -75,14 +76,11 @@ def show_(
     }
     lines = [
         *_what(row),
+        *_first_lines(row),
         "",
         "why",
         *[f"  - {reason}" for reason in row.evidence["diagnosis"]["reasons"]],
         *_subgroup_lines(row.evidence["subgroups"]),
-        "",
-        "look first",
-        *[f"  - {step}" for step in document["first_steps"]],
-        *_heaviest_line(row),
         "",
         "done" if made else "nothing was decided yet",
         *[
@@ -104,6 +102,8 @@ def close(
     """Close an episode by hand, with a reason."""
     from monitor import episodes
     from monitor.episodes import EpisodeState
+    from monitor.monitors import require_monitor
+    from registry import serving
     from registry.identities import Role
     from registry.refusals import attempted
 
@@ -124,12 +124,23 @@ def close(
             actor=by.name,
             at=now,
         )
-        document = describe(row)
-    show(document, as_json=as_json, lines=[f"episode {episode} is closed: {reason}"])
+        model = require_monitor(session, row.monitor).specification.model
+        kept = row.subgroup is not None and bool(
+            serving.restricted(session, model, row.subgroup)
+        )
+        document = {**describe(row), "still_restricted": kept}
+    lines = [f"episode {episode} is closed: {reason}"]
+    if kept:
+        lines.append(
+            f"{model} stays restricted for {row.subgroup}; `driftward lift {model} --subgroup "
+            f"{quote(row.subgroup or '')} --reason TEXT` takes it back into use"
+        )
+    show(document, as_json=as_json, lines=lines)
 
 
 def _what(row: EpisodeRow) -> list[str]:
     """Return what a tired person must know, one line each."""
+    from api.pages.explanation import impact_in_words
     from monitor.following.words import onset_level
 
     evidence = row.evidence
@@ -148,7 +159,7 @@ def _what(row: EpisodeRow) -> list[str]:
         *_stream_lines(row),
         *_sure_line(row),
         *_size_line(row),
-        f"  matters {row.impact}{_impact_words(row)}",
+        f"  matters {impact_in_words(row)}",
         *_estimate_line(row),
     ]
     if detectors:
@@ -158,11 +169,17 @@ def _what(row: EpisodeRow) -> list[str]:
     return lines
 
 
-def _heaviest_line(row: EpisodeRow) -> list[str]:
-    if not row.heaviest:
+def _first_lines(row: EpisodeRow) -> list[str]:
+    """Return what to do first, while there is something to do."""
+    from monitor.first_steps import first_steps
+
+    steps = [f"  - {step}" for step in first_steps(row)]
+    if not steps:
         return []
-    scans = ", ".join(str(one["scan"]) for one in row.heaviest[:6])
-    return [f"  - scans that weigh most: {scans} (`driftward scan show`)"]
+    if row.heaviest:
+        scans = ", ".join(str(one["scan"]) for one in row.heaviest[:6])
+        steps.append(f"  - scans that weigh most: {scans} (`driftward scan show`)")
+    return ["", "look first", *steps]
 
 
 def _stream_lines(row: EpisodeRow) -> list[str]:
@@ -190,6 +207,8 @@ def _size_line(row: EpisodeRow) -> list[str]:
     effect, least, most = evidence["effect"]
     ordinary = evidence["ordinary_effect"]
     beyond = f"; ordinary weeks reach {ordinary:.2f}" if ordinary is not None else ""
+    if effect == 0:
+        beyond += ", so what moved is not the mean"
     return [
         f"  size    {effect:.2f} ({least:.2f}–{most:.2f}) standard deviations{beyond}; this "
         f"window shows shifts from {evidence['smallest_effect']:.2f} on"
@@ -221,7 +240,12 @@ def _subgroup_lines(subgroups: list[dict[str, Any]]) -> list[str]:
     ]
     header = ["moved", "scans", "adjusted p", "effect", "against the past of"]
     more = len(moved) - len(rows)
-    counted = f"{len(subgroups) - len(moved)} of {len(subgroups)} tested subgroups did not move"
+    still = len(subgroups) - len(moved)
+    counted = (
+        f"{still} of {len(subgroups)} tested subgroups did not move"
+        if still
+        else f"no tested subgroup of {len(subgroups)} stood still"
+    )
     return [
         "",
         *[f"  {line}" for line in table(rows, header=header)],
@@ -231,7 +255,6 @@ def _subgroup_lines(subgroups: list[dict[str, Any]]) -> list[str]:
 
 def describe(row: EpisodeRow) -> dict[str, Any]:
     """Return an episode as JSON."""
-    from monitor.causes import Cause
     from monitor.first_steps import first_steps
 
     return {
@@ -249,18 +272,5 @@ def describe(row: EpisodeRow) -> dict[str, Any]:
         "effect": row.effect,
         "evidence": row.evidence,
         "heaviest_scans": row.heaviest,
-        "first_steps": list(first_steps(Cause(row.cause))),
+        "first_steps": list(first_steps(row)),
     }
-
-
-def _impact_words(row: EpisodeRow) -> str:
-    from monitor.falls import measure_fallen
-
-    measured = row.evidence.get("impact")
-    if not measured:
-        return ""
-    falls = ", ".join(
-        f"{measure_fallen(fall)} {fall['before']:.2f} → {fall['after']:.2f}"
-        for fall in measured["falls"]
-    )
-    return f" on {measured['scans']} labelled scans: {falls or 'no measure fell'}"

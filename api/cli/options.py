@@ -112,11 +112,16 @@ def as_utc(moment: datetime | None) -> datetime | None:
 def show(document: Any, *, as_json: bool, lines: Iterable[str]) -> None:
     """Print a document for machines, or its lines for people."""
     if as_json:
-        json.dump(document, sys.stdout, indent=2, default=str)
+        json.dump(document, sys.stdout, indent=2, default=_plain)
         sys.stdout.write("\n")
     else:
         for line in lines:
             typer.echo(line)
+
+
+def _plain(value: object) -> str:
+    """Return what JSON has no type for: times as all other documents have them."""
+    return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
 def table(rows: Iterable[Iterable[object]], *, header: Iterable[str]) -> list[str]:

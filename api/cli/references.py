@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from monitor.evaluation import Evaluation, ReferenceVerdict
+    from monitor.tables import EpisodeRow
     from monitor.windows import Window
 
 app = typer.Typer(name="reference", help="Accept what windows are compared with.")
@@ -74,6 +75,7 @@ def check(
     as_json: JsonOption = False,
 ) -> None:
     """Judge one window of MONITOR: by default the newest that has ended."""
+    from monitor.episodes import open_episodes
     from monitor.following.standing import following
     from monitor.monitors import require_monitor
     from monitor.verdict_history import newest_window
@@ -90,9 +92,26 @@ def check(
     evaluation = driftward.evaluator.evaluate(monitor, window)
     with driftward.database.reading() as session:
         followed = following(session, evaluation.monitor)
-    document = {**document_of(evaluation), "following": followed.to_dict()}
-    lines = [*_lines(evaluation), "", *stream_lines(followed)]
-    show(document, as_json=as_json, lines=lines)
+        episodes = open_episodes(session, monitor)
+    document = {
+        **document_of(evaluation),
+        "open_episodes": [row.id for row in episodes],
+        "following": followed.to_dict(),
+    }
+    window_line, headline, *rest = _lines(evaluation)
+    lines = [window_line, headline, *map(_episode_line, episodes), *rest]
+    show(document, as_json=as_json, lines=[*lines, "", *stream_lines(followed)])
+
+
+def _episode_line(row: EpisodeRow) -> str:
+    """Return what an open episode is, what to do first, and where all of it stands."""
+    from monitor.first_steps import first_steps
+
+    what = f"{row.cause} change" if row.cause != "unknown" else "a change of unknown cause"
+    return (
+        f"episode {row.id}, open: {what}, {row.subgroup or 'all scans'}, impact {row.impact}; "
+        f"first {first_steps(row)[0]}; `driftward episode show {row.id}` has all of it"
+    )
 
 
 def _window(start: datetime, end: datetime, *, now: datetime) -> Window:
@@ -171,7 +190,7 @@ def _lines(evaluation: Evaluation) -> list[str]:
     elif evaluation.alarm:
         headline = (
             f"ALARM: a shift that persisted (p = {evaluation.p_value:.2g}, and the budget "
-            f"allows {evaluation.alpha:.2g} in two windows): `driftward episode list`"
+            f"allows {evaluation.alpha:.2g} in two windows)"
         )
     elif evaluation.p_value <= evaluation.alpha:
         headline = (

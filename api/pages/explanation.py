@@ -12,7 +12,6 @@ from api.pages import states, wording
 from api.pages.estimated import estimate_in_words
 from api.pages.judged import JudgedWindow
 from api.pages.states import State
-from monitor.causes import Cause
 from monitor.episodes import Impact
 from monitor.falls import measure_fallen
 from monitor.first_steps import first_steps
@@ -80,7 +79,7 @@ class Explanation:
     onset_level: str
     #: what streams saw of it, one sentence an alarm
     streams: tuple[str, ...]
-    #: what to look at first
+    #: what to look at first; empty once it ended
     first_steps: tuple[str, ...]
     heaviest: tuple[HeavyScan, ...]
 
@@ -108,8 +107,11 @@ def explain(row: EpisodeRow) -> Explanation:
             for moment in row.evidence["onset_interval"]
         ),
         onset_level=onset_level(row.evidence),
-        streams=tuple(seen_in_words(entry) for entry in row.evidence.get("streams", [])),
-        first_steps=first_steps(Cause(row.cause)),
+        streams=tuple(
+            seen_in_words(entry, moment=wording.moment)
+            for entry in row.evidence.get("streams", [])
+        ),
+        first_steps=first_steps(row),
         heaviest=tuple(
             HeavyScan(
                 scan=item["scan"],
@@ -135,12 +137,20 @@ def impact_in_words(row: EpisodeRow) -> str:
     measured: Mapping[str, Any] | None = row.evidence.get("impact")
     if measured is None:
         if row.impact == Impact.SUSPECTED:
-            return "suspected: the champion's own space moved, too; no labels yet"
+            return f"suspected: {_suspicion(row)}; no labels yet"
         return "none shown: the champion's own space did not move; no labels yet"
     labelled = wording.counted(measured["scans"], "labelled scan")
     if not measured["falls"]:
         return f"none shown on {labelled}: {_measures(measured['after'])}"
     return f"measured on {labelled}: {_fallen(measured)}"
+
+
+def _suspicion(row: EpisodeRow) -> str:
+    """Return what made the impact a suspicion; an estimate says how much, so it goes first."""
+    fallen = (row.evidence.get("estimated") or {}).get("fallen")
+    if fallen:
+        return f"below the reference by the estimate without labels: {', '.join(fallen)}"
+    return "the champion's own space moved, too"
 
 
 def fall_in_words(row: EpisodeRow) -> str | None:

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
 
-def seen_in_words(entry: Mapping[str, Any]) -> str:
+def minute(at: datetime) -> str:
+    """Return a time as terminals show it: to the minute, with its zone."""
+    return f"{at:%Y-%m-%d %H:%M} UTC"
+
+
+def seen_in_words(
+    entry: Mapping[str, Any], *, moment: Callable[[datetime], str] = minute
+) -> str:
     """Return what a stream saw of an episode, in one sentence.
 
     Parameters
     ----------
     entry : of the episode's evidence under "streams"
+    moment : says a time, with its zone, as the reader knows times
     """
-    low, high = (_minute(moment) for moment in entry["onset_interval"])
+    low, high = (moment(datetime.fromisoformat(bound)) for bound in entry["onset_interval"])
     words = (
         f"seen by the {entry['encoder']} encoder's stream after "
-        f"{counted(entry['scans'], 'scan')}, onset between {low} and {high} UTC"
+        f"{counted(entry['scans'], 'scan')}, onset between {low} and {high}"
     )
     if entry["ended_at"] is None:
         return words
@@ -43,7 +51,3 @@ def counted(number: int, noun: str) -> str:
     ('1 scan', '1,200 scans')
     """
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def _minute(moment: str) -> str:
-    return f"{datetime.fromisoformat(moment):%Y-%m-%d %H:%M}"

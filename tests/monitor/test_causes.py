@@ -313,13 +313,22 @@ def test_what_is_mixed_says_of_what() -> None:
 
 
 def test_a_doubtful_pattern_names_no_cause_though_most_scans_are_displaced() -> None:
-    told = pattern(FirstLevel.UNKNOWN, leading=FirstLevel.TECHNICAL, doubt=Doubt.UNLIKE)
+    told = pattern(FirstLevel.UNKNOWN, leading=FirstLevel.TECHNICAL, doubt=Doubt.UNSURE)
     found = diagnose(replace(evidence(displaced=0.9), pattern=told))
     assert found.cause is Cause.UNKNOWN
-    assert Doubt.UNLIKE.value in found.reasons[0]
+    assert Doubt.UNSURE.value in found.reasons[0]
     assert (
         "technical is likest (right in 97% of such cases); next case mix 8%"
         in (found.reasons[0])
+    )
+
+
+def test_how_often_answers_are_right_is_not_said_of_what_none_of_them_was_like() -> None:
+    told = pattern(FirstLevel.UNKNOWN, leading=FirstLevel.TECHNICAL, doubt=Doubt.UNLIKE)
+    found = diagnose(replace(evidence(displaced=0.9), pattern=told))
+    assert found.cause is Cause.UNKNOWN
+    assert found.reasons[0] == (
+        f"the pattern names no cause, as {Doubt.UNLIKE.value}: technical; next case mix 8%"
     )
 
 

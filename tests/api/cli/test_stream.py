@@ -87,8 +87,38 @@ def test_once_judged_an_episode_says_what_it_is_and_how_it_was_seen(
     assert "is open: acquisition change" in episode
     assert "size" in episode
     assert "(90 %: 2026-03-0" in episode
-    evidence = driftward("episode", "show", "1", "--json").document["evidence"]
-    assert all(entry["judged"] >= 20 for entry in evidence["streams"])
+    # What to do first stands before what it is concluded from.
+    assert episode.index("look first") < episode.index("why")
+    assert "matters suspected: the champion's own space moved, too; no labels yet" in episode
+    document = driftward("episode", "show", "1", "--json").document
+    assert all(entry["judged"] >= 20 for entry in document["evidence"]["streams"])
+    low, high = document["evidence"]["onset_interval"]
+    assert low <= document["onset"] <= high
+
+
+def test_a_closed_episode_asks_for_nothing_and_names_what_stays_restricted(
+    homes: Mapping[str, Settings],
+    databases: Databases,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    driftward: Run,
+) -> None:
+    copied = databases.copied_home(homes["judged"], tmp_path / "closed")
+    name_home(copied, monkeypatch)
+    place = driftward("episode", "show", "1", "--json").document["subgroup"]
+    assert place == "software_version=2.1"
+    restricted = driftward(
+        "restrict", "pneumonia", "--subgroup", place, "--reason", "unlike the reference"
+    )
+    assert restricted.code == 0
+    closed = driftward("episode", "close", "1", "--reason", "looked at")
+    assert closed.stdout.splitlines() == [
+        "episode 1 is closed: looked at",
+        "pneumonia stays restricted for software_version=2.1; `driftward lift pneumonia "
+        "--subgroup software_version=2.1 --reason TEXT` takes it back into use",
+    ]
+    assert "look first" not in driftward("episode", "show", "1").stdout
+    assert driftward("episode", "show", "1", "--json").document["first_steps"] == []
 
 
 def test_an_episode_that_holds_a_burn_in_back_is_named_with_the_ways_out(

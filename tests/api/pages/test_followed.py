@@ -14,6 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from api.assembly import Driftward
 from api.http.app import create_app
+from api.pages import wording
+from monitor.following.words import seen_in_words
 
 
 @pytest.fixture(scope="module")
@@ -50,12 +52,16 @@ def test_the_api_says_how_each_stream_stands(shifted: TestClient) -> None:
 
 
 def test_the_page_says_how_the_episode_was_seen(shifted: TestClient) -> None:
-    says = shifted.get("/api/v1/monitors/chest/streams").json()["streams"][0]["seen"][0]["says"]
+    [episode] = shifted.get("/api/v1/episodes").json()
+    says = seen_in_words(episode["evidence"]["streams"][0], moment=wording.moment)
+    assert "between 2 Mar 2026, 01:00 UTC and 2 Mar 2026, 22:00 UTC" in says
     for path in ("/monitors/chest", "/episodes/1"):
         page = unescape(shifted.get(path).text)
         assert says[1:] in page
         assert "90 %: " in page
         assert "Scan by scan" in page
+        # What to do first stands before what it is concluded from.
+        assert page.index("Look first") < page.index("Why we think so")
     assert shifted.get("/").status_code == 200
 
 

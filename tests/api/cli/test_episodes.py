@@ -1,0 +1,82 @@
+"""What `driftward episode` and `driftward check` say of an episode, line by line."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from api.cli.episodes import _size_line, _subgroup_lines
+from api.cli.references import _episode_line
+from api.pages.explanation import impact_in_words
+from monitor.episodes import Impact
+from monitor.tables import EpisodeRow
+
+NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
+
+
+def episode(**evidence: Any) -> EpisodeRow:
+    return EpisodeRow(
+        id=3,
+        monitor="chest",
+        state="open",
+        cause="acquisition",
+        subgroup="site=north",
+        impact=Impact.SUSPECTED.value,
+        onset=NOON,
+        opened_at=NOON,
+        evidence=evidence,
+        heaviest=[],
+    )
+
+
+def moved(name: str, *, moved: bool) -> dict[str, Any]:
+    return {
+        "subgroup": name,
+        "scans": 80,
+        "adjusted_p_value": 0.001,
+        "effect": 1.0,
+        "compared_with": None,
+        "moved": moved,
+    }
+
+
+def test_a_check_names_the_open_episode_and_what_to_do_first() -> None:
+    said = _episode_line(episode())
+    assert said.startswith(
+        "episode 3, open: acquisition change, site=north, impact suspected; first ask radiography"
+    )
+    assert said.endswith("; `driftward episode show 3` has all of it")
+
+
+@pytest.mark.parametrize(
+    ("others", "words"),
+    [
+        ([], "no tested subgroup of 1 stood still"),
+        ([moved("site=south", moved=False)], "1 of 2 tested subgroups did not move"),
+    ],
+)
+def test_how_many_subgroups_stood_still_is_counted(
+    others: list[dict[str, Any]], words: str
+) -> None:
+    assert _subgroup_lines([moved("site=north", moved=True), *others])[-1].strip() == words
+
+
+def test_a_shift_without_a_mean_that_moved_says_so() -> None:
+    size: dict[str, Any] = {"ordinary_effect": None, "smallest_effect": 0.48}
+    [said] = _size_line(episode(effect=[0.0, 0.0, 0.23], **size))
+    assert "0.00 (0.00–0.23) standard deviations, so what moved is not the mean; this" in said
+    [said] = _size_line(episode(effect=[0.6, 0.4, 0.7], **size))
+    assert "mean" not in said
+
+
+def test_a_suspicion_says_what_it_rests_on() -> None:
+    assert impact_in_words(episode()) == (
+        "suspected: the champion's own space moved, too; no labels yet"
+    )
+    estimated = {"fallen": ["sensitivity", "AUC"]}
+    assert impact_in_words(episode(estimated=estimated)) == (
+        "suspected: below the reference by the estimate without labels: sensitivity, AUC; "
+        "no labels yet"
+    )
