@@ -7,7 +7,7 @@ The bets of `StreamDetector` on each of them, in the same order of the same oper
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,8 @@ Flags = npt.NDArray[np.bool_]
 CHUNK = 64
 WEEK = 200
 MEAN_SCANS = 1.5
+# Weight of the members that are not bet on, whose logarithm is taken.
+_NEXT_TO_NOTHING = 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,15 +110,22 @@ def run_lengths(
     budgets: Sequence[int],
     length: int,
     burn_in: int = 0,
+    told: str | None = None,
     rng: np.random.Generator,
 ) -> list[list[int]]:
     """Return the scan after the burn-in at which each stream alarms, by budget; 0 for not.
 
     Streams are watched for `length` scans after the burn-in, or until all have alarmed in
-    all budgets. An alarm before the shift is told by a number up to `life.after`.
+    all budgets. An alarm before the shift is told by a number up to `life.after`. `told` is a
+    member's name, if all is bet on that one.
     """
     with one_thread():
         law = StreamLaw.of(profile.portfolio)
+        if told is not None:
+            weights = (
+                np.array([float(one.name == told) for one in law.members]) + _NEXT_TO_NOTHING
+            )
+            law = replace(law, weights=weights / weights.sum())
         bets = Bets.start(law, streams=streams, learning=burn_in > 0)
         thresholds = np.array([alarm_wealth(one) for one in budgets])[:, None]
         stopped = np.zeros((len(budgets), streams), dtype=np.int64)
