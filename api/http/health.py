@@ -9,14 +9,17 @@ from pydantic import BaseModel
 from sqlalchemy import text
 
 from api.http.access import PUBLIC
-from api.http.installation import Installation
+from api.http.installation import Installation, Ticking
 from registry import outbox
 from registry.errors import DriftwardError
+from retrain.scheduling import TICK_SECONDS, Schedule
 
 router = APIRouter(tags=["health"])
 
 #: MLflow's aliases may lag behind for so long before we call ourselves not ready.
 OLDEST_OUTBOX_SECONDS = 900
+#: A tick may fail now and then, where the database is busy; not for so long.
+LONGEST_FAILING_SECONDS = 5 * TICK_SECONDS
 
 
 class Liveness(BaseModel):
@@ -52,14 +55,16 @@ def healthz() -> Liveness:
     dependencies=[PUBLIC],
     responses={503: {"model": Readiness, "description": "Something that serving needs fails."}},
 )
-def readyz(driftward: Installation, response: Response) -> Readiness:
-    """Look at the database, its schema, MLflow's store, and what MLflow has yet to be told."""
+def readyz(driftward: Installation, schedule: Ticking, response: Response) -> Readiness:
+    """Look at the database, its schema, MLflow's store and backlog, and at the schedule."""
     checks = [
         _check("database", lambda: _database(driftward)),
         _check("schema", lambda: _schema(driftward)),
         _check("mlflow", lambda: _mlflow(driftward)),
         _check("outbox", lambda: _outbox(driftward)),
     ]
+    if schedule is not None:  # else another process ticks
+        checks.append(_check("schedule", lambda: _ticking(schedule)))
     ready = all(check.ok for check in checks)
     if not ready:
         response.status_code = 503
@@ -99,3 +104,13 @@ def _outbox(driftward: Installation) -> str:
     if (driftward.clock.now() - untold.since).total_seconds() > OLDEST_OUTBOX_SECONDS:
         raise DriftwardError(f"{untold}: look whether MLflow's store can be written")
     return str(untold)
+
+
+def _ticking(schedule: Schedule) -> str:
+    failing = schedule.failing_seconds
+    if failing > LONGEST_FAILING_SECONDS:
+        raise DriftwardError(
+            f"looking what is due has failed for {failing:.0f} seconds; the log of this process "
+            "says why"
+        )
+    return "looks what is due"

@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 from api.assembly import Driftward
 from api.pages.ledger_page import VerificationDesk
 from api.pages.rendering import Pages
+from retrain.scheduling import Schedule
 
 
 def _installation(request: Request) -> Driftward:
@@ -19,6 +20,10 @@ def _desk(request: Request) -> VerificationDesk:
     return cast("VerificationDesk", request.app.state.desk)
 
 
+def _schedule(request: Request) -> Schedule | None:
+    return cast("Schedule | None", getattr(request.app.state, "schedule", None))
+
+
 def _pages(request: Request) -> Pages:
     return cast("Pages", request.app.state.pages)
 
@@ -26,3 +31,5 @@ def _pages(request: Request) -> Pages:
 Installation: TypeAlias = Annotated[Driftward, Depends(_installation)]
 Desk: TypeAlias = Annotated[VerificationDesk, Depends(_desk)]
 Renderer: TypeAlias = Annotated[Pages, Depends(_pages)]
+#: None where another process ticks.
+Ticking: TypeAlias = Annotated[Schedule | None, Depends(_schedule)]

@@ -25,7 +25,7 @@ from api.settings import Settings, environment
 from registry.access import tokens
 from registry.errors import NotPermittedError, PortInUseError, SetupError
 from registry.identities import all_rows
-from retrain.scheduling import start_scheduler
+from retrain.scheduling import Schedule
 
 #: How long open requests may take to end, and a job to come to a point where it can stop.
 #: A job that takes longer is left to its lease: another worker then takes it up.
@@ -70,10 +70,15 @@ def serve(driftward: Driftward, host: str, port: int, *, with_worker: bool) -> N
             **encryption,
         )
     )
+    app.state.schedule = Schedule(
+        driftward.database,
+        driftward.clock,
+        checkpoints=driftward.settings.checkpoint_folder is not None,
+    )
     threading.Thread(target=app.state.desk.verify, name="verification", daemon=True).start()
     with (
         listener,
-        _ticking(driftward),
+        app.state.schedule.running(),
         _in_background("worker", driftward.worker().run_until if with_worker else None),
         _receiving(driftward, with_worker),
         # As `driftward source follow` does by itself.
@@ -204,19 +209,6 @@ def listen(host: str, port: int) -> socket.socket:
 def _address(listener: socket.socket, scheme: str) -> str:
     host, port = listener.getsockname()[:2]
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}/"
-
-
-@contextmanager
-def _ticking(driftward: Driftward) -> Iterator[None]:
-    scheduler = start_scheduler(
-        driftward.database,
-        driftward.clock,
-        checkpoints=driftward.settings.checkpoint_folder is not None,
-    )
-    try:
-        yield
-    finally:
-        scheduler.shutdown(wait=True)
 
 
 @contextmanager

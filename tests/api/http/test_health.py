@@ -96,3 +96,25 @@ def test_changes_that_mlflow_was_not_told_for_long_make_us_not_ready(
     assert status == 503
     assert not ok["outbox"]
     assert "look whether MLflow's store can be written" in details["outbox"]
+
+
+class Failing:
+    """Stands for a schedule whose ticks have failed for so long."""
+
+    def __init__(self, seconds: float) -> None:
+        self.failing_seconds = seconds
+
+
+@pytest.mark.parametrize(("seconds", "ready"), [(0, True), (150, True), (151, False)])
+def test_a_schedule_that_fails_for_long_makes_us_not_ready(
+    open_home: Open, seconds: float, ready: bool
+) -> None:
+    driftward = open_home(Stage.EMPTY)
+    app = create_app(driftward, recognise=everybody)
+    app.state.schedule = Failing(seconds)
+    with TestClient(app, base_url="http://localhost") as client:
+        status, ok, details = checks(client)
+    assert ok["schedule"] is ready, details
+    assert status == (200 if ready else 503)
+    if not ready:
+        assert details["schedule"].startswith("looking what is due has failed for 151 seconds")
