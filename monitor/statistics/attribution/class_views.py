@@ -13,6 +13,7 @@ each view in its own way, and leaves some alone: the estimates then contradict o
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,8 +85,15 @@ class ClassView:
 
     @property
     def separation(self) -> float:
-        """Distance of the classes in deviations of their scores."""
-        return float((self.means[1] - self.means[0]) / np.sqrt(self.variances.mean()))
+        """Distance of the classes in deviations of their scores.
+
+        Without end where all scores of a class are alike, and the classes' differ; 0 where
+        these are alike, too.
+        """
+        apart, deviation = float(np.diff(self.means)[0]), float(np.sqrt(self.variances.mean()))
+        if deviation == 0.0:
+            return math.copysign(math.inf, apart) if apart else 0.0
+        return apart / deviation
 
     def read(self, values: Floats, *, prevalence: float) -> ViewReading:
         """Return what the view says of a window [n, p], beside the reference's prevalence."""

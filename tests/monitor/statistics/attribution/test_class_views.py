@@ -42,6 +42,18 @@ def test_the_references_own_scores_are_those_of_others_discriminants() -> None:
     assert abs(ClassView.fit(values, finding, seed=0).separation) < 0.4
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_reference_that_is_read_perfectly_lies_apart_without_end() -> None:
+    finding = np.repeat([0.0, 1.0], 100)
+    perfect = ClassView.of_log_odds(np.where(finding == 1.0, 30.0, -30.0), finding)
+    assert perfect.separation == np.inf
+    # Nothing scatters, and still the reading has an error to weigh it by.
+    assert perfect.read(np.full((50, 1), 30.0), prevalence=0.5).error > 0.0
+    turned = ClassView.of_log_odds(np.where(finding == 1.0, -30.0, 30.0), finding)
+    assert turned.separation == -np.inf
+    assert ClassView.of_log_odds(np.zeros(200), finding).separation == 0.0
+
+
 def test_estimates_are_unbiased_and_scatter_by_their_standard_error() -> None:
     own, rng = view(), np.random.default_rng(4)
     readings = [own.read(drawn(150, 0.7, rng)[0], prevalence=SHARE) for _ in range(80)]
