@@ -118,6 +118,8 @@ def gather(
         onset, interval = known.onset, [known.low.isoformat(), known.high.isoformat()]
         weights = profile.scan_weights(shifted.vectors, shifted.patients)
     displaced = float(np.mean(profile.scan_scores(shifted.vectors) > OUTLIER_QUANTILE))
+    # The first of the windows that persisted may have begun before the shift did.
+    since_onset = [scan for scan in around.scans if scan.arrived_at >= onset]
     attributed = attributor and attributor.attribute(
         session,
         evaluation.monitor,
@@ -130,7 +132,7 @@ def gather(
             place=place,
             tested=item.subgroups,
             reference_shares=known_shares,
-            place_shares=_shares(shifted.scans, attributes),
+            place_shares=_shares(since_onset, attributes),
             displaced_share=displaced,
             pattern=attributed.attribution if attributed else None,
             no_pattern=(attributed.reason or "") if attributed else "",

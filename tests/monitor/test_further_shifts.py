@@ -76,6 +76,12 @@ def play(
         history.add(
             each, at=window.start + timedelta(hours=1), site=site, shift=shifts.get(site, 0.0)
         )
+    return judged(history, number)
+
+
+def judged(history: History, number: int) -> Evaluation:
+    """Judge a window as the worker does, when it has ended."""
+    window = history.window(number)
     evaluator = Evaluator(
         history.database, history.profiles, ReadAlready(), None, ReplayClock(window.end)
     )
@@ -150,3 +156,25 @@ def test_without_a_further_shift_nothing_new_opens(three_sites: History) -> None
     [episode] = all_of(history)
     assert episode.subgroup == "site=south"
     assert "apart_from" not in episode.evidence
+
+
+def test_what_is_new_is_counted_from_the_onset_on(three_sites: History) -> None:
+    history = three_sites
+    for number, updated in ((0, 0), (1, 40), (2, 80)):
+        start = history.window(number).start
+        for site, count in (("south", 80), ("west", 80), ("north", 80 - updated)):
+            history.add(count, at=start + timedelta(hours=1), site=site)
+        history.add(
+            updated,
+            at=start + timedelta(hours=50),
+            site="north",
+            shift=1.2,
+            software_version="2.1",
+        )
+        judged(history, number)
+    [episode] = all_of(history)
+    assert episode.onset == history.window(1).start + timedelta(hours=50)
+    assert episode.subgroup == "site=north"
+    assert episode.evidence["diagnosis"]["reasons"][0].startswith(
+        "software version 2.1 is new: 100% of these scans have it"
+    )
