@@ -19,9 +19,10 @@ from monitor.references import EncoderRole
 from monitor.subgroups import Subgroup
 from monitor.tables import EpisodeRow
 from monitor.windows import Window
-from registry import ledger
+from registry import ledger, serving
 from registry.canonical import Json
 from registry.errors import ConflictError, NotFoundError
+from registry.versions import ref
 
 
 class EpisodeState(StrEnum):
@@ -325,7 +326,13 @@ def _estimate(session: Session, row: EpisodeRow, evaluation: Evaluation) -> None
         subgroup=Subgroup.parse(row.subgroup) if row.subgroup else None,
         novel_share=row.evidence["displaced_share"],
     )
-    row.evidence = {**row.evidence, "estimated": estimate.to_dict()}
+    champion = serving.champion(session, evaluation.monitor.specification.model)
+    # Another version may serve by the time that somebody reads this.
+    version = None if champion is None else str(ref(champion))
+    row.evidence = {
+        **row.evidence,
+        "estimated": {**estimate.to_dict(), "version": version},
+    }
     if "impact" not in row.evidence and row.impact == Impact.NONE_SHOWN:
         row.impact = _suspected(row, evaluation, estimate).value
 

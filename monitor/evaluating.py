@@ -32,6 +32,7 @@ from registry.database import Database
 from registry.errors import InsufficientDataError
 from registry.identities import SYSTEM
 from registry.jobs import Claim, enqueue, fence
+from registry.versions import ref
 
 EVALUATE = "evaluate"
 MEASURE = "measure"
@@ -200,7 +201,10 @@ class PerformanceMeter:
                 continue
         if not found:
             return
-        evidence = found[""] if "" in found else of_several(found)
+        evidence = {
+            **(found[""] if "" in found else of_several(found)),
+            "version": str(ref(champion)),
+        }
         episodes.set_impact(
             session,
             row,

@@ -56,4 +56,6 @@ def _workload(estimated: Mapping[str, Any]) -> str:
     share, low, high = (wording.percent(part) for part in called)
     before = estimated["called_positive_before"]
     compared = "" if before is None else f", {wording.percent(before)} on the reference"
-    return f"; {share} ({low} to {high}) are called positive{compared}"
+    version = estimated.get("version")
+    by = "" if version is None else f" by {version}"
+    return f"; {share} ({low} to {high}) are called positive{by}{compared}"

@@ -140,6 +140,8 @@ def impact_in_words(row: EpisodeRow) -> str:
             return f"suspected: {_suspicion(row)}; no labels yet"
         return "none shown: the champion's own space did not move; no labels yet"
     labelled = wording.counted(measured["scans"], "labelled scan")
+    if "version" in measured:  # kept since a later champion may read them otherwise
+        labelled = f"{labelled} read by {measured['version']}"
     if not measured["falls"]:
         return f"none shown on {labelled}: {_measures(measured['after'])}"
     return f"measured on {labelled}: {_fallen(measured)}"

@@ -207,6 +207,7 @@ def test_an_episode_carries_what_is_estimated_or_why_nothing_is(history: History
     assert row.cause in {Cause.TECHNICAL, Cause.ACQUISITION, Cause.PIPELINE}
     assert row.evidence["estimated"]["figures"] is None
     assert "scores themselves" in row.evidence["estimated"]["reason"]
+    assert row.evidence["estimated"]["version"] == "pneumonia@1"
     assert row.impact == Impact.SUSPECTED
     with history.database.reading() as session:
         assert ledger.verify(session).valid

@@ -218,6 +218,8 @@ def test_the_episode_names_the_update_and_what_labels_say_of_it(life: Life) -> N
     # The first scans of that window arrive an hour later.
     assert row.onset == ANCHOR + HALF_WEEK + timedelta(hours=1)
     assert row.evidence["impact"]["falls"]
+    # Whose it is stays said, though another version serves by now.
+    assert row.evidence["impact"]["version"] == f"{MODEL}@1"
     assert row.state == EpisodeState.ACCEPTED
     assert [step.action for step in made] == [
         Action.RESTRICT,

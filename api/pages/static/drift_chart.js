@@ -140,7 +140,7 @@ const band = (windows, colours, { episodes, promotions }, endLabel) => {
     z: 1,
     markArea: {
       silent: true,
-      data: episodes.map((episode) => [
+      data: episodes.map((episode, place) => [
         {
           name: episode.label,
           xAxis: episode.start,
@@ -150,6 +150,8 @@ const band = (windows, colours, { episodes, promotions }, endLabel) => {
             color: episode.open ? colours.red : colours.muted,
             fontSize: 11,
             distance: 6,
+            // One that follows another at once would be written over it.
+            offset: [0, 14 * (place % 2)],
           },
         },
         { xAxis: episode.end },

@@ -80,3 +80,11 @@ def test_a_suspicion_says_what_it_rests_on() -> None:
         "suspected: below the reference by the estimate without labels: sensitivity, AUC; "
         "no labels yet"
     )
+
+
+def test_a_measured_impact_says_whose_it_is() -> None:
+    after = {"auc": [0.9, 0.8, 0.95], "sensitivity": [0.9, 0.8, 0.95]}
+    measured = {"scans": 306, "falls": [], "after": after, "version": "pneumonia@3"}
+    assert impact_in_words(episode(impact=measured)).startswith(
+        "none shown on 306 labelled scans read by pneumonia@3: AUC .90"
+    )

@@ -66,3 +66,9 @@ def test_an_unread_window_has_a_reason_alone() -> None:
 
 def test_an_episode_from_before_estimates_were_kept_has_none() -> None:
     assert estimate_in_words(EpisodeRow(evidence={})) is None
+
+
+def test_who_called_them_positive_is_said() -> None:
+    found = words(figures=None, reason="nothing is known", version="pneumonia@3")
+    assert found is not None
+    assert found.endswith("35 %) are called positive by pneumonia@3, 24 % on the reference")
