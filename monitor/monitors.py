@@ -166,7 +166,7 @@ def apply_monitor(
         If there is no such model or encoder.
     MonitorSpecError
         If the model and its encoder read scans in different units, the champion has no such
-        task, or the monitor has references of another model.
+        task, or the monitor has references of another model or encoder.
     """
     require_model(session, specification.model)
     fixed = find(session, specification.monitoring_encoder)
@@ -179,8 +179,8 @@ def apply_monitor(
     row = session.get(MonitorRow, specification.name)
     if row is not None and row.digest == digest:
         return _read(row)
-    if row is not None and row.model != specification.model:
-        _require_no_reference(session, row, specification.model)
+    if row is not None:
+        _require_what_references_are_of(session, row, specification)
     if row is None:
         row = MonitorRow(name=specification.name)
         session.add(row)
@@ -207,16 +207,24 @@ def _require_task(champion: VersionRow, task: str) -> None:
         )
 
 
-def _require_no_reference(session: Session, row: MonitorRow, model: str) -> None:
-    """Refuse another model where references, verdicts and episodes are of the one before."""
-    known = session.scalars(
-        select(ReferenceRow.id).where(ReferenceRow.monitor == row.name).limit(1)
-    ).first()
-    if known is not None:
-        raise MonitorSpecError(
-            f"model: monitor {row.name} has references, verdicts and streams of {row.model}: "
-            f"give the monitor of {model} a name of its own"
-        )
+def _require_what_references_are_of(
+    session: Session, row: MonitorRow, specification: MonitorSpecification
+) -> None:
+    """Refuse another model or encoder where references, verdicts and streams are of the one before.
+
+    Scans are embedded by what the specification names, so that the others would get none.
+    """
+    before = _read(row).specification
+    for key in ("model", "monitoring_encoder"):
+        kept, wanted = getattr(before, key), getattr(specification, key)
+        if kept == wanted:
+            continue
+        known = select(ReferenceRow.id).where(ReferenceRow.monitor == row.name).limit(1)
+        if session.scalars(known).first() is not None:
+            raise MonitorSpecError(
+                f"{key}: monitor {row.name} has references, verdicts and streams of {kept}: give "
+                f"the monitor with {wanted} a name of its own"
+            )
 
 
 def require_monitor(session: Session, name: str) -> Monitor:

@@ -89,9 +89,23 @@ def _with_another_model(history: History) -> None:
 
 def test_a_monitor_that_has_references_keeps_its_model(history: History) -> None:
     with pytest.raises(
-        MonitorSpecError, match="give the monitor of fracture a name of its own"
+        MonitorSpecError, match=r"^model: .* monitor with fracture a name of its own"
     ):
         _with_another_model(history)
+
+
+def test_a_monitor_that_has_references_keeps_its_encoder(history: History) -> None:
+    spec = history.monitor.specification.model_copy(
+        update={"monitoring_encoder": "pneumonia@1"}
+    )
+    words = (
+        "^monitoring_encoder: monitor chest has references, verdicts and streams of general@1"
+    )
+    with (
+        pytest.raises(MonitorSpecError, match=words),
+        history.database.transaction() as session,
+    ):
+        apply_monitor(session, spec, actor="test", at=ANCHOR)
 
 
 def test_before_its_first_reference_a_monitor_may_watch_another_model(
