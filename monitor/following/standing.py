@@ -11,6 +11,7 @@ import numpy as np
 from sqlalchemy.orm import Session
 
 from monitor import references
+from monitor.alarm_budget import scans_between_false_alarms
 from monitor.episodes import open_episodes
 from monitor.following import kept
 from monitor.following.arranging import may_begin
@@ -114,10 +115,18 @@ class Following:
         if self.scans_a_day is None or self.scans_between_false_alarms is None:
             return f"false alarms: {self.false_alarms}"
         source = "measured" if self.measured else "as its file says"
+        asked = scans_between_false_alarms(self.false_alarms, scans_a_day=self.scans_a_day)
         words = (
             f"false alarms: {self.false_alarms}, which at {self.scans_a_day:.0f} scans a day "
-            f"({source}) is one in {self.scans_between_false_alarms:,} scans"
+            f"({source}) is one in {asked:,} scans"
         )
+        now = self.scans_between_false_alarms
+        if now != asked:
+            # More was asked for than a stream can keep, or it was not taken over yet.
+            from monitor.streams import LEAST_BUDGET  # costs what scipy costs
+
+            when = "as fewer cannot be kept" if now == LEAST_BUDGET else "until the next look"
+            words = f"{words}; it is one in {now:,} {when}"
         if len(self.streams) == 1:
             return words
         each = self.streams[0].scans_between_false_alarms

@@ -6,6 +6,7 @@ from followed_history import SETTINGS
 from monitored_history import ANCHOR
 
 from monitor.following.settings import StreamSettings
+from monitor.following.standing import Following, StreamStanding
 from monitor.monitors import MonitorSpecification, parse_monitor
 from registry.errors import MonitorSpecError
 
@@ -62,3 +63,48 @@ def test_what_cannot_be_kept_is_refused_by_its_key(
 ) -> None:
     with pytest.raises(MonitorSpecError, match=problem):
         parsed(**stream)
+
+
+@pytest.mark.parametrize(
+    ("asked", "each", "words"),
+    [
+        ("one per month", 1200, "one in 600 scans; 2 streams share it, with one in 1,200 each"),
+        # As after a change of the words, while streams have not looked yet.
+        (
+            "two per month",
+            1200,
+            "one in 300 scans; it is one in 600 until the next look; 2 str",
+        ),
+        (
+            "five per day",
+            200,
+            "one in 4 scans; it is one in 100 as fewer cannot be kept; 2 str",
+        ),
+    ],
+)
+def test_what_streams_keep_is_said_where_the_words_ask_for_something_else(
+    asked: str, each: int, words: str
+) -> None:
+    streams = tuple(
+        StreamStanding(
+            encoder=encoder,
+            version="general@1",
+            started_at=ANCHOR,
+            looked_at=ANCHOR,
+            scans=0,
+            burn_in=0,
+            waiting=0,
+            evidence=0.0,
+            shifted=False,
+            scans_between_false_alarms=each,
+            seen=(),
+            notes=(),
+        )
+        for encoder in ("monitoring", "champion")
+    )
+    found = Following(
+        false_alarms=asked, scans_a_day=20.0, measured=True, streams=streams, lacking=None
+    )
+    assert found.budget.startswith(
+        f"false alarms: {asked}, which at 20 scans a day (measured) is {words}"
+    )
