@@ -149,10 +149,13 @@ def _holiday_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         if not of:
             continue
         hours = sorted(np.inf if row["hours"] is None else row["hours"] for row in of)
-        low, middle, high = (hours[int(q * (len(of) - 1) + 0.5)] for q in (0.1, 0.5, 0.9))
+        low, middle, high = (
+            f"{at:.0f}" if np.isfinite(at := hours[int(q * (len(of) - 1) + 0.5)]) else "later"
+            for q in (0.1, 0.5, 0.9)
+        )
         lines.append(
             f"| {case} | {len(of)} | {sum(row['false_alarms'] for row in of)} | "
-            f"{sum(row['hours'] is not None for row in of)} | {middle:.0f} ({low:.0f}–{high:.0f}) |"
+            f"{sum(row['hours'] is not None for row in of)} | {middle} ({low}–{high}) |"
         )
     return lines
 
