@@ -62,6 +62,7 @@ def test_the_page_says_how_the_episode_was_seen(shifted: TestClient) -> None:
         assert "Scan by scan" in page
         # What to do first stands before what it is concluded from.
         assert page.index("Look first") < page.index("Why we think so")
+        assert 'class="card look-first"' in page  # which the style sheet puts first on phones
     assert shifted.get("/").status_code == 200
 
 
