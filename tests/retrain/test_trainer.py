@@ -128,6 +128,7 @@ def test_the_best_epoch_is_kept_and_not_the_last(base: Bundle, tmp_path: Path) -
     assert facts["selection_loss"] <= min(losses)
 
 
+@pytest.mark.slow
 def test_a_training_that_was_killed_goes_on_and_ends_as_if_undisturbed(
     base: Bundle, undisturbed: Path, tmp_path: Path
 ) -> None:
@@ -157,6 +158,7 @@ IN_THE_MIDDLE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", list(Strategy))
 def test_every_strategy_that_was_killed_in_the_middle_comes_to_the_same_candidate(
     with_head: Bundle, tmp_path: Path, strategy: Strategy

@@ -68,6 +68,7 @@ def change(made: SmallInstallation, number: int, **datasets: int) -> None:
         )
 
 
+@pytest.mark.slow
 def test_a_candidate_that_was_tuned_on_the_locked_patients_is_refused_by_that_gate(
     installation: SmallInstallation,
 ) -> None:
@@ -81,6 +82,7 @@ def test_a_candidate_that_was_tuned_on_the_locked_patients_is_refused_by_that_ga
     assert installation.gates(number)["no_patient_on_both_sides"] == "failed"
 
 
+@pytest.mark.slow
 def test_a_locked_set_judges_as_often_as_the_plan_allows_and_no_more(
     installation: SmallInstallation,
 ) -> None:
@@ -149,6 +151,7 @@ def test_the_candidate_says_what_it_was_made_of(installation: SmallInstallation)
     assert task.threshold is not None
 
 
+@pytest.mark.slow
 def test_a_run_whose_scans_became_disputed_fails_and_says_what_to_do(
     tmp_path: Path, empty_mlflow: Path
 ) -> None:

@@ -94,6 +94,7 @@ def published_as(directory: Path, architecture: str) -> Path:
     return directory
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("trained_here")
 def test_encoders_of_every_kind_come_in_take_a_head_and_train_where_they_have_weights(
     driftward: Run, home: Path, tmp_path: Path, card: Path, general_bundle: Bundle

@@ -56,6 +56,7 @@ def test_by_default_there_is_no_date_to_show(
     assert driftward("scan", "show", "1", "--json").document["study_date"] is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setting", ["shifted", "month"])
 def test_no_canary_is_kept_whatever_the_setting(
     driftward: Run, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str

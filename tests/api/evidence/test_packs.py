@@ -79,6 +79,7 @@ def test_a_pack_refers_to_nothing_outside_and_names_no_patient(
     assert PSEUDONYM not in text
 
 
+@pytest.mark.slow
 def test_its_files_are_written_whole_and_their_digests_enter_the_ledger(
     opened: Callable[[Stage], Driftward], tmp_path: Path
 ) -> None:

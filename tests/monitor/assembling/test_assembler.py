@@ -15,6 +15,7 @@ from registry.bundles.preprocessing import Unit
 from registry.bundles.scan_units import Reading
 
 
+@pytest.mark.slow
 def test_forty_ct_patients_with_thirty_slices_each_are_forty_scans(ct: SeriesHome) -> None:
     for patient in range(40):
         ct.receive(ct_series(patient, range(30)))

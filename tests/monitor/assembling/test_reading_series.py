@@ -314,7 +314,8 @@ def test_a_monitor_of_series_goes_from_references_to_a_verdict(
     window = Window(start=start, end=ct.clock.at)
     ct.embedder.embed("nodules", window=window)
     with ct.database.reading() as session:
-        found = evaluate(session, store, require_monitor(session, "nodules"), window)
+        monitor = require_monitor(session, "nodules")
+        found = evaluate(session, store, monitor, window, now=ct.clock.at)
     assert [item.verdict.scans for item in found.verdicts] == [25, 25]
     assert found.p_value is not None
     assert ct.ledger_is_valid()

@@ -148,6 +148,7 @@ def test_a_base_without_the_task_gets_a_head_for_it(
     assert heads[f"{task.name}.weight"].shape == (len(task.classes), DIMENSION)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", [TRIAGE, CHEST], ids=lambda task: task.name)
 @pytest.mark.parametrize(
     ("strategy", "told"), [(Strategy.LINEAR_PROBE, 3), (Strategy.LORA, 8), (Strategy.FULL, 8)]
