@@ -263,6 +263,30 @@ def test_evidence_rises_towards_an_alarm(profile: ReferenceProfile) -> None:
     assert before < stream.evidence < 0.0
 
 
+@pytest.mark.parametrize("alike", [False, True])
+def test_patients_who_come_again_and_again_while_a_shift_lasts_do_not_blind_the_stream(
+    profile: ReferenceProfile, alike: bool
+) -> None:
+    """A phantom, or one patient's number given to many, is scanned every hour."""
+    stream = started(profile)
+    stream.update(scans(60, seed=10))
+    assert stream.update(scans(100, seed=50, shift=1.5))
+    few = scans(5, seed=20)
+    for number in range(60):
+        again = np.repeat(few[:1], 5, axis=0) if alike and number % 7 == 3 else few
+        stream.update(again, [f"phantom {i}" for i in range(5)])
+        assert np.isfinite(stream.evidence)
+    averages = stream._watch.bets.averages
+    assert (averages.total >= averages.reference).all()
+    # Ordinary patients, some of whom come back while it is told that the shift is over.
+    for number in range(6):
+        stream.update(scans(40, seed=30 + number), [f"patient {i % 30}" for i in range(40)])
+        assert np.isfinite(stream.evidence)
+    stream.update(scans(600, seed=29))
+    assert not stream.shifted
+    assert stream.update(scans(500, seed=40, shift=1.5))
+
+
 def test_copies_of_one_image_are_scans_as_others_are(
     profile: ReferenceProfile, tmp_path: Path
 ) -> None:

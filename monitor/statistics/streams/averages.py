@@ -131,22 +131,27 @@ class Averages:
             self.plain += scores
             self.pooled += masses
 
-    def withdraw(self, stream: int, scores: Floats, mass: float, *, age: float) -> None:
+    def withdraw(
+        self, stream: int, scores: Floats, mass: float, *, age: float, pooled: bool = True
+    ) -> None:
         """Take a unit out of a stream as if it had never been added.
 
         Parameters
         ----------
         scores : [D] as they were added
         age : mass added since
+        pooled : whether the plain sum has seen the unit
         """
         left = self.keep**age
         self.moving[stream] -= left[:, None] * scores
-        self.masses[stream] -= left * mass
-        self.squares[stream] -= np.square(left) * mass
-        self.pooled[stream] -= mass
-        self.replace_plain(stream, self.plain[stream] - scores, float(self.pooled[stream]))
-        moving = self.moving[stream]
-        self.moving_squared[stream] = self._added(np.square(moving))
+        # Where nothing else was added, rounding must not leave less than nothing.
+        self.masses[stream] = np.maximum(self.masses[stream] - left * mass, 0.0)
+        self.squares[stream] = np.maximum(self.squares[stream] - np.square(left) * mass, 0.0)
+        plain, before = self.plain[stream], float(self.pooled[stream])
+        if pooled:
+            plain, before = plain - scores, before - mass
+        self.replace_plain(stream, plain, before)
+        self.moving_squared[stream] = self._added(np.square(self.moving[stream]))
 
     def replace_plain(self, stream: int, plain: Floats, pooled: float) -> None:
         """Put another plain sum [D] and its mass in place of a stream's."""

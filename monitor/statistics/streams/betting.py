@@ -269,7 +269,8 @@ class Bets:
         present = self.round
         age += float(self.law.masses[present.scans].sum())
         self.settle(np.ones(1, dtype=bool))
-        self.averages.withdraw(0, sums * (mass / scans), mass, age=age)
+        # While a shift is followed the plain sum stays as it is.
+        self.averages.withdraw(0, sums * (mass / scans), mass, age=age, pooled=self.pooling)
         self.spread()
         present.taken[0] = 1
         present.sums[0, 0], present.scans[0, 0] = sums, scans

@@ -169,6 +169,8 @@ class Watch:
             return True
         if seems and (not shift.fading or stretch >= _LONGEST_STRETCH):
             self.bets.averages.forget()
+            # Whoever was seen before is in no average that he could be taken out of.
+            self.recent = Recent.nobody(self.law.size)
             self.bets.spread()
         shift.fading = seems
         return False
