@@ -30,11 +30,17 @@ def sentence(row: SilenceAlarmRow) -> str:
     """Return what an alarm found, in one sentence."""
     # Alarms from before holidays could be listed say nothing of them.
     listed = [date.fromisoformat(day) for day in row.evidence.get("holidays", [])]
-    return "; ".join([_found(row), *([_holidays_among(listed)] if listed else [])])
+    parts = [_found(row)]
+    if row.kind == SilenceKind.MISSING and row.evidence["appeared"]:
+        names = [source_name(one) for one in row.evidence["appeared"]]
+        parts.append(f"scans of {' and of '.join(names)} come since, which sent none before")
+    return "; ".join([*parts, *([_holidays_among(listed)] if listed else [])])
 
 
 def _found(row: SilenceAlarmRow) -> str:
     name, since, seen = source_name(row.subgroup), minute(row.since), minute(row.opened_at)
+    if not row.subgroup and row.evidence["appeared"]:
+        name = "all sources that are known"
     match SilenceKind(row.kind):
         case SilenceKind.SURPLUS:
             return (
@@ -136,7 +142,7 @@ def first_checks(
             "look at the newest scans with `driftward scan list`: are they of one source, "
             "and inside the intended use",
         ]
-    if not subgroup:
+    if not subgroup and not appeared:
         return [
             "check that this installation still receives: `driftward doctor`, its disk and "
             "its network",
@@ -148,6 +154,8 @@ def first_checks(
             f"{appeared} new {'source' if appeared == 1 else 'sources'} at the same site began "
             "since: was it replaced or renamed"
         )
+        if not subgroup:
+            found.append("this installation still receives: what is new comes in")
     if leaves > 1:
         found += [
             f"all {leaves} sources there are silent: check their common router or line first",

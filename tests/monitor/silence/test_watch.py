@@ -144,6 +144,29 @@ def test_a_dead_receiver_is_one_alarm_of_all(lived: ScannerHistory) -> None:
     assert "driftward doctor" in alarm.evidence["checks"][0]
 
 
+def test_scanners_that_are_all_renamed_are_not_said_to_send_nothing(
+    lived: ScannerHistory,
+) -> None:
+    lived.live(34)
+    renamed = Station(site="south", model="DX-D", station="d4", daily=50)
+    for _ in range(5):
+        at = lived.clock.now()
+        lived.live(1, without=lived.stations)
+        lived.receive(renamed, [at + n * HOUR / 6 for n in range(6)])
+        lived.look()
+    (alarm,) = lived.alarms()
+    assert alarm.subgroup == ""
+    said = sentence(alarm)
+    assert said.startswith("all sources that are known: nothing since ")
+    assert said.endswith(
+        "; scans of site south, scanner model DX-D, station d4 come since, which sent none before"
+    )
+    checks = " ".join(alarm.evidence["checks"])
+    assert "was it replaced or renamed" in checks
+    assert "this installation still receives" in checks
+    assert "driftward doctor" not in checks
+
+
 def test_a_station_that_is_no_longer_stated_is_not_called_silent(
     lived: ScannerHistory,
 ) -> None:
