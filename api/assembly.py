@@ -40,8 +40,8 @@ from retrain import tables as _retrain_tables  # noqa: F401
 
 if TYPE_CHECKING:
     from monitor.assembling.assembler import Assembler
-    from monitor.attributing import Attributor
-    from monitor.embedding import Embedder
+    from monitor.embedding.embedding import Embedder
+    from monitor.episodes.attributing import Attributor
     from monitor.evaluating import Evaluator
     from monitor.following.follower import Follower
     from monitor.intake.keeping import QuarantineKeeper, QuarantineRetention
@@ -235,7 +235,7 @@ class Driftward:
 
     @cached_property
     def embedder(self) -> Embedder:
-        from monitor.embedding import Embedder
+        from monitor.embedding.embedding import Embedder
         from retrain.shadow.reading import in_shadow
 
         return Embedder(
@@ -264,7 +264,7 @@ class Driftward:
 
     @cached_property
     def attributor(self) -> Attributor:
-        from monitor.attributing import Attributor
+        from monitor.episodes.attributing import Attributor
 
         return Attributor(self.profiles, self.embedder)
 

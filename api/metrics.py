@@ -22,12 +22,12 @@ from api.receiver_metrics import ReceiverCollector
 from api.source_metrics import source_figures
 from api.stage_metrics import stage_figures
 from monitor.assembling.tables import WithdrawnScanRow
-from monitor.episodes import EpisodeState, Impact
+from monitor.embedding.pending_scans import backlog
+from monitor.episodes.episodes import EpisodeState, Impact
 from monitor.following.standing import following
 from monitor.intake.quarantine import Quarantine
 from monitor.intake.reasons import Reason
 from monitor.monitors import all_monitors
-from monitor.pending_scans import backlog
 from monitor.receiving.counters import Counters
 from monitor.silence.alarms import SilenceKind, SilenceState, newest_look
 from monitor.tables import EpisodeRow, RefusalRow, ScanRow, SilenceAlarmRow, VerdictRow

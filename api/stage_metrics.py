@@ -9,8 +9,8 @@ from itertools import accumulate
 from prometheus_client.core import HistogramMetricFamily, Metric
 from sqlalchemy.orm import Session
 
+from monitor.embedding.stage_times import Stage, StageTimes, measured
 from monitor.sources.catalogue import all_sources
-from monitor.stage_times import Stage, StageTimes, measured
 
 _OF_MONITORS = {
     Stage.DECODE: ("decode", "Time from a scan's file to what an encoder reads."),

@@ -9,16 +9,18 @@ from typing import TypeAlias
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from monitor import episodes, parts, performance
-from monitor.attributing import Attributor
-from monitor.embedding_plan import EmbedsScans
-from monitor.episode_evidence import AlarmEvidence, gather
-from monitor.episodes import Impact
+from monitor import parts
+from monitor.embedding.embedding_plan import EmbedsScans
+from monitor.episodes import episodes
+from monitor.episodes.attributing import Attributor
+from monitor.episodes.episode_evidence import AlarmEvidence, gather
+from monitor.episodes.episodes import Impact
+from monitor.episodes.further_shifts import PlacedShift, several_shifts
 from monitor.evaluation import Evaluation, evaluate, store_verdicts
-from monitor.falls import falls, first_labels, of_several
-from monitor.finding import findings_judged
-from monitor.further_shifts import PlacedShift, several_shifts
 from monitor.monitors import Monitor, require_monitor
+from monitor.performance import performance
+from monitor.performance.falls import falls, first_labels, of_several
+from monitor.performance.finding import findings_judged
 from monitor.references import ProfileStore
 from monitor.requests.estimating import impact_scans
 from monitor.subgroups import Subgroup

@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from monitor import references
 from monitor.assembling.counting import read_as, unit_watched
-from monitor.embedding import Embedder
+from monitor.embedding.embedding import Embedder
 from monitor.monitors import require_monitor
 from monitor.references import EncoderRole, ProfileStore
 from monitor.tables import ReferenceRow, RefusalRow, ScanRow

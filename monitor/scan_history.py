@@ -9,11 +9,11 @@ from sqlalchemy.orm import Session
 
 from monitor.assembling.composition import composition_of, withdrawn_because
 from monitor.assembling.tables import ScanMemberRow
-from monitor.finding import said
 from monitor.intake.study_time import months_until
 from monitor.labelling.influence import words_of
 from monitor.labelling.listing import describe_truth, labels_of_scan
 from monitor.labelling.truth import decide
+from monitor.performance.finding import said
 from monitor.tables import LabelRow, RefusalRow, ResultRow, ScanRow
 from registry.canonical import Json, to_json
 from registry.errors import NotFoundError

@@ -119,8 +119,8 @@ class ResultRow(BatchSealed, Base):
     task: Mapped[str]
     #: one probability a class, in the order of the task's classes
     probabilities: Mapped[list[Any]]
-    #: number of the class that is looked for (`monitor.finding`); None of a task of several
-    #: labels, and in rows from before it was kept
+    #: number of the class that is looked for (`monitor.performance.finding`); None of a task of
+    #: several labels, and in rows from before it was kept
     finding: Mapped[int | None]
     #: None of a task that decides nothing by one
     threshold: Mapped[float | None]
@@ -461,7 +461,7 @@ class SealedOriginalsRow(Base):
 
 
 class StageTimesRow(Base):
-    """How long a stage took, as a histogram (`monitor.stage_times`)."""
+    """How long a stage took, as a histogram (`monitor.embedding.stage_times`)."""
 
     __tablename__ = "stage_times"
 

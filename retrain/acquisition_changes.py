@@ -18,7 +18,7 @@ import numpy.typing as npt
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from monitor.embedding import Embedder
+from monitor.embedding.embedding import Embedder
 from monitor.tables import ScanRow
 from registry.bundle_store import BundleStore
 from registry.bundles.heads import Task

@@ -14,7 +14,7 @@ from typing import Annotated, Self
 
 from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
-from monitor.causes import Cause
+from monitor.episodes.causes import Cause
 from registry.errors import InsufficientDataError, PlanError
 from registry.identities import Role
 from registry.serving import EVERYWHERE

@@ -5,9 +5,9 @@ from __future__ import annotations
 import structlog
 from sqlalchemy.orm import Session
 
-from monitor import episodes
-from monitor.causes import Cause
-from monitor.episodes import EpisodeState, Impact
+from monitor.episodes import episodes
+from monitor.episodes.causes import Cause
+from monitor.episodes.episodes import EpisodeState, Impact
 from monitor.monitors import require_monitor
 from monitor.requests.tables import Part
 from monitor.tables import EpisodeRow

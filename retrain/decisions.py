@@ -11,9 +11,9 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from monitor.causes import Cause
-from monitor.episodes import Impact
-from monitor.falls import MARGINS
+from monitor.episodes.causes import Cause
+from monitor.episodes.episodes import Impact
+from monitor.performance.falls import MARGINS
 from monitor.tables import EpisodeRow
 from registry import ledger
 from retrain.change_plan import Authority, Autonomy, Strategy, labels_train

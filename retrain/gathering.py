@@ -11,8 +11,8 @@ from sqlalchemy.orm import Session
 
 from monitor import datasets, labels
 from monitor.datasets import Purpose
-from monitor.finding import holds
 from monitor.labelling.truth import Truth
+from monitor.performance.finding import holds
 from monitor.requests.estimating import gate_weights
 from monitor.subgroups import Attribute, value_of
 from monitor.tables import EpisodeRow, ScanRow

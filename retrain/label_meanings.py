@@ -15,7 +15,6 @@ from sqlalchemy.orm import Session
 
 from monitor import datasets, labels
 from monitor.datasets import Purpose
-from monitor.finding import says_which
 from monitor.labelling.influence import PARAMETERS
 from monitor.labelling.mapping import (
     MappedTask,
@@ -24,6 +23,7 @@ from monitor.labelling.mapping import (
     mappings_applied,
 )
 from monitor.labelling.truth import Truth
+from monitor.performance.finding import says_which
 from monitor.tables import LabelRow
 from registry import serving
 from registry.bundles.heads import Task, TaskKind, declared_in_words

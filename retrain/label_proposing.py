@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from monitor import datasets, labels, references
 from monitor.datasets import Purpose
-from monitor.finding import finding_of, is_there
+from monitor.performance.finding import finding_of, is_there
 from monitor.requests.frame import NOT_READ, Frame, frame_of
 from monitor.tables import EpisodeRow
 from registry.errors import InsufficientDataError, PlanRefusedError

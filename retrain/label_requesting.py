@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from monitor.datasets import Purpose
 from monitor.evaluating import ask_for_decision
+from monitor.performance.verification import VerifiedScans, verified_scans
 from monitor.requests.making import (
     Sizes,
     end_request,
@@ -30,7 +31,6 @@ from monitor.requests.resolving import (
 )
 from monitor.requests.tables import LabelRequestRow, Part, RequestState
 from monitor.tables import EpisodeRow
-from monitor.verification import VerifiedScans, verified_scans
 from registry.canonical import Json
 from registry.errors import (
     BadInputError,

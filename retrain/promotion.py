@@ -7,8 +7,8 @@ from datetime import datetime
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from monitor import episodes
-from monitor.episodes import EpisodeState
+from monitor.episodes import episodes
+from monitor.episodes.episodes import EpisodeState
 from monitor.tables import EpisodeRow
 from registry import crash_points, ledger, serving
 from registry.errors import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from monitor.embedding import Embedder
+from monitor.embedding.embedding import Embedder
 from monitor.tables import ScanRow
 from registry.bundle_store import BundleStore
 from registry.bundles.heads import Task

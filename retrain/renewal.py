@@ -15,7 +15,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from monitor import datasets, references
-from monitor.embedding_plan import EmbedsScans
+from monitor.embedding.embedding_plan import EmbedsScans
 from monitor.monitors import Monitor, all_monitors
 from monitor.references import EncoderRole, ProfileStore
 from monitor.subgroups import HIERARCHY, Subgroup

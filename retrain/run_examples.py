@@ -10,8 +10,8 @@ from sqlalchemy.orm import Session
 
 from monitor import datasets, labels
 from monitor.datasets import Purpose
-from monitor.finding import holds
 from monitor.labelling.truth import Truth
+from monitor.performance.finding import holds
 from monitor.tables import ScanRow
 from registry.bundles.heads import Task, TaskKind
 from registry.errors import ConflictError

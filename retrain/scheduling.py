@@ -12,13 +12,13 @@ from sqlalchemy.orm import Session
 
 from monitor.assembling.assembler import ASSEMBLE, assembly_is_due
 from monitor.assembling.counting import unit_watched
-from monitor.episodes import open_episode_ids
+from monitor.embedding.pending_scans import count_pending
+from monitor.episodes.episodes import open_episode_ids
 from monitor.evaluating import DECIDE, EVALUATE, window_payload
 from monitor.following.arranging import following_is_due
 from monitor.following.follower import FOLLOW
 from monitor.intake.keeping import PURGE
 from monitor.monitors import Monitor, all_monitors
-from monitor.pending_scans import count_pending
 from monitor.silence.watch import WATCH_ARRIVALS, look_is_due
 from monitor.verdict_history import unjudged_windows
 from registry import outbox

@@ -6,8 +6,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from monitor.embedding import Embedder
-from monitor.encoders import Encoder, Floats, load_encoder
+from monitor.embedding.embedding import Embedder
+from monitor.embedding.encoders import Encoder, Floats, load_encoder
 from monitor.tables import ScanRow
 from registry.bundles.bundle import Bundle
 from registry.errors import BadInputError, NotFoundError

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from monitor import parts
 from monitor.assembling.counting import not_withdrawn
-from monitor.episodes import Impact, open_episodes
+from monitor.episodes.episodes import Impact, open_episodes
 from monitor.monitors import all_monitors
 from monitor.subgroups import Subgroup
 from monitor.tables import EpisodeRow, ResultRow, ScanRow

@@ -13,7 +13,7 @@ import numpy as np
 from sqlalchemy.orm import Session
 
 from monitor.datasets import Purpose
-from monitor.embedding import Embedder
+from monitor.embedding.embedding import Embedder
 from monitor.tables import DatasetRow
 from registry import crash_points, outbox
 from registry.bundle_store import BundleStore

@@ -29,7 +29,7 @@ app = typer.Typer(name="episode", help="See shifts, from opening to closing.")
 @app.command("list")
 def list_(home: HomeOption = None, as_json: JsonOption = False) -> None:
     """List episodes, newest first."""
-    from monitor.episodes import all_episodes
+    from monitor.episodes.episodes import all_episodes
 
     driftward = opened(home)
     with driftward.database.reading() as session:
@@ -55,7 +55,7 @@ def show_(
     episode: NumberArgument, home: HomeOption = None, as_json: JsonOption = False
 ) -> None:
     """Show one episode: what, where, since when, whether it matters, what was done."""
-    from monitor.episodes import require_episode
+    from monitor.episodes.episodes import require_episode
     from retrain import decisions
 
     driftward = opened(home)
@@ -100,8 +100,8 @@ def close(
     as_json: JsonOption = False,
 ) -> None:
     """Close an episode by hand, with a reason."""
-    from monitor import episodes
-    from monitor.episodes import EpisodeState
+    from monitor.episodes import episodes
+    from monitor.episodes.episodes import EpisodeState
     from monitor.monitors import require_monitor
     from registry import serving
     from registry.identities import Role
@@ -171,7 +171,7 @@ def _what(row: EpisodeRow) -> list[str]:
 
 def _first_lines(row: EpisodeRow) -> list[str]:
     """Return what to do first, while there is something to do."""
-    from monitor.first_steps import first_steps
+    from monitor.episodes.first_steps import first_steps
 
     steps = [f"  - {step}" for step in first_steps(row)]
     if not steps:
@@ -255,7 +255,7 @@ def _subgroup_lines(subgroups: list[dict[str, Any]]) -> list[str]:
 
 def describe(row: EpisodeRow) -> dict[str, Any]:
     """Return an episode as JSON."""
-    from monitor.first_steps import first_steps
+    from monitor.episodes.first_steps import first_steps
 
     return {
         "episode": row.id,

@@ -38,7 +38,7 @@ def make(
 
     While a request of the run is open, that is shown and nothing is drawn.
     """
-    from monitor.episodes import require_episode
+    from monitor.episodes.episodes import require_episode
     from monitor.requests.listing import describe_request
     from registry.errors import ConflictError
     from registry.identities import Role
@@ -112,7 +112,7 @@ def show_(
     request: NumberArgument, home: HomeOption = None, as_json: JsonOption = False
 ) -> None:
     """Show a request: its arithmetic, how far each part is, its strata, and verification bias."""
-    from monitor.episodes import require_episode
+    from monitor.episodes.episodes import require_episode
     from monitor.requests.listing import describe_request
     from monitor.requests.making import require_request
     from monitor.requests.resolving import progress_of

@@ -38,7 +38,7 @@ def apply(
 def list_(home: HomeOption = None, as_json: JsonOption = False) -> None:
     """List the monitors and how they stand."""
     from monitor import references
-    from monitor.episodes import open_episodes
+    from monitor.episodes.episodes import open_episodes
     from monitor.monitors import all_monitors
 
     driftward = opened(home)

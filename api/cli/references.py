@@ -75,7 +75,7 @@ def check(
     as_json: JsonOption = False,
 ) -> None:
     """Judge one window of MONITOR: by default the newest that has ended."""
-    from monitor.episodes import open_episodes
+    from monitor.episodes.episodes import open_episodes
     from monitor.following.standing import following
     from monitor.monitors import require_monitor
     from monitor.verdict_history import newest_window
@@ -105,7 +105,7 @@ def check(
 
 def _episode_line(row: EpisodeRow) -> str:
     """Return what an open episode is, what to do first, and where all of it stands."""
-    from monitor.first_steps import first_steps
+    from monitor.episodes.first_steps import first_steps
 
     what = f"{row.cause} change" if row.cause != "unknown" else "a change of unknown cause"
     return (

@@ -10,10 +10,11 @@ from sqlalchemy.orm import Session
 
 from api.assembly import Driftward
 from api.demo.narration import Narrator
-from monitor import performance, references
-from monitor.episodes import all_episodes
+from monitor import references
+from monitor.episodes.episodes import all_episodes
 from monitor.evaluating import REPORT_LENGTH
 from monitor.monitors import Monitor, all_monitors
+from monitor.performance import performance
 from monitor.tables import EpisodeRow, PerformanceRow, RefusalRow, ScanRow, VerdictRow
 from registry import ledger, serving
 from registry.versions import VersionRow, ref

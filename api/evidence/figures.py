@@ -12,7 +12,7 @@ from markupsafe import Markup, escape
 from api.evidence.gathering import Evidence
 from api.gate_words import Difference, differences
 from api.pages import wording
-from monitor.performance import of_worst_finding
+from monitor.performance.performance import of_worst_finding
 
 WIDTH = 660
 _INK, _MUTED, _LINE, _GOOD, _BAD, _OPEN = (

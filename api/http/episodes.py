@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from api.http.access import READ
 from api.http.installation import Installation
 from api.http.numbers import Number
-from monitor import episodes
+from monitor.episodes import episodes
 from monitor.tables import EpisodeRow
 from retrain import decisions
 

@@ -10,7 +10,7 @@ from pydantic import AwareDatetime, BaseModel
 from api.http.access import READ, READ_RECORD, KnownCaller
 from api.http.installation import Installation
 from api.http.numbers import Number
-from monitor.episodes import require_episode
+from monitor.episodes.episodes import require_episode
 from monitor.requests import worklist
 from monitor.requests.listing import describe_request
 from monitor.requests.making import all_requests, require_request

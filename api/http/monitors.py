@@ -12,8 +12,10 @@ from sqlalchemy.orm import Session
 from api.http.access import READ
 from api.http.installation import Installation
 from api.http.paging import Before, Limit
-from monitor import episodes, performance, references
+from monitor import references
+from monitor.episodes import episodes
 from monitor.monitors import Monitor, all_monitors, require_monitor
+from monitor.performance import performance
 from monitor.tables import ReferenceRow, VerdictRow
 from registry.versions import VersionRow, ref
 

@@ -35,7 +35,7 @@ from api.pages.quarantine_page import quarantine_counts, quarantine_mark, quaran
 from api.pages.rendering import Pages
 from api.pages.run_page import run_course, run_lines, run_page
 from api.pages.scan_pages import scan_page, scans_page
-from monitor import episodes
+from monitor.episodes import episodes
 from monitor.intake.reasons import Reason
 from registry.errors import BadInputError, RefusedError
 from registry.identities import IdentityRow

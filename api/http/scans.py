@@ -13,8 +13,8 @@ from api.http.installation import Installation
 from api.http.numbers import Number
 from api.http.paging import Before, Limit
 from monitor.assembling.composition import pictured
-from monitor.frames import frame_count, middle_frame
-from monitor.pixels import decode, thumbnail_png
+from monitor.imaging.frames import frame_count, middle_frame
+from monitor.imaging.pixels import decode, thumbnail_png
 from monitor.scan_history import describe_scan
 from monitor.tables import ScanRow
 from registry.errors import NotFoundError

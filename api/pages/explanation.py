@@ -12,10 +12,10 @@ from api.pages import states, wording
 from api.pages.estimated import estimate_in_words
 from api.pages.judged import JudgedWindow
 from api.pages.states import State
-from monitor.episodes import Impact
-from monitor.falls import measure_fallen
-from monitor.first_steps import first_steps
+from monitor.episodes.episodes import Impact
+from monitor.episodes.first_steps import first_steps
 from monitor.following.words import onset_level, seen_in_words
+from monitor.performance.falls import measure_fallen
 from monitor.tables import EpisodeRow, VerdictRow
 
 #: Detectors that are shown; the API has all of them.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 
 from api.pages import wording
-from monitor import performance
+from monitor.performance import performance
 from monitor.tables import EpisodeRow, PerformanceRow
 from registry.canonical import Json
 from registry.versions import VersionRow, ref

@@ -20,8 +20,8 @@ from api.pages.projection import Projection, projection
 from api.pages.standing import NextStep, Standing, standing_of
 from api.pages.states import State
 from api.pages.subgroup_map import SubgroupMap, subgroup_map
-from monitor import episodes as monitor_episodes
 from monitor import references
+from monitor.episodes import episodes as monitor_episodes
 from monitor.following.standing import Following, following
 from monitor.monitors import Monitor, require_monitor
 from monitor.references import ProfileStore

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from api.pages import wording
-from monitor.episodes import require_episode
+from monitor.episodes.episodes import require_episode
 from monitor.requests.listing import describe_request
 from monitor.requests.making import all_requests
 from retrain import label_requesting

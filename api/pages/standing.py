@@ -11,8 +11,9 @@ from sqlalchemy.orm import Session
 
 from api.pages import states, wording
 from api.pages.states import State
-from monitor import episodes, references
-from monitor.episodes import Impact
+from monitor import references
+from monitor.episodes import episodes
+from monitor.episodes.episodes import Impact
 from monitor.monitors import Monitor, all_monitors
 from monitor.tables import EpisodeRow
 from monitor.verdict_history import unjudged_windows

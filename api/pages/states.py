@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from monitor.episodes import EpisodeState
+from monitor.episodes.episodes import EpisodeState
 from registry.runtimes import RuntimeState
 from retrain.gates.outcome import Outcome
 from retrain.states import RunState

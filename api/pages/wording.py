@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from monitor.causes import Cause
+from monitor.episodes.causes import Cause
 from monitor.subgroups import Attribute, Subgroup
 
 #: How the scans of a subgroup are called, by the attribute that makes it.

@@ -8,7 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from monitor.assembling.tables import AssembledScanRow, ScanMemberRow, WithdrawnScanRow
-from monitor.frames import middle_frame
+from monitor.imaging.frames import middle_frame
 from monitor.tables import ScanRow
 
 

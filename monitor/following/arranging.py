@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from monitor import references
 from monitor.assembling.counting import unit_watched
-from monitor.episodes import open_episodes
+from monitor.episodes.episodes import open_episodes
 from monitor.following import kept, shifts
 from monitor.following.budget import StreamBudget, budget_of, measured_scans_a_day
 from monitor.following.settings import StreamSettings

@@ -17,8 +17,8 @@ import numpy as np
 from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
-from monitor.attributing import Attributor
-from monitor.episode_evidence import gather
+from monitor.episodes.attributing import Attributor
+from monitor.episodes.episode_evidence import gather
 from monitor.evaluating import ask_for_decision
 from monitor.evaluation import evaluate
 from monitor.following import kept, shifts

@@ -14,10 +14,10 @@ from typing import Any, Self
 
 from sqlalchemy.orm import Session
 
-from monitor import episodes
-from monitor.causes import Cause
-from monitor.episode_evidence import AlarmEvidence, KnownOnset
-from monitor.episodes import EpisodeState, Impact
+from monitor.episodes import episodes
+from monitor.episodes.causes import Cause
+from monitor.episodes.episode_evidence import AlarmEvidence, KnownOnset
+from monitor.episodes.episodes import EpisodeState, Impact
 from monitor.evaluation import Evaluation
 from monitor.references import EncoderRole
 from monitor.tables import EpisodeRow

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from monitor import references
 from monitor.alarm_budget import scans_between_false_alarms
-from monitor.episodes import open_episodes
+from monitor.episodes.episodes import open_episodes
 from monitor.following import kept
 from monitor.following.arranging import may_begin
 from monitor.following.incoming import Odd, waiting

@@ -17,9 +17,9 @@ import numpy.typing as npt
 from PIL import Image as PillowImage
 from pydicom.dataset import Dataset
 
-from monitor.frames import frame_count
-from monitor.images import Image
-from monitor.pixels import decode
+from monitor.imaging.frames import frame_count
+from monitor.imaging.images import Image
+from monitor.imaging.pixels import decode
 from registry.errors import SetupError
 
 Pixels = npt.NDArray[np.uint8]

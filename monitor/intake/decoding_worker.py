@@ -56,7 +56,7 @@ def main() -> None:
 def _decoded(content: bytes) -> dict[str, str]:
     from pydicom import dcmread
 
-    from monitor.pixels import require_decodable
+    from monitor.imaging.pixels import require_decodable
     from registry.errors import UnreadableScanError
 
     try:

@@ -17,18 +17,18 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from monitor.codestreams import (
+from monitor.imaging.codestreams import (
     OTHER_SIZE,
     CodestreamError,
     bare_codestream,
     blank_comments,
     read_frame_size,
 )
+from monitor.imaging.stored_samples import DECODED_SYNTAXES, can_decode
 from monitor.intake.elements import Element, fragments
 from monitor.intake.limits import Limits
 from monitor.intake.reading import Instance
 from monitor.intake.reasons import Reason, unreadable
-from monitor.stored_samples import DECODED_SYNTAXES, can_decode
 
 NATIVE_SYNTAXES = frozenset(
     (

@@ -15,7 +15,8 @@ from typing import TypeAlias
 import numpy as np
 from pydicom import dcmread
 
-from monitor.frames import frame_count
+from monitor.imaging.frames import frame_count
+from monitor.imaging.pixels import frames_of, require_decodable
 from monitor.intake.attributes import ScanAttributes
 from monitor.intake.classes import is_image
 from monitor.intake.decoding import DecodingProcess
@@ -29,7 +30,6 @@ from monitor.intake.reading import Instance, read_bytes, read_instance
 from monitor.intake.reasons import Reason, unreadable
 from monitor.intake.sealing import Sealer
 from monitor.intake.study_time import StudyTime
-from monitor.pixels import frames_of, require_decodable
 from registry.errors import UnreadableScanError
 
 

@@ -16,10 +16,10 @@ from pynetdicom.pdu_primitives import (
 )
 from pynetdicom.presentation import PresentationContext
 
+from monitor.imaging.stored_samples import DECODED_SYNTAXES
 from monitor.intake.image_pixels import NATIVE_SYNTAXES
 from monitor.intake.writing import IMPLEMENTATION, IMPLEMENTATION_VERSION
 from monitor.receiving.pdus import LONGEST_DATA_PDU, ProtocolError
-from monitor.stored_samples import DECODED_SYNTAXES
 
 VERIFICATION = "1.2.840.10008.1.1"
 #: Every storage class of the standard, those of later editions and retired ones among them.

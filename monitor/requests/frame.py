@@ -19,8 +19,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from monitor.embeddings import STORED
-from monitor.finding import score
 from monitor.labelling.influence import PARAMETERS, reasons_for, words_of
+from monitor.performance.finding import score
 from monitor.tables import EmbeddingRow, ResultRow, ScanRow
 from registry.canonical import digest_of
 from registry.errors import BadInputError

@@ -20,9 +20,9 @@ from sqlalchemy.orm import Session
 from monitor import labels
 from monitor.assembling.withdrawing import withdrawn_among
 from monitor.evaluating import ask_for_decision
-from monitor.finding import finding_of, is_there
 from monitor.labelling.influence import PARAMETERS
 from monitor.labelling.truth import Dispute, decide
+from monitor.performance.finding import finding_of, is_there
 from monitor.requests.tables import (
     LabelRequestItemRow,
     LabelRequestRow,

@@ -16,8 +16,8 @@ from sqlalchemy.orm import Session
 
 from monitor.assembling.counting import settlings
 from monitor.assembling.stability import StableGroup, note_stable
+from monitor.embedding.stage_times import Stage, observe
 from monitor.sources.tables import SourceFileRow, SourceProgressRow, SourceRow
-from monitor.stage_times import Stage, observe
 from registry import crash_points
 from registry.canonical import Json
 from registry.clock import Clock

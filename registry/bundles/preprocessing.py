@@ -1,6 +1,6 @@
 """The declaration of the pixel pipeline between a stored scan and an encoder's input.
 
-The declaration alone stands here; `monitor.pixels` carries it out. Two
+The declaration alone stands here; `monitor.imaging.pixels` carries it out. Two
 embeddings may be compared only where both the encoder and this declaration
 agree, so its digest is part of every embedding's space.
 """

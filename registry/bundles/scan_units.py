@@ -1,7 +1,7 @@
 """The declaration of what is read as one scan where that is more than one instance.
 
 The declaration alone stands here. `monitor.assembling` carries out what makes
-a series or a study one scan, `monitor.aggregation` what makes its instances
+a series or a study one scan, `monitor.embedding.aggregation` what makes its instances
 one embedding.
 """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from alembic import context
 
 from registry.database import Base
-from registry.partitions import without_parts
+from registry.parts import without_parts
 
 connection = context.config.attributes["connection"]
 context.configure(

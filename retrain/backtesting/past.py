@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from monitor.assembling.counting import unit_watched
 from monitor.assembling.tables import ScanMemberRow, WithdrawnScanRow
-from monitor.episodes import EpisodeState
+from monitor.episodes.episodes import EpisodeState
 from monitor.following.budget import BURN_IN, MEASURED
 from monitor.tables import (
     DatasetMember,

@@ -14,11 +14,12 @@ from datetime import datetime, timedelta
 import numpy as np
 from sqlalchemy.orm import Session
 
-from monitor import datasets, labels, performance
+from monitor import datasets, labels
 from monitor.datasets import Purpose
-from monitor.falls import Fall, falls
 from monitor.labelling.truth import Truth
-from monitor.performance import LabelledResults, Performance
+from monitor.performance import performance
+from monitor.performance.falls import Fall, falls
+from monitor.performance.performance import LabelledResults, Performance
 from monitor.tables import ScanRow
 from registry.errors import InsufficientDataError
 from retrain import run_data

@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from monitor.finding import findings_judged
 from monitor.monitors import Monitor, require_monitor
+from monitor.performance.finding import findings_judged
 from monitor.tables import ReferenceRow
 from registry import serving
 from registry.canonical import sha256

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from sqlalchemy.orm import Session
 
-from monitor.episodes import open_episodes
+from monitor.episodes.episodes import open_episodes
 from monitor.evaluating import DECIDE, EVALUATE, Evaluator, PerformanceMeter
 from monitor.following.follower import FOLLOW, Follower
 from monitor.monitors import Monitor, require_monitor

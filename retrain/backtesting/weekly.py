@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 import numpy as np
 import numpy.typing as npt
 
-from monitor.performance import Performance
+from monitor.performance.performance import Performance
 from monitor.statistics.performance.discrimination import estimate_auc
 from monitor.statistics.performance.proportions import Interval, proportion
 from registry.canonical import Json

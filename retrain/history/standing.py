@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
-from monitor.episodes import EpisodeState
+from monitor.episodes.episodes import EpisodeState
 from monitor.tables import EpisodeRow, MonitorRow, VerdictRow
 from registry import ledger, runtimes, serving
 from registry.canonical import Json, to_json

@@ -10,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from monitor.assembling.composition import withdrawn_because
-from monitor.finding import said
+from monitor.performance.finding import said
 from monitor.tables import RefusalRow, ResultRow, ScanRow
 from registry.canonical import to_json
 from registry.errors import NotFoundError

@@ -12,8 +12,15 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, aliased
 
 from monitor import labels, parts
-from monitor.finding import finding_of, findings_judged, holds, is_there, says_which, score
 from monitor.labelling.truth import Truth
+from monitor.performance.finding import (
+    finding_of,
+    findings_judged,
+    holds,
+    is_there,
+    says_which,
+    score,
+)
 from monitor.statistics.performance.proportions import Proportion, proportion
 from monitor.tables import ResultRow, ScanRow
 from registry.bundles.heads import Task

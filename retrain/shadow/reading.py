@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session, aliased
 
 from monitor import parts
 from monitor.assembling.counting import not_withdrawn
-from monitor.embedding_plan import ShadowVersion
+from monitor.embedding.embedding_plan import ShadowVersion
 from monitor.tables import ResultRow, ScanRow
 from registry import serving
 from registry.ledger import LedgerEntry

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from monitor.encoders import load_encoder
+from monitor.embedding.encoders import load_encoder
 from registry.bundles.bundle import Bundle
 from registry.bundles.heads import Floats
 from retrain.strategies.scans import Rows, Scans

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from monitor import labels, references
 from monitor.assembling.counting import not_withdrawn
-from monitor.performance import labelled_results
+from monitor.performance.performance import labelled_results
 from monitor.requests.tables import LabelRequestItemRow, LabelRequestRow, Part
 from monitor.tables import ResultRow, ScanRow
 from registry.errors import InsufficientDataError

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy.orm import Session
 
-from monitor.finding import findings_judged
+from monitor.performance.finding import findings_judged
 from monitor.statistics.performance.proportions import Proportion
 from registry import crash_points, serving
 from registry.canonical import Json

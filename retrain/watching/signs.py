@@ -12,8 +12,8 @@ from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
 from monitor.assembling.counting import not_withdrawn
-from monitor.episodes import EpisodeState
-from monitor.finding import findings_judged, score
+from monitor.episodes.episodes import EpisodeState
+from monitor.performance.finding import findings_judged, score
 from monitor.statistics.performance.independent_differences import independent_difference
 from monitor.statistics.performance.proportions import Proportion, proportion
 from monitor.tables import EpisodeRow, MonitorRow, ResultRow, ScanRow

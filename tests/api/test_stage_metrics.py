@@ -8,10 +8,10 @@ from prometheus_client.registry import Collector
 from sources_home import ACTOR
 
 from api.stage_metrics import stage_figures
+from monitor.embedding.stage_times import Stage, observe
 from monitor.sources.catalogue import apply_source
 from monitor.sources.progress import RoadOutcome, Step, take_hold
 from monitor.sources.settings import FolderSource
-from monitor.stage_times import Stage, observe
 from registry.clock import ReplayClock
 from registry.database import Database
 

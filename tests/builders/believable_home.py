@@ -22,9 +22,10 @@ from sqlalchemy import select
 from api.assembly import Driftward
 from api.initialising import initialise
 from api.settings import Settings
-from monitor import datasets, episodes, labels, references
+from monitor import datasets, labels, references
 from monitor.embeddings import to_bytes
-from monitor.episode_evidence import gather
+from monitor.episodes import episodes
+from monitor.episodes.episode_evidence import gather
 from monitor.evaluating import (
     DECIDE,
     MEASURE,

@@ -23,8 +23,8 @@ from sqlalchemy.exc import OperationalError
 from api.assembly import Driftward
 from api.logs import configure_logs
 from api.settings import Settings
-from monitor.causes import Cause
-from monitor.episodes import EpisodeState, Impact
+from monitor.episodes.causes import Cause
+from monitor.episodes.episodes import EpisodeState, Impact
 from monitor.evaluating import DECIDE, ask_for_decision
 from monitor.labels import Provenance
 from monitor.tables import EpisodeRow

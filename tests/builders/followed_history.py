@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from monitored_history import ANCHOR, History, found
 from sqlalchemy import select
 
-from monitor import embeddings, episodes
-from monitor.episode_evidence import gather
+from monitor import embeddings
+from monitor.episodes import episodes
+from monitor.episodes.episode_evidence import gather
 from monitor.evaluation import Evaluation, evaluate, store_verdicts
 from monitor.following import kept
 from monitor.following.follower import FOLLOW, Follower

@@ -24,7 +24,7 @@ _LIBRARIES = (
     "api.assembly",
     "mlflow.store.tracking.sqlalchemy_store",
     "mlflow.store.model_registry.sqlalchemy_store",
-    "monitor.encoders",
+    "monitor.embedding.encoders",
     "onnxscript",
     "registry.bundles.assembly",
     "registry.bundles.network",

@@ -12,8 +12,8 @@ from retraining_rows import NEW, PLAN, Retraining
 from scipy.special import expit
 from sqlalchemy import select
 
-from monitor.causes import Cause
-from monitor.episodes import Impact, require_episode
+from monitor.episodes.causes import Cause
+from monitor.episodes.episodes import Impact, require_episode
 from monitor.requests.making import all_requests
 from monitor.requests.resolving import Progress, progress_of
 from monitor.requests.tables import LabelRequestItemRow, LabelRequestRow, Part

@@ -12,9 +12,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from monitor import datasets, labels
-from monitor.causes import Cause
 from monitor.datasets import Purpose
-from monitor.episodes import EpisodeState, Impact
+from monitor.episodes.causes import Cause
+from monitor.episodes.episodes import EpisodeState, Impact
 from monitor.labels import Label, Provenance
 from monitor.tables import EpisodeRow, ResultRow, ScanRow
 from registry import ledger, serving

@@ -19,7 +19,7 @@ from sqlalchemy import func, select
 from monitor.assembling.assembler import Assembler
 from monitor.assembling.counting import read_as
 from monitor.assembling.tables import AssembledScanRow, ScanMemberRow
-from monitor.embedding import Embedder
+from monitor.embedding.embedding import Embedder
 from monitor.intake.quarantine import Quarantine
 from monitor.intake.vault import Vault
 from monitor.monitors import MonitorSpecification, apply_monitor

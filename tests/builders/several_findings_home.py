@@ -18,9 +18,9 @@ from dicom_instances import as_file, radiograph
 from small_installation import ANCHOR, ENCODER, SITE, SmallInstallation
 from training_workspaces import train_here
 
-from monitor.causes import Cause
 from monitor.datasets import Purpose, split_by_patient
-from monitor.episodes import EpisodeState, Impact
+from monitor.episodes.causes import Cause
+from monitor.episodes.episodes import EpisodeState, Impact
 from monitor.intake.pseudonyms import instance_pseudonyms
 from monitor.labelling.mapping import apply_mapping, parse_mapping
 from monitor.labelling.values import zero_or_one

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from monitor.episodes import Impact
+from monitor.episodes.episodes import Impact
 from monitor.silence.alarms import SilenceKind
 from monitor.sources.settings import KINDS
 from registry.jobs import JobState

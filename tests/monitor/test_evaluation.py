@@ -8,10 +8,10 @@ import pytest
 from monitored_history import ANCHOR, DIMENSION, History
 from sqlalchemy import select
 
-from monitor import episodes
-from monitor.causes import Cause
-from monitor.episode_evidence import HEAVIEST, gather
-from monitor.episodes import EpisodeState
+from monitor.episodes import episodes
+from monitor.episodes.causes import Cause
+from monitor.episodes.episode_evidence import HEAVIEST, gather
+from monitor.episodes.episodes import EpisodeState
 from monitor.evaluation import (
     Evaluation,
     evaluate,

@@ -11,7 +11,7 @@ from sqlalchemy import inspect, text
 import api.assembly  # noqa: F401 - the metadata must know every table
 from registry.database import OLDEST_SAFE_SQLITE, Base, Database, safe_sqlite
 from registry.errors import NewerSchemaError
-from registry.partitions import without_parts
+from registry.parts import without_parts
 
 
 @on_each_database

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from monitor.tables import EmbeddingRow, ResultRow, ScanRow
 from registry import ledger
 from registry.database import Database, _alembic_config
-from registry.partitions import parts
+from registry.parts import parts
 
 PARTED = (EmbeddingRow, ResultRow)
 MILLION = 1_000_000

@@ -14,9 +14,9 @@ from small_installation import ANCHOR, BROKEN, MODEL, SmallInstallation, plan_te
 from training_workspaces import train_here
 
 from monitor import datasets
-from monitor.causes import Cause
 from monitor.datasets import Purpose
-from monitor.episodes import EpisodeState, Impact
+from monitor.episodes.causes import Cause
+from monitor.episodes.episodes import EpisodeState, Impact
 from monitor.evaluating import ask_for_decision
 from monitor.monitors import apply_monitor, parse_monitor
 from monitor.tables import DatasetRow, EpisodeRow, ScanRow

@@ -15,7 +15,7 @@ from retraining_rows import (
     person,
 )
 
-from monitor.episodes import Impact
+from monitor.episodes.episodes import Impact
 from monitor.labels import Provenance
 from registry import recalls, serving
 from registry.errors import BadInputError, NotPermittedError, PlanRefusedError

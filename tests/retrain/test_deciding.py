@@ -8,9 +8,9 @@ from plan_texts import with_values
 from retraining_rows import AT_LEAST, MODEL, PLAN, SUBGROUP, Retraining, ledger_is_valid
 from sqlalchemy import select
 
-from monitor import episodes
-from monitor.causes import Cause
-from monitor.episodes import EpisodeState, Impact
+from monitor.episodes import episodes
+from monitor.episodes.causes import Cause
+from monitor.episodes.episodes import EpisodeState, Impact
 from monitor.labels import Provenance
 from registry import serving
 from registry.jobs import Job

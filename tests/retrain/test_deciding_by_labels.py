@@ -13,7 +13,7 @@ from plan_texts import with_values
 from retraining_rows import MODEL, NEW, OLD, PLAN, Retraining
 from scipy.special import expit
 
-from monitor.episodes import Impact, require_episode
+from monitor.episodes.episodes import Impact, require_episode
 from monitor.evaluating import PerformanceMeter
 from registry.jobs import JobQueue
 from retrain import runs

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from plan_texts import one_site_plan
 
-from monitor.causes import Cause
-from monitor.episodes import Impact
+from monitor.episodes.causes import Cause
+from monitor.episodes.episodes import Impact
 from retrain.change_plan import Strategy, parse_plan
 from retrain.decisions import Action, serving, steps_for
 from retrain.plans import AppliedPlan

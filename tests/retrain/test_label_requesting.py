@@ -11,7 +11,7 @@ from sqlalchemy import select
 from monitor import datasets
 from monitor.assembling.withdrawing import Why, withdraw
 from monitor.datasets import Purpose
-from monitor.episodes import EpisodeState, Impact, end, require_episode
+from monitor.episodes.episodes import EpisodeState, Impact, end, require_episode
 from monitor.labels import Provenance
 from monitor.requests.estimating import gate_weights, impact_scans
 from monitor.requests.frame import frame_of

@@ -19,12 +19,14 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from api.demo.acquisition import OLD_SOFTWARE, Processing
-from monitor import episodes, performance, references
+from monitor import references
 from monitor.assembling.assembler import ASSEMBLE
-from monitor.causes import Cause
 from monitor.datasets import Purpose
-from monitor.episodes import EpisodeState, Impact
+from monitor.episodes import episodes
+from monitor.episodes.causes import Cause
+from monitor.episodes.episodes import EpisodeState, Impact
 from monitor.monitors import apply_monitor, parse_monitor
+from monitor.performance import performance
 from monitor.reference_building import build_references
 from monitor.references import EncoderRole
 from monitor.tables import EmbeddingRow, ResultRow, ScanRow

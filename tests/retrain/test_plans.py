@@ -7,7 +7,7 @@ import pytest
 from plan_texts import one_site_plan
 from sqlalchemy import select
 
-from monitor.causes import Cause
+from monitor.episodes.causes import Cause
 from registry import ledger
 from registry.database import Database
 from registry.errors import NotFoundError, NotPermittedError, PlanError

@@ -19,7 +19,7 @@ from sqlalchemy import select
 from tampering import unguarded
 
 from monitor import references
-from monitor.episodes import EpisodeState, Impact
+from monitor.episodes.episodes import EpisodeState, Impact
 from monitor.monitors import require_monitor
 from monitor.references import EncoderRole, FittedReference
 from monitor.tables import DatasetRow, EpisodeRow

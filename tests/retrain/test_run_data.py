@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from monitor import datasets
 from monitor.datasets import Purpose
-from monitor.episodes import Impact, require_episode
+from monitor.episodes.episodes import Impact, require_episode
 from monitor.labels import Provenance
 from monitor.tables import RefusalRow, ScanRow
 from registry.errors import InsufficientDataError

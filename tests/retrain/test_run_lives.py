@@ -23,9 +23,9 @@ from monitored_history import History, found
 from retraining_rows import AT_LEAST, MODEL, PLAN, Retraining, ledger_is_valid
 from sqlalchemy import func, select
 
-from monitor import episodes
-from monitor.causes import Cause
-from monitor.episodes import EpisodeState, Impact
+from monitor.episodes import episodes
+from monitor.episodes.causes import Cause
+from monitor.episodes.episodes import EpisodeState, Impact
 from monitor.labels import Provenance
 from monitor.references import ProfileStore
 from registry import ledger

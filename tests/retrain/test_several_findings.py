@@ -17,9 +17,9 @@ from sqlalchemy import select
 from api.pages.explanation import impact_in_words
 from api.pages.labelled import labelled, labelled_weeks
 from api.pages.run_page import run_page
-from monitor import performance
 from monitor.datasets import Purpose
-from monitor.episodes import Impact
+from monitor.episodes.episodes import Impact
+from monitor.performance import performance
 from monitor.scan_history import describe_scan
 from monitor.tables import LabelRow, ScanRow
 from monitor.windows import Window

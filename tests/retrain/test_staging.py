@@ -17,8 +17,8 @@ from retraining_rows import (
 )
 from sqlalchemy import select
 
-from monitor.causes import Cause
-from monitor.episodes import EpisodeState, Impact
+from monitor.episodes.causes import Cause
+from monitor.episodes.episodes import EpisodeState, Impact
 from monitor.tables import EpisodeRow
 from registry import ledger, recalls, runtimes, serving
 from registry.errors import ConflictError, NotFoundError, PlanRefusedError, TransitionError

@@ -12,10 +12,10 @@ from small_installation import ANCHOR, ENCODER, SmallInstallation, plan_text
 from sqlalchemy import select
 from tiny_bundles import CHILDREN, TASK, tiny_bundle
 
-from monitor.causes import Cause
-from monitor.estimating import estimate_impact
+from monitor.episodes.causes import Cause
+from monitor.episodes.estimating import estimate_impact
 from monitor.monitors import apply_monitor, parse_monitor, require_monitor
-from monitor.performance import labelled_results
+from monitor.performance.performance import labelled_results
 from monitor.scan_history import describe_scan
 from monitor.tables import PerformanceRow, ResultRow, ScanRow
 from monitor.windows import Window

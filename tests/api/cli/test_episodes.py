@@ -10,7 +10,7 @@ import pytest
 from api.cli.episodes import _size_line, _subgroup_lines
 from api.cli.references import _episode_line
 from api.pages.explanation import impact_in_words
-from monitor.episodes import Impact
+from monitor.episodes.episodes import Impact
 from monitor.tables import EpisodeRow
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)

@@ -14,12 +14,12 @@ from pydicom.dataset import Dataset
 from api.demo.acquisition import NEW_SOFTWARE, OLD_SOFTWARE
 from api.demo.radiographs import CHILD_SIDE, write_adult, write_child
 from api.demo.sample import Adult, Child
+from monitor.imaging.pixels import decode
+from monitor.imaging.pixels import prepare as prepare_pixels
 from monitor.intake.decoding import DecodingProcess
 from monitor.intake.folder import files_in
 from monitor.intake.intake import Accepted, prepare
 from monitor.intake.keys import create_key
-from monitor.pixels import decode
-from monitor.pixels import prepare as prepare_pixels
 from registry.bundles.preprocessing import DicomWindow, Preprocessing, Unit
 
 AT = datetime(2026, 3, 2, 12, 30, tzinfo=UTC)

@@ -7,7 +7,7 @@ from believable_home import PSEUDONYM, Stage
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
-from monitor.episodes import Impact
+from monitor.episodes.episodes import Impact
 from registry import ledger
 
 if TYPE_CHECKING:

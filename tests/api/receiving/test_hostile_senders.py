@@ -37,11 +37,11 @@ from running_receiver import (
     store_request,
 )
 
-from monitor.codestreams import OTHER_SIZE
+from monitor.imaging.codestreams import OTHER_SIZE
+from monitor.imaging.stored_samples import DECODED_SYNTAXES
 from monitor.intake.image_pixels import NATIVE_SYNTAXES
 from monitor.intake.reading import data_set_start
 from monitor.intake.reasons import Reason
-from monitor.stored_samples import DECODED_SYNTAXES
 
 ROOT = "1.2.826.0.1.3680043.8.498"
 CR = ComputedRadiographyImageStorage

@@ -30,7 +30,7 @@ from cause_transforms import PLAIN, Variant, variants  # noqa: E402
 from scipy.ndimage import gaussian_filter  # noqa: E402
 
 from api.demo.acquisition import Processing  # noqa: E402
-from monitor.pixel_measures import pixel_measures  # noqa: E402
+from monitor.imaging.pixel_measures import pixel_measures  # noqa: E402
 
 CACHE = Path(tempfile.gettempdir()) / "driftward-causes"
 #: "even": every scan as the source holds it. "uneven": a fleet whose scans differ in dose,

@@ -35,7 +35,7 @@ from sklearn.linear_model import LogisticRegression  # noqa: E402
 from sklearn.pipeline import make_pipeline  # noqa: E402
 from sklearn.preprocessing import StandardScaler  # noqa: E402
 
-from monitor.pixel_measures import MEASURES  # noqa: E402
+from monitor.imaging.pixel_measures import MEASURES  # noqa: E402
 from monitor.profiles import ReferenceProfile  # noqa: E402
 from monitor.statistics.attribution.findings import FindingReference  # noqa: E402
 from monitor.statistics.attribution.pattern import (  # noqa: E402

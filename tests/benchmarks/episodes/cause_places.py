@@ -27,7 +27,7 @@ from cause_embeddings import CACHE  # noqa: E402
 from cause_evidence import REFERENCES, ROLES, Block, Measured, windows  # noqa: E402
 from cause_windows import SCANNERS, Truth, Window  # noqa: E402
 
-from monitor.causes import ShiftEvidence, diagnose  # noqa: E402
+from monitor.episodes.causes import ShiftEvidence, diagnose  # noqa: E402
 from monitor.evaluation import benjamini_hochberg  # noqa: E402
 from monitor.localising import Place, SubgroupVerdict, locate  # noqa: E402
 from monitor.profiles import LEAST_WINDOW_SCANS  # noqa: E402

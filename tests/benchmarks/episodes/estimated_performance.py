@@ -45,8 +45,8 @@ from scipy.special import logit  # noqa: E402
 from sklearn.isotonic import IsotonicRegression  # noqa: E402
 from sklearn.linear_model import LogisticRegression  # noqa: E402
 
-from monitor.causes import Cause  # noqa: E402
-from monitor.estimating import ASSUMPTIONS  # noqa: E402
+from monitor.episodes.causes import Cause  # noqa: E402
+from monitor.episodes.estimating import ASSUMPTIONS  # noqa: E402
 from monitor.statistics.performance.difference_of_confidences import (  # noqa: E402
     by_difference_of_confidences,
     by_thresholded_confidence,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from monitor.causes import Cause
+from monitor.episodes.causes import Cause
 
 MEASURES = ("auc", "sensitivity", "specificity")
 #: What each scenario is, as a cause of an episode; None where nothing shifted.

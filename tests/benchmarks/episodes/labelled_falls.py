@@ -28,7 +28,7 @@ import numpy.typing as npt  # noqa: E402
 from results import Results  # noqa: E402
 from scipy.stats import norm  # noqa: E402
 
-from monitor.falls import IMPACT_ALPHA, MARGINS  # noqa: E402
+from monitor.performance.falls import IMPACT_ALPHA, MARGINS  # noqa: E402
 from monitor.statistics.performance.discrimination import Area, estimate_auc  # noqa: E402
 from monitor.statistics.performance.independent_differences import independent_difference  # noqa: E402
 from monitor.statistics.performance.proportions import Proportion, proportion  # noqa: E402

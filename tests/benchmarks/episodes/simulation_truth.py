@@ -11,7 +11,7 @@ from simulation_playing import MONITOR, Player, Sent
 from simulation_world import OUTAGE, SHIFTS, WEEK, WEEKLY_SCANS, Kind, Shift, World
 from sqlalchemy import select
 
-from monitor.episodes import all_episodes
+from monitor.episodes.episodes import all_episodes
 from monitor.following import kept
 from monitor.silence import alarms as silence_alarms
 from monitor.subgroups import Subgroup

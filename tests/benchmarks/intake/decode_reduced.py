@@ -43,11 +43,11 @@ from pydicom.uid import HTJ2KLossless, JPEG2000Lossless  # noqa: E402
 from results import Results  # noqa: E402
 
 from api.demo.sample import load_sample  # noqa: E402
-from monitor.encoders import Encoder, load_encoder  # noqa: E402
+from monitor.embedding.encoders import Encoder, load_encoder  # noqa: E402
+from monitor.imaging.pixels import decode, prepare  # noqa: E402
+from monitor.imaging.wavelets import levels_to_skip  # noqa: E402
 from monitor.intake.deidentify import deidentify  # noqa: E402
 from monitor.intake.reading import read_instance  # noqa: E402
-from monitor.pixels import decode, prepare  # noqa: E402
-from monitor.wavelets import levels_to_skip  # noqa: E402
 from registry.bundles.assembly import assemble_bundle  # noqa: E402
 from registry.bundles.card import Card, IntendedUse, Tier, TrainingData  # noqa: E402
 from registry.bundles.preprocessing import (  # noqa: E402

@@ -45,14 +45,14 @@ from pydicom.uid import JPEG2000Lossless  # noqa: E402
 from results import Results  # noqa: E402
 from sqlalchemy import func, select  # noqa: E402
 
-from monitor.embedding import PIECES_AHEAD, Embedder  # noqa: E402
-from monitor.embedding_plan import PIECE  # noqa: E402
-from monitor.encoders import load_encoder  # noqa: E402
+from monitor.embedding.embedding import PIECES_AHEAD, Embedder  # noqa: E402
+from monitor.embedding.embedding_plan import PIECE  # noqa: E402
+from monitor.embedding.encoders import load_encoder  # noqa: E402
+from monitor.embedding.ordered_work import in_order  # noqa: E402
 from monitor.intake.deidentify import deidentify  # noqa: E402
 from monitor.intake.reading import read_instance  # noqa: E402
 from monitor.intake.vault import Vault  # noqa: E402
 from monitor.monitors import MonitorSpecification, apply_monitor  # noqa: E402
-from monitor.ordered_work import in_order  # noqa: E402
 from monitor.tables import EmbeddingRow, ScanRow  # noqa: E402
 from registry.bundle_store import BundleStore  # noqa: E402
 from registry.bundles.assembly import assemble_bundle  # noqa: E402

@@ -38,9 +38,9 @@ from sample_scans import CHANGES, COUNTS, SPLITS, TONES, Deal, Part  # noqa: E40
 
 from api.demo.acquisition import OLD_SOFTWARE  # noqa: E402
 from api.demo.foundation import general_bundle  # noqa: E402
-from monitor.encoders import load_encoder  # noqa: E402
-from monitor.falls import falls  # noqa: E402
-from monitor.performance import LabelledResults, measure  # noqa: E402
+from monitor.embedding.encoders import load_encoder  # noqa: E402
+from monitor.performance.falls import falls  # noqa: E402
+from monitor.performance.performance import LabelledResults, measure  # noqa: E402
 from monitor.statistics.performance.discrimination import auc  # noqa: E402
 from registry.bundles.assembly import assemble_bundle  # noqa: E402
 from registry.bundles.bundle import Bundle, read_bundle  # noqa: E402

@@ -25,7 +25,7 @@ from results import Results  # noqa: E402
 from sample_scans import Deal, Toned  # noqa: E402
 
 from api.demo.acquisition import OLD_SOFTWARE, Processing  # noqa: E402
-from monitor.falls import MARGINS  # noqa: E402
+from monitor.performance.falls import MARGINS  # noqa: E402
 
 SEED = 0
 #: A change within this is none, in AUC, as the product has it; a point that moved has moved by

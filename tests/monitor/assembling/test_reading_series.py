@@ -12,19 +12,19 @@ from sqlalchemy import select, update
 from tiny_bundles import TASK
 
 from monitor import embeddings
-from monitor.embedding import Embedder
-from monitor.encoders import load_encoder
+from monitor.embedding.embedding import Embedder
+from monitor.embedding.encoders import load_encoder
+from monitor.embedding.pending_scans import count_pending
+from monitor.embedding.scan_preparation import ScanImages
 from monitor.evaluation import evaluate
-from monitor.falls import first_labels
+from monitor.imaging.pixels import decode, prepare
 from monitor.intake.vault import Vault
 from monitor.labels import Label, Provenance, attach, latest
 from monitor.monitors import require_monitor
-from monitor.pending_scans import count_pending
-from monitor.performance import labelled_results
-from monitor.pixels import decode, prepare
+from monitor.performance.falls import first_labels
+from monitor.performance.performance import labelled_results
 from monitor.reference_building import build_references
 from monitor.references import ProfileStore
-from monitor.scan_preparation import ScanImages
 from monitor.tables import EmbeddingRow, RefusalRow, ResultRow, ScanRow
 from monitor.windows import Window
 from registry.bundles.bundle import Bundle
@@ -259,7 +259,7 @@ def test_what_was_decoded_for_one_version_is_not_decoded_again_for_another(
         decoded.append(int(ds.InstanceNumber))
         return decode(ds, **how)
 
-    monkeypatch.setattr("monitor.scan_preparation.decode", counting)
+    monkeypatch.setattr("monitor.embedding.scan_preparation.decode", counting)
     vault = CountingVault(ct.root / "vault")
     embedder = Embedder(ct.database, ct.bundles, vault, ct.clock, device="cpu", threads=1)
     embedder.embed("nodules")

@@ -11,7 +11,7 @@ from monitored_history import History
 from sqlalchemy import func, select, update
 
 from monitor import references
-from monitor.episodes import EpisodeState
+from monitor.episodes.episodes import EpisodeState
 from monitor.following.arranging import MANY_SCANS, following_is_due
 from monitor.following.follower import FOLLOW
 from monitor.following.incoming import Odd

@@ -6,9 +6,9 @@ import pytest
 from followed_history import LOT, STEP, FollowedHistory
 from sqlalchemy import select, update
 
-from monitor import episodes
-from monitor.causes import Cause
-from monitor.episodes import EpisodeState, Impact
+from monitor.episodes import episodes
+from monitor.episodes.causes import Cause
+from monitor.episodes.episodes import EpisodeState, Impact
 from monitor.evaluating import DECIDE
 from monitor.following.words import seen_in_words
 from monitor.tables import EpisodeRow, ScanRow

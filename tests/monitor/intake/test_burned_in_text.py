@@ -10,7 +10,7 @@ from burned_in import CAPTION, WHITE, adult, captioned
 from dicom_instances import KEY, SITE, as_file, radiograph
 from pydicom.dataset import Dataset
 
-from monitor.images import Image
+from monitor.imaging.images import Image
 from monitor.intake import burned_in_text
 from monitor.intake.burned_in_text import (
     TILE,

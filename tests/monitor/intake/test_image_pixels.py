@@ -20,10 +20,10 @@ from pydicom.uid import (
     JPEG2000Lossless,
 )
 
+from monitor.imaging.pixels import decode
 from monitor.intake.deidentify import deidentify
 from monitor.intake.reading import read_instance
 from monitor.intake.reasons import Reason
-from monitor.pixels import decode
 from registry.errors import UnreadableScanError
 
 

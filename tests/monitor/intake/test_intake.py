@@ -25,12 +25,12 @@ from pydicom.data import get_testdata_file
 from pydicom.encaps import get_frame
 from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit, JPEGLSLossless, RLELossless
 
-from monitor.codestreams import OTHER_SIZE
+from monitor.imaging.codestreams import OTHER_SIZE
+from monitor.imaging.pixels import decode
 from monitor.intake.decoding import DecodingProcess
 from monitor.intake.intake import Accepted, Rejected, contradiction, prepare, prepare_bytes
 from monitor.intake.limits import Limits
 from monitor.intake.reasons import Reason
-from monitor.pixels import decode
 
 FILE = as_file(radiograph())
 

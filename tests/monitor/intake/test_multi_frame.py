@@ -25,13 +25,13 @@ from pydicom.uid import (
     JPEG2000Lossless,
 )
 
+from monitor.imaging.pixels import decode, frames_of, require_decodable
+from monitor.imaging.voi import VoiWindow
 from monitor.intake.allowed import ALLOWED
 from monitor.intake.deidentify import deidentify
 from monitor.intake.limits import Limits
 from monitor.intake.reading import read_instance
 from monitor.intake.reasons import Reason
-from monitor.pixels import decode, frames_of, require_decodable
-from monitor.voi import VoiWindow
 from registry.errors import UnreadableScanError
 
 

@@ -14,7 +14,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from monitor.kept_answers import KEPT
-from monitor.performance import LabelledResults, labelled_results
+from monitor.performance.performance import LabelledResults, labelled_results
 from monitor.tables import EmbeddingRow, LabelRow, ResultRow, ScanRow
 from registry import ledger
 from registry.errors import InsufficientDataError

@@ -13,9 +13,9 @@ from retraining_rows import MODEL, PLAN, SUBGROUP, Retraining, person
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from monitor import episodes
-from monitor.causes import Cause
-from monitor.episodes import EpisodeState, Impact
+from monitor.episodes import episodes
+from monitor.episodes.causes import Cause
+from monitor.episodes.episodes import EpisodeState, Impact
 from monitor.tables import EpisodeRow, ScanRow
 from registry import recalls, serving
 from registry.errors import BadInputError, NotFoundError

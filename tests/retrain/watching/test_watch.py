@@ -12,7 +12,7 @@ from watched_rows import MEI, RULES, Watched, promise_all
 
 from monitor import datasets
 from monitor.datasets import Purpose
-from monitor.episodes import Impact
+from monitor.episodes.episodes import Impact
 from monitor.labels import Provenance
 from monitor.tables import ScanRow
 from registry import ledger, serving

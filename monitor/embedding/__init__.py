@@ -1,0 +1,1 @@
+"""Reading scans: what waits, by which versions it is read, and the encoders that do it."""
