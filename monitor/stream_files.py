@@ -59,6 +59,7 @@ def write_stream(directory: Path, watch: Watch, *, seed: int, profile: str) -> N
             "mass": shift.recovery.mass,
             "pending_mass": shift.recovery.pending_mass,
             "evidence": shift.recovery.evidence,
+            "first_squared_shift": shift.recovery.first_squared_shift,
             "fading": shift.fading,
         },
         "tensors": digest,
@@ -229,6 +230,8 @@ def _watch(law: StreamLaw, facts: dict[str, Any], arrays: Arrays) -> Watch:
                 pending=arrays["shift.pending"],
                 pending_mass=float(shift["pending_mass"]),
                 evidence=float(shift["evidence"]),
+                # Streams that were saved before it was kept go on without it.
+                first_squared_shift=float(shift.get("first_squared_shift", 0.0)),
             ),
             fading=bool(shift["fading"]),
         )

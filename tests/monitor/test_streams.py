@@ -12,6 +12,7 @@ import pytest
 from scipy.stats import chi2
 
 from monitor.profiles import ReferenceProfile
+from monitor.statistics.streams.recovery import Recovery
 from monitor.streams import StreamAlarm, StreamDetector
 from registry.errors import (
     BadInputError,
@@ -261,6 +262,22 @@ def test_evidence_rises_towards_an_alarm(profile: ReferenceProfile) -> None:
     before = stream.evidence
     stream.update(scans(20, seed=27, shift=0.7))
     assert before < stream.evidence < 0.0
+
+
+def test_a_shift_that_fades_into_what_weeks_differ_by_is_over() -> None:
+    """Scans half as far out as the shift so far never add to the evidence of its end."""
+    recovery = Recovery.start(
+        np.array([20.0, 0.0, 0.0]), 40.0, trace=0.01, spread=0.01, inverse_size=0.0
+    )
+    scans_since = 0
+    while not recovery.over(5000):
+        recovery.see(0.51 * recovery.shifted / recovery.mass, 1.0)
+        assert recovery.evidence == 0.0
+        scans_since += 1
+        assert scans_since < 200
+    # A mean of half the length takes three times as many scans as the shift had.
+    assert scans_since > 100
+    assert recovery.squared_shift > 0.0
 
 
 @pytest.mark.parametrize("alike", [False, True])

@@ -8,6 +8,11 @@ be negative (Page 1954, *Biometrika* 41:100-115):
     W <- max(0, W + (U^2 / 2 - U <D, f>) / s^2).
 
 U is taken one standard error low: were it too large, a shift that lasts would seem to fade.
+
+Where W is 0, scans since are taken to have shifted, too. Of a weak shift that ended, D then
+comes to hold mostly ordinary scans: U shrinks towards what ordinary weeks differ by, W no
+longer moves, and the end would never be told. So a shift is over as well once D, with all
+scans since, is half as long as when it raised the alarm.
 """
 
 from __future__ import annotations
@@ -17,6 +22,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from monitor.statistics.embeddings import Floats
+
+# Of U at the alarm, what it must not exceed for the shift to be over: half of D's length.
+_FADED = 0.25
 
 
 @dataclass(slots=True, kw_only=True)
@@ -36,13 +44,15 @@ class Recovery:
     pending_mass: float
     #: W
     evidence: float
+    #: U when the shift raised the alarm
+    first_squared_shift: float
 
     @classmethod
     def start(
         cls, shifted: Floats, mass: float, *, trace: float, spread: float, inverse_size: float
     ) -> Recovery:
         """Begin with the scores [s] of the scans that are taken to have shifted, summed."""
-        return cls(
+        begun = cls(
             trace=trace,
             spread=spread,
             inverse_size=inverse_size,
@@ -51,7 +61,10 @@ class Recovery:
             pending=np.zeros(len(shifted)),
             pending_mass=0.0,
             evidence=0.0,
+            first_squared_shift=0.0,
         )
+        begun.first_squared_shift = max(begun.squared_shift, 0.0)
+        return begun
 
     @property
     def squared_shift(self) -> float:
@@ -81,9 +94,9 @@ class Recovery:
             self.pending_mass = 0.0
 
     def over(self, scans_between_mistakes: float) -> bool:
-        """Return whether the shift is over, or does not show any more.
+        """Return whether the shift is over, or hardly shows any more.
 
-        A shift that lasts is taken for over no more than once in as many scans.
+        A shift that lasts is seldom taken for over, by W no more than once in as many scans.
         """
         clear = self.evidence >= float(np.log(scans_between_mistakes))
-        return clear or self.squared_shift <= 0.0
+        return clear or self.squared_shift <= _FADED * self.first_squared_shift
