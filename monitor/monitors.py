@@ -12,15 +12,16 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from monitor.following.settings import StreamSettings
+from monitor.known_sites import unknown_sites
 from monitor.silence.settings import SilenceSettings
 from monitor.subgroups import Attribute
-from monitor.tables import MonitorRow, ReferenceRow, ScanRow
+from monitor.tables import MonitorRow, ReferenceRow
 from registry import ledger, serving
 from registry.canonical import digest_of
 from registry.errors import MonitorSpecError, NotFoundError
 from registry.version_units import require_one_unit
 from registry.versions import VersionRow, find, ref, require_model, tasks_of
-from registry.yaml_files import line_of, read_specification
+from registry.yaml_files import Location, at_key, read_specification
 
 WEEK = timedelta(days=7)
 #: An episode opens after two windows in a row, so the budget is kept by blocks of two.
@@ -107,14 +108,17 @@ def apply_file(
         If there is no such model or encoder.
     """
     specification = parse_monitor(text, source=source)
-    for key, problem in (*_senseless(specification), *_unknown_sites(session, specification)):
-        raise MonitorSpecError(
-            f"{source}:{line_of(text, *key)}: {'.'.join(map(str, key))}: {problem}"
-        )
+    holidays = specification.silence.holidays if specification.silence is not None else ()
+    sites = [
+        (("silence", "holidays", place, "sites"), holiday.sites or ())
+        for place, holiday in enumerate(holidays)
+    ]
+    for key, problem in (*_senseless(specification), *unknown_sites(session, sites)):
+        raise MonitorSpecError(f"{at_key(text, key, source=source)}{problem}")
     return apply_monitor(session, specification, actor=actor, at=at)
 
 
-def _senseless(spec: MonitorSpecification) -> Iterator[tuple[tuple[int | str, ...], str]]:
+def _senseless(spec: MonitorSpecification) -> Iterator[tuple[Location, str]]:
     """Yield the keys whose values nobody can mean, each with what is wrong.
 
     Looked at when a file is applied and not when a monitor is read: what is in force stays
@@ -136,23 +140,6 @@ def _senseless(spec: MonitorSpecification) -> Iterator[tuple[tuple[int | str, ..
         )
     if len(set(spec.subgroup_attributes)) < len(spec.subgroup_attributes):
         yield ("subgroup_attributes",), "name each attribute once"
-
-
-def _unknown_sites(
-    session: Session, spec: MonitorSpecification
-) -> Iterator[tuple[tuple[int | str, ...], str]]:
-    """Yield the holidays of sites that never sent a scan, each with what is wrong."""
-    holidays = spec.silence.holidays if spec.silence is not None else ()
-    known = set(session.scalars(select(ScanRow.site).distinct())) if holidays else set()
-    for place, holiday in enumerate(holidays):
-        unknown = [site for site in holiday.sites or () if site not in known]
-        # Before the first scan nobody knows which sites there will be.
-        if known and unknown:
-            yield (
-                ("silence", "holidays", place, "sites"),
-                f"no scan ever came from {', '.join(unknown)}; from {', '.join(sorted(known))} "
-                "some did: correct the name",
-            )
 
 
 def apply_monitor(

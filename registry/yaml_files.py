@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError, ValidationInfo
@@ -13,6 +13,8 @@ from registry.canonical import Json
 from registry.errors import BadInputError
 
 Specification = TypeVar("Specification", bound=BaseModel)
+#: A key's path from the top of a file.
+Location: TypeAlias = tuple[int | str, ...]
 
 #: A specification has a few thousand characters; reading this many takes seconds.
 LARGEST_CHARACTERS = 1 << 18
@@ -195,12 +197,12 @@ def read_yaml(text: str) -> tuple[yaml.Node | None, object]:
         loader.dispose()
 
 
-def line_of(text: str, *location: int | str) -> int:
-    """Return the line of a key of a specification that was read, from 1.
+def at_key(text: str, location: Location, *, source: str) -> str:
+    """Return where a key of a specification that was read stands, as `file:line: key: `.
 
-    Where the file leaves the key out, it is that of the deepest one above it.
+    Where the file leaves the key out, the line is that of the deepest one above it.
     """
-    return _line(read_yaml(text)[0], location)
+    return f"{source}:{_line(read_yaml(text)[0], location)}: {_key(location)}"
 
 
 def _is_quoted(node: yaml.Node | None, location: tuple[int | str, ...]) -> bool:

@@ -5,14 +5,13 @@ Plans that are in force already are not held to it: what they say stays readable
 
 from __future__ import annotations
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from monitor.tables import ScanRow
+from monitor.known_sites import unknown_sites
 from registry import serving
 from registry.errors import PlanError
 from registry.versions import tasks_of
-from registry.yaml_files import line_of
+from registry.yaml_files import at_key
 from retrain.change_plan import Authority, Plan
 from retrain.task_rules import why_unfit
 
@@ -34,19 +33,10 @@ def require_sound(session: Session, plan: Plan, text: str, *, source: str) -> No
         unfit = why_unfit(plan, task)
         if unfit is not None and plan.authority is not Authority.NONE:
             key, why = unfit
-            line = line_of(text, *key.split("."))
-            raise PlanError(f"{source}:{line}: {key}: {why}")
-    known = set(session.scalars(select(ScanRow.site).distinct()))
-    named: list[tuple[tuple[int | str, ...], list[str]]] = [
+            raise PlanError(f"{at_key(text, tuple(key.split('.')), source=source)}{why}")
+    sites = [
         (("data", "sites"), plan.data.sites or []),
         *((("stages", n, "sites"), stage.sites) for n, stage in enumerate(plan.stages)),
     ]
-    for place, sites in named:
-        unknown = [site for site in sites if site not in known]
-        # Before the first scan nobody knows which sites there will be.
-        if known and unknown:
-            raise PlanError(
-                f"{source}:{line_of(text, *place)}: {'.'.join(map(str, place))}: no scan ever came "
-                f"from {', '.join(unknown)}; from {', '.join(sorted(known))} some did: correct "
-                "the name"
-            )
+    for place, problem in unknown_sites(session, sites):
+        raise PlanError(f"{at_key(text, place, source=source)}{problem}")

@@ -138,6 +138,11 @@ def close(
     show(document, as_json=as_json, lines=lines)
 
 
+def change_in_words(row: EpisodeRow) -> str:
+    """Return what an episode is of, as its first line says it."""
+    return f"{row.cause} change" if row.cause != "unknown" else "a change of unknown cause"
+
+
 def _what(row: EpisodeRow) -> list[str]:
     """Return what a tired person must know, one line each."""
     from api.pages.explanation import impact_in_words
@@ -150,9 +155,7 @@ def _what(row: EpisodeRow) -> list[str]:
         f"{one['name']} ({one['p_value']:.2g})" for one in evidence["detectors"][:3]
     )
     lines = [
-        f"episode {row.id} of {row.monitor} is {row.state}: {row.cause} change"
-        if row.cause != "unknown"
-        else f"episode {row.id} of {row.monitor} is {row.state}: a change of unknown cause",
+        f"episode {row.id} of {row.monitor} is {row.state}: {change_in_words(row)}",
         f"  where   {row.subgroup or 'all scans'}: {evidence['place']}",
         f"  since   {row.onset:%Y-%m-%d %H:%M} UTC ({level}: {low} to {high}), alarm "
         f"{row.opened_at:%Y-%m-%d %H:%M} UTC",

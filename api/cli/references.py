@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from api.cli.episodes import change_in_words
 from api.cli.options import (
     HomeOption,
     JsonOption,
@@ -107,9 +108,9 @@ def _episode_line(row: EpisodeRow) -> str:
     """Return what an open episode is, what to do first, and where all of it stands."""
     from monitor.episodes.first_steps import first_steps
 
-    what = f"{row.cause} change" if row.cause != "unknown" else "a change of unknown cause"
     return (
-        f"episode {row.id}, open: {what}, {row.subgroup or 'all scans'}, impact {row.impact}; "
+        f"episode {row.id}, open: {change_in_words(row)}, {row.subgroup or 'all scans'}, "
+        f"impact {row.impact}; "
         f"first {first_steps(row)[0]}; `driftward episode show {row.id}` has all of it"
     )
 
