@@ -237,7 +237,7 @@ class RawSender:
         return content
 
 
-def associate_request(sop_class: str, transfer_syntax: str) -> bytes:
+def associate_request(sop_class: str, transfer_syntax: str, *, title: str = "SENDER") -> bytes:
     """Return an A-ASSOCIATE-RQ for one context, of number 1 (PS3.8 9.3.2)."""
 
     def item(number: int, content: bytes) -> bytes:
@@ -254,7 +254,7 @@ def associate_request(sop_class: str, transfer_syntax: str) -> bytes:
         (
             struct.pack(">HH", 1, 0),
             b"DRIFTWARD".ljust(16),
-            b"SENDER".ljust(16),
+            title.encode().ljust(16),
             bytes(32),
             item(0x10, b"1.2.840.10008.3.1.1.1"),
             context,
