@@ -20,8 +20,8 @@ from monitor.silence.arrivals import (
     named_sources,
 )
 from monitor.silence.settings import SilenceSettings
-from monitor.statistics.arrivals.learning import LEAST_WEEKS
-from monitor.statistics.arrivals.model import CELLS, Arrivals, Calendar
+from monitor.statistics.arrivals.learning import enough
+from monitor.statistics.arrivals.model import Arrivals, Calendar
 from monitor.subgroups import Attribute
 from monitor.tables import SilenceAlarmRow
 
@@ -70,7 +70,7 @@ class Ground:
     @property
     def learnt_days(self) -> int:
         """Whole days that were seen before today."""
-        return self.midnight // 24
+        return int(self.calendar.day_of(float(self.midnight)))
 
     def arrivals(self, *, studies: bool) -> Arrivals:
         """Return what a look counts: scans, or those that begin a study."""
@@ -160,9 +160,10 @@ def prepare(
     silent = at_now - last > settings.retired_after_days * 24
     holidays = _listed(arrived, settings, calendar)
     ordinary = learnt if holidays is None else learnt & ~holidays
-    enough = ordinary[:midnight].sum(axis=0) >= LEAST_WEEKS * CELLS
+    before_today = np.arange(len(calendar))[:, None] < midnight
+    seen = enough(calendar.weeks(ordinary & before_today))
     kept = np.array([key in in_alarm for key in arrived.keys], dtype=np.bool_)
-    known = np.flatnonzero(enough & (~silent | kept))
+    known = np.flatnonzero(seen & (~silent | kept))
     busiest = np.bincount(arrived.key, minlength=len(arrived.keys))[known]
     chosen = np.sort(known[np.argsort(-busiest, kind="stable")[:MOST_SOURCES]])
     named = None
@@ -179,7 +180,7 @@ def prepare(
         now=at_now,
         midnight=midnight,
         named=named,
-        new={arrived.keys[n]: float(first[n]) for n in np.flatnonzero(~enough & ~silent)},
+        new={arrived.keys[n]: float(first[n]) for n in np.flatnonzero(~seen & ~silent)},
         gone={arrived.keys[n]: float(last[n]) for n in np.flatnonzero(silent & ~kept)},
         beyond=len(known) - len(chosen),
         calendar=calendar,

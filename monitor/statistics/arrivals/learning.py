@@ -51,8 +51,8 @@ def learn(arrivals: Arrivals, sources: Sources) -> ArrivalModel:
         If no leaf was watched for two weeks.
     """
     days = _Days(arrivals=arrivals.on(holidays=False), sources=sources)
-    weeks = days.watched.sum(axis=0) / CELLS
-    if not len(weeks) or weeks.max() < LEAST_WEEKS - 1e-9:
+    weeks = arrivals.calendar.weeks(days.arrivals.watched)
+    if not len(weeks) or not enough(weeks).any():
         raise InsufficientDataError(
             what="weeks of arrivals",
             needed=LEAST_WEEKS,
@@ -90,6 +90,12 @@ def learn(arrivals: Arrivals, sources: Sources) -> ArrivalModel:
         return found
     listed = _Days(arrivals=arrivals.on(holidays=True), sources=sources)
     return replace(found, shared=listed.holidays(found))
+
+
+def enough(weeks: Floats) -> Booleans:
+    """Return of which leaves so many weeks were seen that they can be learnt, [L]."""
+    found: Booleans = weeks >= LEAST_WEEKS - 1e-9  # of sums of parts of days
+    return found
 
 
 def _quietest(rates: Floats) -> int:

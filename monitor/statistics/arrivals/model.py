@@ -21,6 +21,7 @@ from registry.errors import BadInputError
 
 CELLS = 168
 HOURS_PER_DAY = 24
+_DAYS_PER_WEEK = 7
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +61,21 @@ class Calendar:
         """Return the place among the days of moments in hours."""
         found: Integers = np.searchsorted(self.midnights, moment, side="right") - 1
         return np.clip(found, 0, len(self.midnights) - 2)
+
+    def weeks(self, watched: Booleans) -> Floats:
+        """Return how many weeks some hours of whole local days make, [L].
+
+        A day counts as one whether it has 23, 24 or 25 hours, so that two weeks with the change
+        to summer time among them are two.
+
+        Parameters
+        ----------
+        watched : bool [H, L]
+        """
+        first = self.midnights[:-1].astype(np.int64)
+        seen = np.add.reduceat(watched.astype(np.float64), first, axis=0)
+        found: Floats = (seen / np.diff(self.midnights)[:, None]).sum(axis=0) / _DAYS_PER_WEEK
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from scanner_history import HOUR, NORTH_A, NORTH_B, SOUTH_C, ScannerHistory, Station
@@ -301,6 +302,25 @@ def test_before_two_weeks_nothing_is_judged(database: Database) -> None:
     history.look()
     assert history.seen.document["learnt_days"] == 5
     assert history.alarms() == []
+
+
+@pytest.mark.parametrize("weeks", [2, 4])
+def test_the_change_to_summer_time_takes_no_day_from_what_is_learnt(
+    database: Database, weeks: int
+) -> None:
+    """Of so many weeks with it one hour is missing, and they are as many weeks."""
+    zone = ZoneInfo("Europe/Berlin")
+    history = ScannerHistory(
+        database, settings=SilenceSettings(learn_weeks=weeks, time_zone=zone.key)
+    )
+    # The night to 29 March had no hour from two on.
+    after = datetime(2026, 3, 30, 1, tzinfo=zone)
+    first = after - timedelta(days=7 * weeks, hours=1)
+    history.clock.at = first.astimezone(UTC)
+    history.live(7 * weeks * 24)
+    history.look()
+    assert history.seen.document["state"] == "watching"
+    assert history.seen.document["learnt_days"] == 7 * weeks
 
 
 def test_looks_that_nobody_made_are_said(lived: ScannerHistory) -> None:

@@ -71,6 +71,15 @@ def test_a_calendar_finds_its_days_through_the_change_to_summer_time() -> None:
     assert calendar.day_of([0.0, 23.9, 24.0, 46.9, 47.0, 70.9]).tolist() == [0, 0, 1, 1, 2, 2]
 
 
+def test_two_weeks_are_two_weeks_through_the_change_to_summer_time_and_back() -> None:
+    for hours_of_sunday in (23, 24, 25):
+        day = np.repeat(np.arange(14), [24] * 6 + [hours_of_sunday] + [24] * 7)
+        calendar = Calendar(cell=np.zeros_like(day), day=day)
+        watched = np.ones((len(day), 2), dtype=bool)
+        watched[day < 7, 1] = False
+        assert calendar.weeks(watched) == pytest.approx([2.0, 1.0])
+
+
 def test_impossible_hours_and_arrivals_are_refused() -> None:
     with pytest.raises(BadInputError, match="between 0 and 167"):
         Calendar(cell=np.array([168]), day=np.array([0]))
