@@ -14,6 +14,7 @@ from api.cli.options import (
     ReasonOption,
     opened,
     show,
+    stated,
     table,
 )
 
@@ -175,8 +176,7 @@ def export(
 
     if form not in {"csv", "fhir"}:
         raise typer.BadParameter("csv or fhir", param_hint="--format")
-    if private_key is not None and not (reason or "").strip():
-        raise typer.BadParameter("say why: the ledger keeps it", param_hint="--reason")
+    why = stated(reason or "") if private_key is not None else ""
     driftward = opened(home)
     with driftward.database.reading() as session:
         row = require_request(session, request)
@@ -190,7 +190,7 @@ def export(
             instances,
             private_key=private_key,
             subject=f"label request {request}",
-            reason=reason or "",
+            reason=why,
             by=driftward.whoever_runs_this(),
             clock=driftward.clock,
         )

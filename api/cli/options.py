@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import unicodedata
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,6 +38,10 @@ def require_site(name: str) -> str:
     return name
 
 
+#: As over HTTP.
+LONGEST_REASON = 2000
+#: Control codes, and what stands for bytes that are not UTF-8.
+_NO_TEXT = {"Cc", "Cs"}
 SiteOption: TypeAlias = Annotated[
     str, typer.Option("--site", help="The site that sent them.", callback=require_site)
 ]
@@ -52,14 +57,28 @@ UntilOption: TypeAlias = Annotated[
 ]
 
 
-def _stated(reason: str) -> str:
-    if not reason.strip():
-        raise typer.BadParameter("say why: the ledger keeps it")
-    return reason
+def stated(reason: str) -> str:
+    """Return a reason as it is kept: one line, which any terminal can show."""
+    line = " ".join(reason.split())
+    if not line:
+        raise typer.BadParameter("say why: the ledger keeps it", param_hint="--reason")
+    if len(line) > LONGEST_REASON:
+        raise typer.BadParameter(
+            f"{len(line):,} characters are no reason but a document: say it in at most "
+            f"{LONGEST_REASON:,}, and name where the rest is",
+            param_hint="--reason",
+        )
+    if any(unicodedata.category(character) in _NO_TEXT for character in line):
+        raise typer.BadParameter(
+            "it holds characters that are no text, such as a terminal's control codes: write it "
+            "anew",
+            param_hint="--reason",
+        )
+    return line
 
 
 ReasonOption: TypeAlias = Annotated[
-    str, typer.Option("--reason", help="Why, for the ledger.", callback=_stated)
+    str, typer.Option("--reason", help="Why, for the ledger.", callback=stated)
 ]
 
 

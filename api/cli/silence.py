@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from api.cli.options import HomeOption, JsonOption, opened, show, table
+from api.cli.options import HomeOption, JsonOption, opened, show, stated, table
 
 if TYPE_CHECKING:
     from monitor.silence.standing import SilenceStanding
@@ -43,7 +43,7 @@ def silence(
         raise typer.BadParameter("--close takes a --reason, and the other way about")
     driftward = opened(home)
     if close is not None and reason is not None:
-        _accept(driftward, name, close, reason)
+        _accept(driftward, name, close, stated(reason))
     now = driftward.clock.now()
     with driftward.database.reading() as session:
         monitor = require_monitor(session, name)

@@ -10,6 +10,7 @@ import pytest
 from databases import on_sqlite
 from sqlalchemy import event
 
+from api.cli.options import stated
 from registry.bundles.bundle import Bundle
 from registry.database import Database
 
@@ -80,6 +81,33 @@ def test_misuse_is_2_and_says_how_it_is_used(
     assert done.code == 2
     assert "Usage: " in done.stderr
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("reason", "problem"),
+    [
+        (" \n ", "say why"),
+        ("x" * 2001, "2,001 characters are no reason but a document: say it in at most 2,000"),
+        ("\x1b[31mred", "a terminal's control codes"),
+        ("\udcff", "characters that are no text"),
+    ],
+)
+@pytest.mark.parametrize(
+    "words", [("episode", "close", "1"), ("monitor", "silence", "chest", "--close", "1")]
+)
+def test_a_reason_that_cannot_be_kept_is_refused(
+    driftward: Run, home: Path, words: tuple[str, ...], reason: str, problem: str
+) -> None:
+    done = driftward(*words, "--reason", reason)
+    assert done.code == 2
+    shown = " ".join(done.stderr.replace("│", " ").split())
+    assert problem in shown or ("takes a --reason" in shown and not reason.strip())
+
+
+def test_a_reason_of_several_lines_is_kept_as_one() -> None:
+    assert stated(" seen\n\tby the\u00a0physicist \u2013 \u200bfine") == (
+        "seen by the physicist \u2013 \u200bfine"
+    )
 
 
 @pytest.mark.parametrize(
