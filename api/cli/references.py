@@ -20,6 +20,7 @@ from api.cli.options import (
 from api.cli.stream import stream_lines
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from monitor.evaluation import Evaluation, ReferenceVerdict
@@ -100,8 +101,15 @@ def check(
         "following": followed.to_dict(),
     }
     window_line, headline, *rest = _lines(evaluation)
-    lines = [window_line, headline, *map(_episode_line, episodes), *rest]
+    lines = [window_line, headline, *_episode_lines(episodes), *rest]
     show(document, as_json=as_json, lines=[*lines, "", *stream_lines(followed)])
+
+
+def _episode_lines(episodes: Sequence[EpisodeRow]) -> list[str]:
+    """Return what the open episodes are; of many the first, lest they hide the verdict."""
+    shown = [_episode_line(row) for row in episodes[:_MOST_EPISODES]]
+    more = len(episodes) - len(shown)
+    return [*shown, f"and {more} more open: `driftward episode list`"] if more else shown
 
 
 def _episode_line(row: EpisodeRow) -> str:
@@ -179,6 +187,8 @@ def document_of(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
+#: Open episodes that are printed.
+_MOST_EPISODES = 5
 #: Subgroups that are printed; the others stand in the JSON document.
 _MOST_SUBGROUPS = 10
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy.orm import Session
 
@@ -13,6 +14,9 @@ from monitor.tables import EpisodeRow, VerdictRow
 from registry import serving
 from registry.canonical import Json
 from registry.versions import VersionRow, ref
+
+#: Bands that may lie on each other in the chart.
+_MOST_BANDS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,20 +64,52 @@ def drift(
     chart: dict[str, Json] = {
         "windows": [_point(item, names) for item in windows],
         "promotions": promotions,
-        "episodes": [
-            {
-                "id": row.id,
-                "start": max(row.onset, first).isoformat(),
-                "end": min(row.closed_at or last, last).isoformat(),
-                "label": f"episode {row.id} · {row.cause}"
-                + ("" if row.state == "open" else f", {row.state}"),
-                "open": row.closed_at is None,
-            }
-            for row in episodes
-            if row.onset < last
-        ],
+        "episodes": _bands([row for row in episodes if row.onset < last], first, last),
     }
     return Drift(chart=chart, rows=tuple(_row(item, names) for item in reversed(windows)))
+
+
+def _bands(episodes: Sequence[EpisodeRow], first: datetime, last: datetime) -> list[Json]:
+    """Return the bands of episodes within the chart's ends.
+
+    Of bands that lie on each other only two can be read: where more do, they are one.
+    """
+
+    def band(rows: Sequence[EpisodeRow], label: str) -> Json:
+        return {
+            "id": rows[0].id,
+            "start": max(rows[0].onset, first).isoformat(),
+            "end": max(min(row.closed_at or last, last) for row in rows).isoformat(),
+            "label": label,
+            "open": rows[0].closed_at is None,
+        }
+
+    bands: list[Json] = []
+    for together in _overlapping(episodes, last):
+        if len(together) > _MOST_BANDS:
+            state = "open" if together[0].closed_at is None else "ended"
+            bands.append(band(together, f"{len(together)} episodes, {state}"))
+            continue
+        for row in together:
+            ended = "" if row.state == "open" else f", {row.state}"
+            bands.append(band([row], f"episode {row.id} · {row.cause}{ended}"))
+    return bands
+
+
+def _overlapping(episodes: Sequence[EpisodeRow], last: datetime) -> list[list[EpisodeRow]]:
+    """Return episodes in groups that overlap, open ones apart from ended ones, oldest first."""
+    groups: list[list[EpisodeRow]] = []
+    for row in sorted(episodes, key=lambda row: (row.closed_at is None, row.onset, row.id)):
+        newest = groups[-1] if groups else []
+        if newest and any(
+            (one.closed_at is None) == (row.closed_at is None)
+            and row.onset < (one.closed_at or last)
+            for one in newest
+        ):
+            newest.append(row)
+        else:
+            groups.append([row])
+    return groups
 
 
 def _version_names(session: Session, windows: Sequence[JudgedWindow]) -> dict[int, str]:

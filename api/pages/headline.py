@@ -77,6 +77,9 @@ def _open(standing: Standing, episode: EpisodeRow) -> Headline:
     else:
         parts.append(f"impact {episode.impact}, not measured yet")
     sentence = f"{'; '.join(parts)}. {_withheld(standing) or 'The model is in use for all.'}"
+    if standing.more_open:
+        more = wording.counted(standing.more_open, "more episode")
+        sentence += f" {more} {'is' if standing.more_open == 1 else 'are'} open."
     return Headline(title=f"{who} no longer look like the reference", line=sentence)
 
 

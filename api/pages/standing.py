@@ -48,8 +48,10 @@ class Standing:
     champion: VersionRow | None
     champion_since: datetime | None
     restrictions: tuple[Restriction, ...]
-    #: the open one
+    #: the open one; of several the one that matters most
     episode: EpisodeRow | None
+    #: how many are open besides
+    more_open: int
     #: the newest that has not ended
     run: RunRow | None
     state: State
@@ -91,6 +93,7 @@ def standing_of(
         champion_since=_since(session, model) if champion else None,
         restrictions=restrictions,
         episode=episode,
+        more_open=max(0, len(open_now) - 1),
         run=run,
         state=_state(session, model, champion, restrictions, episode),
         next_step=_recall_step(session, champion, restrictions)

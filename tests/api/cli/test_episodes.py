@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from api.cli.episodes import _size_line, _subgroup_lines
-from api.cli.references import _episode_line
+from api.cli.references import _episode_line, _episode_lines
 from api.pages.explanation import impact_in_words
 from monitor.episodes.episodes import Impact
 from monitor.tables import EpisodeRow
@@ -48,6 +48,13 @@ def test_a_check_names_the_open_episode_and_what_to_do_first() -> None:
         "episode 3, open: acquisition change, site=north, impact suspected; first ask radiography"
     )
     assert said.endswith("; `driftward episode show 3` has all of it")
+
+
+def test_of_many_open_episodes_a_check_names_the_first_and_counts_the_rest() -> None:
+    *named, rest = _episode_lines([episode()] * 50)
+    assert len(named) == 5
+    assert rest == "and 45 more open: `driftward episode list`"
+    assert len(_episode_lines([episode()] * 5)) == 5
 
 
 @pytest.mark.parametrize(
