@@ -108,11 +108,16 @@ def locate(
     for item in moved:
         apart = [other for other in tested if not other.scans & item.scans]
         if item.subgroup in new_values and not any(other.moved for other in apart):
+            outside = scans - len(item.scans)
+            rest = (
+                f"of the other {outside} too few could be tested"
+                if outside
+                else "no others came"
+            )
             return Place(
                 carrier=item,
                 reason=f"{item.subgroup} moved (adjusted p = {item.adjusted_p_value:.2g}), and "
-                f"its scans alone have {new_values[item.subgroup]}; of the other "
-                f"{scans - len(item.scans)} too few could be tested",
+                f"its scans alone have {new_values[item.subgroup]}; {rest}",
             )
     if not moved:
         return Place(carrier=None, reason=f"none of {len(tested)} subgroups moved by itself")

@@ -159,3 +159,12 @@ def test_a_new_value_tells_a_place_where_the_others_are_too_few_to_be_tested(
         assert "its scans alone have the new software version 2; of the other 12 too few" in (
             place.reason
         )
+
+
+def test_a_new_value_that_all_scans_have_leaves_no_others_to_speak_of() -> None:
+    tested = [subgroup_verdict("software_version=2", range(100), MOVED)]
+    words = {tested[0].subgroup: "the new software version 2"}
+    place = locate(tested, scans=100, new_values=words)
+    assert place.reason.endswith(
+        "its scans alone have the new software version 2; no others came"
+    )
