@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from api.pages import wording
 from monitor.statistics.performance.estimated_performance import Assumption
 from monitor.tables import EpisodeRow
 
+#: Of several findings those that are said.
+_MOST_FINDINGS = 4
 _OF_THE_MODEL = (("sensitivity", "sensitivity"), ("specificity", "specificity"), ("auc", "AUC"))
 
 
@@ -50,12 +52,30 @@ def _fallen(estimated: Mapping[str, Any]) -> str:
 
 def _workload(estimated: Mapping[str, Any]) -> str:
     """Return the share that is called positive, which is seen and needs no assumption."""
-    called = estimated["called_positive"]
-    if called is None:
-        return ""
-    share, low, high = (wording.percent(part) for part in called)
-    before = estimated["called_positive_before"]
-    compared = "" if before is None else f", {wording.percent(before)} on the reference"
     version = estimated.get("version")
     by = "" if version is None else f" by {version}"
-    return f"; {share} ({low} to {high}) are called positive{by}{compared}"
+    called = estimated["called_positive"]
+    if called is not None:
+        seen = _called(called, estimated["called_positive_before"], f" are called positive{by}")
+        return f"; {seen}"
+    shares: Mapping[str, Any] = estimated.get("by_finding") or {}
+    # What changed most goes first.
+    ordered = sorted(shares, key=lambda finding: -_change(shares[finding]))
+    return "".join(
+        "; "
+        + _called(
+            shares[finding]["called"], shares[finding]["before"], f" are called {finding}{by}"
+        )
+        for finding in ordered[:_MOST_FINDINGS]
+    ) + ("" if len(ordered) <= _MOST_FINDINGS else f"; --json has all {len(ordered)} findings")
+
+
+def _change(share: Mapping[str, Any]) -> float:
+    before = share["before"]
+    return 0.0 if before is None else abs(share["called"][0] - before)
+
+
+def _called(figures: Sequence[float], before: float | None, what: str) -> str:
+    share, low, high = (wording.percent(part) for part in figures)
+    compared = "" if before is None else f", {wording.percent(before)} on the reference"
+    return f"{share} ({low} to {high}){what}{compared}"

@@ -143,7 +143,7 @@ def impact_in_words(row: EpisodeRow) -> str:
     if "version" in measured:  # kept since a later champion may read them otherwise
         labelled = f"{labelled} read by {measured['version']}"
     if not measured["falls"]:
-        return f"none shown on {labelled}: {_measures(measured['after'])}"
+        return f"none shown on {labelled}: {_after(measured)}"
     return f"measured on {labelled}: {_fallen(measured)}"
 
 
@@ -179,6 +179,16 @@ def _fallen(measured: Mapping[str, Any]) -> str:
             f"{wording.with_interval(after)}"
         )
     return "; ".join(parts)
+
+
+def _after(measured: Mapping[str, Any]) -> str:
+    """Return how well scans of the shift are read; of several findings, each by its name."""
+    findings: Mapping[str, Any] = measured.get("findings") or {}
+    if not findings:
+        return _measures(measured["after"])
+    return "; ".join(
+        f"{finding} {_measures(one['after'])}" for finding, one in findings.items()
+    )
 
 
 def _measures(values: Mapping[str, Sequence[float]]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
@@ -70,19 +70,28 @@ def labelled(
             }
             for row in weeks
         ],
-        "baseline": _baseline(episodes),
+        "baseline": _baseline(episodes, {row.finding for row in weeks}),
     }
     rows = tuple(_week(row, names[row.version]) for row in reversed(weeks))
     findings = tuple(sorted({row.finding for row in weeks if row.finding}))
     return Labelled(chart=chart, rows=rows, findings=findings)
 
 
-def _baseline(episodes: Sequence[EpisodeRow]) -> Json:
-    """Return the performance on the reference that an episode was compared with."""
+def _baseline(episodes: Sequence[EpisodeRow], findings: Collection[str]) -> Json:
+    """Return the performance on the reference that an episode was compared with.
+
+    None where weeks are drawn of findings that differ: each has a reference of its own.
+    """
     for row in episodes:  # newest first
         impact = row.evidence.get("impact")
-        if impact is not None:
-            return {name: round(impact["before"][name][0], 4) for name in MEASURES}
+        if impact is None:
+            continue
+        if "findings" in impact:
+            [finding, *others] = findings
+            impact = impact["findings"].get(finding)
+            if others or impact is None:
+                return None
+        return {name: round(impact["before"][name][0], 4) for name in MEASURES}
     return None
 
 

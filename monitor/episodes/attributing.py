@@ -22,7 +22,6 @@ from monitor.episodes.estimating import ChampionResults, champion_results
 from monitor.imaging.pixel_measures import MEASURES
 from monitor.monitors import Monitor
 from monitor.performance import performance
-from monitor.performance.finding import findings_judged
 from monitor.performance.performance import LabelledResults
 from monitor.references import EncoderRole, ProfileStore, deciding
 from monitor.statistics.attribution.classifier import (
@@ -47,9 +46,15 @@ from monitor.statistics.performance.recalibration import CalibratedReference
 from monitor.subgroups import HIERARCHY, Subgroup, value_of
 from monitor.tables import ReferenceRow, ScanRow
 from monitor.windows import Window
+from registry.bundles.heads import TaskKind
 from registry.canonical import Json
-from registry.errors import DriftwardError, InsufficientDataError, IntegrityError
-from registry.versions import VersionRow
+from registry.errors import (
+    BadInputError,
+    DriftwardError,
+    InsufficientDataError,
+    IntegrityError,
+)
+from registry.versions import VersionRow, task_of
 
 #: Fewest labelled scans of a reference, and patients of a window, on which the classifier of
 #: causes was tried.
@@ -159,13 +164,13 @@ class Attributor:
                 what="references, one of each encoder", needed=2, got=len(rows)
             )
         monitoring, champion = rows[EncoderRole.MONITORING], rows[EncoderRole.CHAMPION]
+        _require_what_it_was_fitted_to(session, monitor, champion)
         said = champion_results(
             session,
             version=champion.version,
             task=monitor.specification.task,
             window=window,
             subgroup=None,
-            finding=_told_by(session, monitor, champion),
         )
         seen = {
             role: embeddings.in_window(session, row.version, window)
@@ -221,7 +226,6 @@ class Attributor:
             session,
             monitor,
             version=champion.version,
-            finding=_told_by(session, monitor, champion),
         )
         key = (monitoring.profile_digest, champion.profile_digest, str(len(results.scans)))
         if key not in self._known:
@@ -304,10 +308,30 @@ def _vectors(embedded: EmbeddedScans, scans: Sequence[ScanRow]) -> npt.NDArray[n
     return embedded.vectors[[places[scan.id] for scan in scans]]
 
 
-def _told_by(session: Session, monitor: Monitor, champion: ReferenceRow) -> str:
-    """Return which of a task's findings says how frequent findings are: the first of several."""
-    task = monitor.specification.task
-    return findings_judged(session, version=champion.version, task=task)[0]
+def _require_what_it_was_fitted_to(
+    session: Session, monitor: Monitor, champion: ReferenceRow
+) -> None:
+    """Refuse a task that the classifier's card excludes: all but one finding and its absence.
+
+    To it another finding that comes more often is another form of the one that it looks at.
+
+    Raises
+    ------
+    BadInputError
+    """
+    task = task_of(session.get_one(VersionRow, champion.version), monitor.specification.task)
+    if task is None:
+        return  # of a version from before its tasks were kept, which all had one
+    if task.threshold is None:
+        raise BadInputError(
+            f"task {task.name} has no threshold, and so no finding to tell it by"
+        )
+    of = "findings" if task.kind is TaskKind.MULTI_LABEL else "classes"
+    if len(task.classes) > (1 if task.kind is TaskKind.MULTI_LABEL else 2):
+        raise BadInputError(
+            f"task {task.name} has {len(task.classes)} {of}, and the classifier of causes was "
+            "fitted to one finding and its absence"
+        )
 
 
 def _scanner(scan: ScanRow) -> str:

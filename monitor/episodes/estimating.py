@@ -8,7 +8,7 @@ figure, and a sentence says why.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -95,6 +95,8 @@ class ImpactEstimate:
     second_opinions: Mapping[str, SecondOpinion]
     #: measures that fell by more than their margin, by the estimate
     fallen: tuple[str, ...]
+    #: of a task of several findings, of each the share called, and that on the reference
+    by_finding: Mapping[str, tuple[Estimate, float | None]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Json]:
         """Return it as an episode keeps it; figures are [estimate, low, high]."""
@@ -102,6 +104,11 @@ class ImpactEstimate:
             "called_positive": _figures(self.called_positive),
             "called_positive_before": self.called_positive_before,
         }
+        if self.by_finding:
+            document["by_finding"] = {
+                finding: {"called": _figures(called), "before": before}
+                for finding, (called, before) in self.by_finding.items()
+            }
         if isinstance(self.performance, NoEstimate):
             return {**document, "figures": None, "reason": self.performance.reason}
         return {
@@ -175,7 +182,12 @@ def estimate_impact(
         subgroup=subgroup,
     )
     if found is None:
-        return _nothing(_why_none(session, champion, task))
+        return replace(
+            _nothing(_why_none(session, champion, task)),
+            by_finding=_called_by_finding(
+                session, monitor, version=champion.id, window=window, subgroup=subgroup
+            ),
+        )
     called = called_positive(
         found.scores, found.patients, threshold=found.threshold, level=LEVEL
     )
@@ -205,6 +217,43 @@ def estimate_impact(
             <= IMPACT_ALPHA / len(OF_THE_MODEL)
         ),
     )
+
+
+def _called_by_finding(
+    session: Session,
+    monitor: Monitor,
+    *,
+    version: int,
+    window: Window,
+    subgroup: Subgroup | None,
+) -> dict[str, tuple[Estimate, float | None]]:
+    """Return of each of several findings how often it is called; nothing of a task of one."""
+    task = monitor.specification.task
+    shares: dict[str, tuple[Estimate, float | None]] = {}
+    for finding in findings_judged(session, version=version, task=task):
+        found = champion_results(
+            session,
+            version=version,
+            task=task,
+            window=window,
+            subgroup=subgroup,
+            finding=finding,
+        )
+        if not finding or found is None:
+            continue
+        try:
+            before = _called_before(
+                performance.reference_results(
+                    session, monitor, version=version, subgroup=subgroup, finding=finding
+                )
+            )
+        except InsufficientDataError:
+            before = None
+        called = called_positive(
+            found.scores, found.patients, threshold=found.threshold, level=LEVEL
+        )
+        shares[finding] = (called, before)
+    return shares
 
 
 def _why_none(session: Session, champion: VersionRow, task: str) -> str:

@@ -95,3 +95,24 @@ def test_a_measured_impact_says_whose_it_is() -> None:
     assert impact_in_words(episode(impact=measured)).startswith(
         "none shown on 306 labelled scans read by pneumonia@3: AUC .90"
     )
+
+
+def test_an_impact_that_labels_do_not_show_is_told_for_each_of_several_findings() -> None:
+    after = {"auc": [0.9, 0.88, 0.92]}
+    said = impact_in_words(
+        episode(
+            impact={
+                "before": after,
+                "after": after,
+                "scans": 40,
+                "falls": [],
+                "findings": {
+                    "fluid": {"before": after, "after": after, "scans": 40},
+                    "mass": {"before": after, "after": {"auc": [0.7, 0.6, 0.8]}, "scans": 40},
+                },
+            }
+        )
+    )
+    assert said == (
+        "none shown on 40 labelled scans: fluid AUC .90 (.88–.92); mass AUC .70 (.60–.80)"
+    )

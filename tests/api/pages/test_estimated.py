@@ -72,3 +72,22 @@ def test_who_called_them_positive_is_said() -> None:
     found = words(figures=None, reason="nothing is known", version="pneumonia@3")
     assert found is not None
     assert found.endswith("35 %) are called positive by pneumonia@3, 24 % on the reference")
+
+
+def test_of_several_findings_the_one_called_otherwise_than_before_goes_first() -> None:
+    found = words(
+        figures=None,
+        reason="task chest has several findings",
+        called_positive=None,
+        version="chest@1",
+        by_finding={
+            "fluid": {"called": [0.41, 0.35, 0.47], "before": 0.44},
+            "mass": {"called": [0.88, 0.84, 0.91], "before": 0.46},
+            "other": {"called": [0.1, 0.08, 0.13], "before": None},
+        },
+    )
+    assert found == (
+        "no figure without labels: task chest has several findings; 88 % (84 % to 91 %) are "
+        "called mass by chest@1, 46 % on the reference; 41 % (35 % to 47 %) are called fluid by "
+        "chest@1, 44 % on the reference; 10 % (8 % to 13 %) are called other by chest@1"
+    )

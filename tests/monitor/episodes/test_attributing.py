@@ -21,7 +21,9 @@ from monitor.imaging.pixel_measures import MEASURES
 from monitor.subgroups import Subgroup
 from monitor.tables import EmbeddingRow, ScanRow
 from monitor.windows import Window
+from registry.bundles.heads import Task, TaskKind
 from registry.errors import NotFoundError
+from registry.versions import VersionRow
 
 WEEK = Window(start=ANCHOR, end=ANCHOR + timedelta(days=7))
 
@@ -123,6 +125,44 @@ def test_what_lacks_is_said(
     assert found.attribution is None
     assert reason in str(found.reason)
     assert found.to_dict() == {"cause": None, "reason": found.reason}
+
+
+@pytest.mark.parametrize(
+    ("kind", "classes", "positive", "threshold", "reason"),
+    [
+        ("multi-label", ["fluid", "mass"], None, 0.5, "task pneumonia has 2 findings, and"),
+        ("multi-class", ["no", "some", "much"], "much", 0.5, "has 3 classes, and"),
+        ("multi-class", ["no", "yes"], None, None, "task pneumonia has no threshold"),
+        ("multi-class", ["no", "yes"], "yes", 0.5, None),
+        ("multi-label", ["yes"], None, 0.5, None),
+    ],
+)
+def test_a_task_that_the_classifier_s_card_excludes_gets_no_pattern_and_the_reason(
+    history: History,
+    attributor: Attributor,
+    kind: str,
+    classes: list[str],
+    positive: str | None,
+    threshold: float | None,
+    reason: str | None,
+) -> None:
+    read_reference(history, *readings(1, 400, prevalence=0.4))
+    read_window(history, 150, prevalence=0.4)
+    task = Task(
+        name="pneumonia",
+        kind=TaskKind(kind),
+        classes=tuple(classes),
+        positive=positive,
+        threshold=threshold,
+    )
+    with history.database.transaction() as session:
+        session.get_one(VersionRow, history.champion.id).tasks = [task.to_json()]
+    found = attribute(history, attributor)
+    if reason is None:
+        assert found.attribution is not None, found.reason
+    else:
+        assert found.attribution is None
+        assert reason in str(found.reason)
 
 
 def test_pixels_that_are_gone_leave_no_pattern(
