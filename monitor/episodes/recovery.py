@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from monitor.evaluation import QUIET_LEVEL, Evaluation
+from monitor.evaluation import QUIET_LEVEL, Evaluation, shows
 from monitor.tables import EpisodeRow, VerdictRow
 
 #: Windows in a row, this one included, that must show nothing.
@@ -76,11 +76,27 @@ def recovery(session: Session, row: EpisodeRow, evaluation: Evaluation) -> Recov
 
 
 def _of_streams(streams: Sequence[Mapping[str, Any]], evaluation: Evaluation) -> Recovery:
-    """Judge a shift that no window showed: it is over, unless this window came before that."""
+    """Judge a shift that no window showed: it is over, unless this window came before that.
+
+    What streams stopped following before its end they can no longer tell, and this window must.
+    """
     last = max(streams, key=lambda seen: str(seen["ended_at"]))
     if evaluation.window.end < datetime.fromisoformat(last["ended_at"]):
         return Recovery(recovered=False, reason="no window has ended since it was over")
+    if not all(map(saw_the_end, streams)):
+        if not evaluation.deciding:
+            return Recovery(recovered=False, reason="no reference could judge the window")
+        if any(shows(item.verdict) for item in evaluation.deciding):
+            return Recovery(
+                recovered=False,
+                reason="it is no longer followed scan by scan, and the window shows it",
+            )
     return Recovery(recovered=True, reason=last["ended_reason"])
+
+
+def saw_the_end(seen: Mapping[str, Any]) -> bool:
+    """Return whether a stream's entry ended because the shift was seen to be over."""
+    return bool(seen.get("recovered", True))  # entries from before it was kept do not say
 
 
 def _lacking(verdict: VerdictRow | None, row: EpisodeRow) -> str | None:

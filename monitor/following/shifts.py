@@ -18,6 +18,7 @@ from monitor.episodes import episodes
 from monitor.episodes.causes import Cause
 from monitor.episodes.episode_evidence import AlarmEvidence, KnownOnset
 from monitor.episodes.episodes import EpisodeState, Impact
+from monitor.episodes.recovery import saw_the_end
 from monitor.evaluation import Evaluation
 from monitor.references import EncoderRole
 from monitor.tables import EpisodeRow
@@ -68,6 +69,8 @@ class SeenShift:
             "judged": 0,
             "ended_at": None,
             "ended_reason": None,
+            # Whether it ended because the shift was seen to be over.
+            "recovered": None,
         }
 
     @classmethod
@@ -202,7 +205,12 @@ def end(
     """
     for row in episodes.open_episodes(session, monitor):
         changed = [
-            {**one, "ended_at": ended_at.isoformat(), "ended_reason": reason}
+            {
+                **one,
+                "ended_at": ended_at.isoformat(),
+                "ended_reason": reason,
+                "recovered": alarm is not None,
+            }
             if one["stream"] == stream and alarm in {None, one["alarm"]} and not _ended(one)
             else one
             for one in row.evidence.get("streams", [])
@@ -322,9 +330,13 @@ def _is(document: dict[str, Any], seen: SeenShift) -> bool:
 
 
 def _is_over(row: EpisodeRow) -> bool:
-    """Return whether an episode that streams alone saw is over for all of them."""
+    """Return whether an episode that streams alone saw is over for all of them.
+
+    One that is no longer followed is not: what a stream that takes its place sees is its shift.
+    """
     entries = row.evidence.get("streams", [])
-    return bool(entries) and not _confirmed(row) and all(map(_ended, entries))
+    over = (_ended(one) and saw_the_end(one) for one in entries)
+    return bool(entries) and not _confirmed(row) and all(over)
 
 
 def _confirmed(row: EpisodeRow) -> bool:

@@ -258,10 +258,11 @@ def test_a_new_reference_ends_the_streams_and_their_alarms_and_begins_others(
     assert {entry["ended_reason"] for entry in row.evidence["streams"]} == {
         "no longer followed scan by scan: its reference was replaced by another"
     }
-    # No window shows it: it ends with the next that is judged.
-    followed.live(84)
-    [row] = followed.episodes()
-    assert (row.id, row.state) == (episode.id, EpisodeState.CLOSED)
+    # Nobody follows it: the window that it lies in shows it, and it ends with the next one.
+    for state in (EpisodeState.OPEN, EpisodeState.CLOSED):
+        followed.live(84)
+        [row] = followed.episodes()
+        assert (row.id, row.state) == (episode.id, state)
     with followed.database.reading() as session:
         assert ledger.verify(session).valid
 
@@ -291,6 +292,45 @@ def test_a_monitor_that_follows_no_streams_ends_those_that_run(
     assert followed.streams() == []
     with followed.database.reading() as session:
         assert not following_is_due(session, followed.history.monitor, now=followed.clock.now())
+
+
+def test_a_shift_that_is_no_longer_followed_stays_open_while_windows_show_it(
+    followed: FollowedHistory,
+) -> None:
+    followed.live(84)
+    followed.live(LOT, windows=False)
+    followed.live(2 * LOT, shift=0.9, windows=False)
+    [episode] = followed.episodes()
+    followed.apply(None)
+    # Of this window the last half shows it, which is no alarm yet.
+    followed.live(LOT, shift=0.9)
+    [row] = followed.episodes()
+    assert (row.id, row.state, row.evidence["alpha"]) == (episode.id, EpisodeState.OPEN, None)
+    # Streams that begin anew see the same shift, and open no second episode.
+    followed.apply(SETTINGS)
+    followed.live(2 * LOT, shift=0.9, windows=False)
+    [row] = followed.episodes()
+    assert [entry["recovered"] for entry in row.evidence["streams"]] == [
+        False,
+        False,
+        None,
+        None,
+    ]
+
+
+def test_a_shift_that_is_no_longer_followed_ends_with_a_window_that_shows_nothing(
+    followed: FollowedHistory,
+) -> None:
+    followed.live(84)
+    followed.live(LOT, shift=0.9, windows=False)
+    [episode] = followed.episodes()
+    followed.apply(None)
+    followed.live(LOT, windows=False)
+    followed.judged += 1
+    followed.clock.at = followed.history.window(2).start
+    followed.live(84)
+    [row] = followed.episodes()
+    assert (row.id, row.state) == (episode.id, EpisodeState.CLOSED)
 
 
 def test_a_worker_that_lost_its_lease_keeps_nothing(followed: FollowedHistory) -> None:
