@@ -153,12 +153,18 @@ def following(session: Session, monitor: Monitor) -> Following:
         false_alarms=settings.false_alarms if settings is not None else None,
         scans_a_day=rows[0].scans_a_day if rows else None,
         measured=rows[0].measured if rows else settings is None or settings.scans_a_day is None,
-        streams=tuple(_standing(session, row, still_open) for row in rows),
+        streams=tuple(
+            _standing(session, row, still_open, settings.burn_in_scans if settings else None)
+            for row in rows
+        ),
         lacking=None if rows or settings is None else _lacking(session, monitor),
     )
 
 
-def _standing(session: Session, row: StreamRow, still_open: list[EpisodeRow]) -> StreamStanding:
+def _standing(
+    session: Session, row: StreamRow, still_open: list[EpisodeRow], wanted: int | None
+) -> StreamStanding:
+    """Return how a stream stands; `wanted` is the burn-in that its monitor's file states."""
     reference = session.get_one(ReferenceRow, row.reference)
     version = str(ref(session.get_one(VersionRow, reference.version)))
     left = waiting(session, row)
@@ -170,6 +176,12 @@ def _standing(session: Session, row: StreamRow, still_open: list[EpisodeRow]) ->
     if left:
         notes.append(
             f"{counted(left, 'scan')} came since and wait until {version} has embedded them"
+        )
+    if wanted is not None and wanted != row.burn_in and row.scans < row.burn_in:
+        notes.append(
+            f"its burn-in stays at the {counted(row.burn_in, 'scan')} that it began with: the "
+            f"file's burn_in_scans of {wanted:,} is for streams that begin later, with another "
+            "reference or after `stream: null`"
         )
     return StreamStanding(
         encoder=reference.encoder,

@@ -16,6 +16,7 @@ from monitor.following.arranging import MANY_SCANS, following_is_due
 from monitor.following.follower import FOLLOW
 from monitor.following.incoming import Odd
 from monitor.following.settings import StreamSettings
+from monitor.following.standing import following
 from monitor.tables import EmbeddingRow, ScanRow, StreamRow, StreamScan
 from registry import ledger
 from registry.errors import LeaseLostError
@@ -69,6 +70,25 @@ def test_a_restart_in_the_burn_in_goes_on_where_it_was(history: History) -> None
     # The burn-in is over, and it was not longer than it should be.
     followed.live(2 * LOT, shift=0.9, windows=False)
     assert len(followed.episodes()) == 1
+
+
+def test_a_burn_in_that_was_changed_half_way_stays_and_says_so(history: History) -> None:
+    followed = FollowedHistory(history, SETTINGS.model_copy(update={"burn_in_scans": 60}))
+    followed.live(LOT)
+
+    def notes() -> list[str]:
+        with followed.database.reading() as session:
+            standing = following(session, followed.history.monitor)
+        return [note for stream in standing.streams for note in stream.notes]
+
+    assert notes() == []
+    followed.apply(SETTINGS)
+    followed.live(LOT)
+    assert [row.burn_in for row in followed.streams()] == [60, 60]
+    assert all("stays at the 60 scans that it began with" in note for note in notes())
+    assert len(notes()) == 2
+    followed.live(LOT)
+    assert notes() == []
 
 
 def test_a_burn_in_raises_no_alarm(history: History) -> None:
