@@ -17,6 +17,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
@@ -43,6 +44,7 @@ from registry.errors import HomeError, NewerSchemaError, SetupError, StorageFull
 
 if TYPE_CHECKING:
     from alembic.config import Config
+    from alembic.script import ScriptDirectory
     from sqlalchemy.engine import ExceptionContext
 
 OLDEST_SAFE_SQLITE = (3, 51, 3)
@@ -197,10 +199,9 @@ class Database:
             If a newer Driftward wrote it; nothing is changed.
         """
         from alembic import command
-        from alembic.script import ScriptDirectory
 
         stored = self.require_known_schema()
-        if stored == ScriptDirectory.from_config(_alembic_config()).get_current_head():
+        if stored == _migrations().get_current_head():
             return
         with self.engine.begin() as connection:
             # Another process may migrate just now, for as long as that takes.
@@ -234,16 +235,13 @@ class Database:
         NewerSchemaError
             Named with both revisions and the way out.
         """
-        from alembic.script import ScriptDirectory
-
         stored = self.revision()
-        script = ScriptDirectory.from_config(_alembic_config())
-        known = {revision.revision for revision in script.walk_revisions()}
+        known = {revision.revision for revision in _migrations().walk_revisions()}
         if stored is not None and stored not in known:
             raise NewerSchemaError(
                 f"this home's schema {stored} is newer than this Driftward knows "
-                f"(newest: {script.get_current_head()}): upgrade driftward, or choose another "
-                "home with --home"
+                f"(newest: {_migrations().get_current_head()}): upgrade driftward, or choose "
+                "another home with --home"
             )
         return stored
 
@@ -266,6 +264,14 @@ def _alembic_config() -> Config:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     return config
+
+
+@cache
+def _migrations() -> ScriptDirectory:
+    """Return this version's migrations: to read them takes longer than all else about opening."""
+    from alembic.script import ScriptDirectory
+
+    return ScriptDirectory.from_config(_alembic_config())
 
 
 def _engine(url: str) -> Engine:
