@@ -5,7 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 HOME_DIR ?= driftward-home
-TESTS := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# Two processes on two cores: threads of their own would only wait for each other's.
+TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+STATEMENTS := .statements
 PEERS := $(basename $(notdir $(wildcard tests/benchmarks/drift/peers/*.txt)))
 
 .PHONY: help venv demo test check format bench bench-drift bench-episodes bench-intake bench-strategies bench-gates bench-backtest bench-ledger faults fuzz wheel clean
@@ -27,9 +29,10 @@ $(STAMP): constraints.txt pyproject.toml
 demo: $(STAMP)  ## run the whole loop on the sample scans, then serve the dashboard on loopback
 	$(BIN)/driftward demo --home $(HOME_DIR)
 
-test: $(STAMP)  ## run every test, and once more on PostgreSQL those that touch the database and are not slow
-	$(TESTS)
-	DRIFTWARD_TEST_DATABASE=postgresql $(TESTS) -m "not slow"
+test: $(STAMP)  ## run every test, and as many of them on PostgreSQL as send it every statement
+	rm -rf $(STATEMENTS)
+	DRIFTWARD_TEST_STATEMENTS=$(STATEMENTS) $(TESTS)
+	DRIFTWARD_TEST_STATEMENTS=$(STATEMENTS) DRIFTWARD_TEST_DATABASE=postgresql $(TESTS) -m "not slow"
 
 check: $(STAMP)  ## format, lint, types, imports and tests
 	$(BIN)/ruff format --check .
@@ -88,4 +91,4 @@ wheel: $(STAMP)  ## build the wheel into dist/
 	$(BIN)/python -m hatchling build -t wheel
 
 clean:  ## remove what was built, but no home
-	rm -rf $(VENV) .peers dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .peers dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache $(STATEMENTS)

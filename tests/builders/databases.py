@@ -26,8 +26,9 @@ on_each_database = pytest.mark.parametrize(
 on_postgresql = pytest.mark.parametrize(
     "databases", [POSTGRESQL], indirect=True, scope="session"
 )
-#: Runs it on SQLite alone: its subject is the file.
-on_sqlite = pytest.mark.parametrize("databases", [SQLITE], indirect=True, scope="session")
+#: Leaves it to SQLite: its subject is the file, or what is the same whatever is stored to. No
+#: parameter, since homes that are made once would be made again for each.
+on_sqlite = pytest.mark.on_sqlite
 
 
 def name_home(home: Settings, environment: pytest.MonkeyPatch) -> None:

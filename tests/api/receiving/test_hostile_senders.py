@@ -49,7 +49,7 @@ SUCCESS = 0x0000
 _IMPATIENT = """\
 site: north
 processes: 2
-limits: {request_seconds: 3, idle_seconds: 5, pdu_seconds: 3, message_seconds: 20}
+limits: {request_seconds: 3, idle_seconds: 5, pdu_seconds: 3, message_seconds: 10}
 """
 
 

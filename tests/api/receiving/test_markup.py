@@ -7,12 +7,15 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from databases import on_sqlite
 from dicom_instances import as_file, radiograph
 from local_client import local_client
 from pydicom.uid import ComputedRadiographyImageStorage
 from running_receiver import receiving
 
 from api.cli import main
+
+pytestmark = on_sqlite
 
 MARK = "zqalert"
 SCRIPT = f"<script>{MARK}(1)</script>"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from databases import on_sqlite
 from dicom_instances import as_file, radiograph, set_frames
 from PIL import Image
 from pydicom.uid import JPEG2000Lossless
@@ -17,6 +18,8 @@ from running_receiver import RunningReceiver, receiving
 from sources_home import until
 
 from monitor.receiving.counters import Counted, Counters
+
+pytestmark = on_sqlite
 
 ROOT = "1.2.826.0.1.3680043.8.498.66"
 COMPRESSED = 4

@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 
 import yaml
+from databases import on_sqlite
 from dicom_instances import as_file, gradient, radiograph
 from dicom_programs import program
 from pydicom.dataset import Dataset
@@ -18,6 +19,8 @@ from api.assembly import Driftward
 from monitor.intake.quarantine import QuarantinedItem
 from monitor.sources.catalogue import apply_source
 from monitor.sources.settings import parse_source
+
+pytestmark = on_sqlite
 
 ROOT = "1.2.826.0.1.3680043.8.498.77"
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from databases import on_sqlite
 from dicom_instances import as_file, radiograph
 from running_receiver import receiving
+
+pytestmark = on_sqlite
 
 
 def image(number: int, *, patient: str = "4711") -> bytes:
