@@ -29,6 +29,7 @@ from registry import ledger
 
 SITE = "north"
 _START_SECONDS = 60.0
+_ANSWER_SECONDS = 120.0
 
 
 class RunningReceiver:
@@ -99,7 +100,7 @@ class RunningReceiver:
         self, *contexts: str, title: str = "SENDER", syntaxes: Iterable[str] = ()
     ) -> Association:
         """Open an association as a sender would."""
-        ae = AE(ae_title=title)
+        ae = _patient(title)
         for context in contexts:
             if syntaxes:
                 ae.add_requested_context(context, list(syntaxes))
@@ -110,7 +111,7 @@ class RunningReceiver:
     def store(self, *files: bytes) -> list[int]:
         """Send files under one association, and return the status of each."""
         data_sets = [dcmread(DicomBytesIO(content), force=True) for content in files]
-        ae = AE(ae_title="SENDER")
+        ae = _patient("SENDER")
         for ds in data_sets:
             ae.add_requested_context(ds.SOPClassUID, ds.file_meta.TransferSyntaxUID)
         association = ae.associate("127.0.0.1", self.port, ae_title="DRIFTWARD")
@@ -177,6 +178,13 @@ class RunningReceiver:
         self.process.stderr.close()
         self._log.close()
         self.driftward.database.dispose()
+
+
+def _patient(title: str) -> AE:
+    """Return a sender that waits as long as a machine with other work may take."""
+    ae = AE(ae_title=title)
+    ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = _ANSWER_SECONDS
+    return ae
 
 
 def new_home(folder: Path) -> Path:
