@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
 import numpy as np
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from monitor import embeddings
@@ -23,7 +24,7 @@ from monitor.profiles import ReferenceProfile, Verdict
 from monitor.references import ProfileStore
 from monitor.statistics.embeddings import Floats
 from monitor.subgroups import ACQUISITION, HIERARCHY, Attribute, Subgroup, value_of
-from monitor.tables import ScanRow
+from monitor.tables import EpisodeRow, ScanRow
 from monitor.windows import Window
 from registry.canonical import Json
 from registry.errors import NotFoundError
@@ -33,6 +34,8 @@ HEAVIEST = 12
 #: How many detectors and subgroups it names.
 NAMED = 6
 OUTLIER_QUANTILE = 0.95
+#: Before the onset that a stream saw, it is looked for so far back.
+LOOKED_BACK = timedelta(weeks=4)
 #: A subgroup's scans alone have a value if it and the value share so much of either.
 ALONE_SHARE = 0.95
 
@@ -42,24 +45,37 @@ class AlarmEvidence:
     """What was found when an alarm was raised."""
 
     diagnosis: Diagnosis
-    onset: datetime
+    dated: KnownOnset
     verdict: Verdict
     #: [{scan, weight}], heaviest first
     heaviest: tuple[Json, ...]
     #: everything, as the episode keeps it
     document: dict[str, Json]
 
+    @property
+    def onset(self) -> datetime:
+        return self.dated.onset
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownOnset:
-    """When a shift began, where a stream has told it scan by scan."""
+    """When a shift began, told scan by scan."""
 
     #: against which it was seen, by id
     reference: int
     onset: datetime
-    #: between which it began in 9 of 10 cases
+    #: between which it began: by a stream in 9 of 10 cases, else in 19 of 20
     low: datetime
     high: datetime
+    #: a stream saw it, and the scans of its place alone told it anew
+    by_place: bool = False
+
+    @property
+    def interval(self) -> list[Json]:
+        return [self.low.isoformat(), self.high.isoformat()]
+
+    def surer_than(self, other: KnownOnset) -> bool:
+        return self.high - self.low < other.high - other.low
 
 
 def gather(
@@ -104,6 +120,8 @@ def gather(
         began = known.onset
     # What came before the first window is the reference's own past.
     earliest = min(began, max(began - spec.window_length, spec.anchor))
+    if known is not None and carrier is not None:
+        earliest = _looked_back_to(session, evaluation, item, began)
     around = _placed(
         embeddings.in_window(
             session, item.reference.version, Window(start=earliest, end=window.end)
@@ -112,11 +130,15 @@ def gather(
     )
     since = [scan.arrived_at >= began for scan in around.scans]
     shifted = around.where(since)
-    if known is None:
-        onset, interval, weights = _onset(profile, around, since)
+    if known is not None and carrier is None:
+        dated, weights = known, profile.scan_weights(shifted.vectors, shifted.patients)
     else:
-        onset, interval = known.onset, [known.low.isoformat(), known.high.isoformat()]
-        weights = profile.scan_weights(shifted.vectors, shifted.patients)
+        dated, weights = _onset(item.reference.id, profile, around, since)
+    if known is not None and carrier is not None:
+        # A place that is not the shift's tells it less surely than all scans do.
+        surer = known.by_place or dated.surer_than(known)
+        dated = replace(dated, by_place=True) if surer else known
+    onset = dated.onset
     displaced = float(np.mean(profile.scan_scores(shifted.vectors) > OUTLIER_QUANTILE))
     # The first of the windows that persisted may have begun before the shift did.
     since_onset = [scan for scan in around.scans if scan.arrived_at >= onset]
@@ -144,7 +166,7 @@ def gather(
     )
     return AlarmEvidence(
         diagnosis=diagnosis,
-        onset=onset,
+        dated=dated,
         verdict=verdict,
         heaviest=_heaviest(weights, shifted),
         document={
@@ -152,7 +174,7 @@ def gather(
             "pattern": attributed.to_dict() if attributed else None,
             "metadata": [one.to_dict() for one in metadata],
             "place": place.reason,
-            "onset_interval": interval,
+            "onset_interval": dated.interval,
             "displaced_share": displaced,
             "window": str(window),
             "encoder": item.reference.encoder,
@@ -255,13 +277,30 @@ def _placed(scans: EmbeddedScans, place: Place) -> EmbeddedScans:
 
 
 def _onset(
-    profile: ReferenceProfile, around: EmbeddedScans, shifted: Sequence[bool]
-) -> tuple[datetime, list[Json], Floats]:
-    """Return when the shift began, scan by scan, the 95 % interval of it, and scans' weights."""
+    reference: int, profile: ReferenceProfile, around: EmbeddedScans, shifted: Sequence[bool]
+) -> tuple[KnownOnset, Floats]:
+    """Return when the shift began, scan by scan, and what the shifted scans weigh in it."""
     found, weights = profile.onset(around.vectors, around.patients, np.array(shifted))
-    times = [scan.arrived_at for scan in around.scans]
-    interval: list[Json] = [times[found.low].isoformat(), times[found.high].isoformat()]
-    return times[found.index], interval, weights
+    onset, low, high = (
+        around.scans[place].arrived_at for place in (found.index, found.low, found.high)
+    )
+    return KnownOnset(reference=reference, onset=onset, low=low, high=high), weights
+
+
+def _looked_back_to(
+    session: Session, evaluation: Evaluation, item: ReferenceVerdict, onset: datetime
+) -> datetime:
+    """Return from when on a stream's shift is looked for once more, by its place's scans.
+
+    A shift of few scans dilutes among all that a stream sees, which dates it late.
+    """
+    ended = session.scalar(
+        select(func.max(EpisodeRow.closed_at)).where(
+            EpisodeRow.monitor == evaluation.monitor.name, EpisodeRow.closed_at <= onset
+        )
+    )
+    earliest = max(onset - LOOKED_BACK, item.reference.accepted_at)
+    return min(onset, earliest if ended is None else max(earliest, ended))
 
 
 def _new_values(

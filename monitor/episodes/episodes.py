@@ -157,12 +157,16 @@ def conclude(
     A cause that a window named stays where a later one names none: the last window of a shift
     is of both sides of its end, and whoever reads a closed episode asks what it was. What a
     stream saw first keeps its onset, which is dated scan by scan; its place is the one
-    that was found now, while a few scans have told it and nothing hangs on it yet.
+    that was found now, while a few scans have told it and nothing hangs on it yet, and so
+    is an onset that the scans of that place tell.
     """
     document = dict(found.document)
     if "streams" in row.evidence:
-        document["onset_interval"] = row.evidence["onset_interval"]
-        document["place_settled"] = _place(row, found)
+        document["place_settled"] = settled = _place(row, found)
+        if found.dated.by_place and not settled:
+            row.onset, document["dated_by_place"] = found.onset, True
+        else:
+            document["onset_interval"] = row.evidence["onset_interval"]
     if _names_less(row, found):
         for told in ("diagnosis", "pattern", "metadata", "place"):
             document.pop(told, None)

@@ -18,9 +18,9 @@ from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
 from monitor.episodes.attributing import Attributor
-from monitor.episodes.episode_evidence import gather
+from monitor.episodes.episode_evidence import AlarmEvidence, KnownOnset, gather
 from monitor.evaluating import ask_for_decision
-from monitor.evaluation import evaluate
+from monitor.evaluation import Evaluation, evaluate
 from monitor.following import kept, shifts
 from monitor.following.arranging import arrange
 from monitor.following.incoming import Arrival, moments, next_arrivals
@@ -165,29 +165,42 @@ class Follower:
         scans : that it has seen
         """
         end = max(until, seen.onset) + timedelta(microseconds=1)
-        window = Window(start=seen.onset, end=end)
-        evaluation = evaluate(session, self._profiles, monitor, window, now=self._clock.now())
-        if all(item.reference.id != seen.reference for item in evaluation.verdicts):
-            why = next(
-                (note for note in evaluation.notes if note.startswith(seen.encoder)),
-                "there is no verdict on the scans since",
-            )
+        judged = self._judged_since(session, monitor, seen.known_onset, end)
+        if isinstance(judged, str):
             return JudgedShift(
                 scans=scans - seen.first,
                 evaluation=None,
                 found=None,
-                lacking=f"scan by scan a shift shows, and what it is cannot be told yet: {why}",
+                lacking="scan by scan a shift shows, and what it is cannot be told yet: "
+                f"{judged}",
             )
-        found = gather(
-            session,
-            self._profiles,
-            evaluation,
-            attributor=self._attributor,
-            known=seen.known_onset,
-        )
+        evaluation, found = judged
+        if found.onset < seen.onset:
+            # More scans are of the shift than the stream had dated into it.
+            earlier = self._judged_since(session, monitor, found.dated, end)
+            if not isinstance(earlier, str):
+                evaluation, found = earlier
         return JudgedShift(
             scans=scans - seen.first, evaluation=evaluation, found=found, lacking=""
         )
+
+    def _judged_since(
+        self, session: Session, monitor: Monitor, known: KnownOnset, end: datetime
+    ) -> tuple[Evaluation, AlarmEvidence] | str:
+        """Judge the scans from an onset on, or return why there is no verdict on them."""
+        window = Window(start=known.onset, end=end)
+        evaluation = evaluate(session, self._profiles, monitor, window, now=self._clock.now())
+        judged = [item.reference for item in evaluation.verdicts]
+        if all(reference.id != known.reference for reference in judged):
+            encoder = session.get_one(ReferenceRow, known.reference).encoder
+            return next(
+                (note for note in evaluation.notes if note.startswith(encoder)),
+                "there is no verdict on the scans since",
+            )
+        found = gather(
+            session, self._profiles, evaluation, attributor=self._attributor, known=known
+        )
+        return evaluation, found
 
     def _write(
         self,

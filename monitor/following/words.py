@@ -33,13 +33,15 @@ def seen_in_words(
 
 
 def onset_level(evidence: Mapping[str, Any]) -> str:
-    """Return how sure the interval of an episode's onset is.
+    """Return how sure the interval of an episode's onset is, and what told it if not a stream.
 
     Parameters
     ----------
     evidence : of the episode
     """
     entries = evidence.get("streams", [])
+    if evidence.get("dated_by_place"):
+        return "95 %, by the scans of the place alone"
     by_stream = entries and entries[0]["onset_interval"] == evidence["onset_interval"]
     return "90 %" if by_stream else "95 %"
 

@@ -86,7 +86,7 @@ def test_once_judged_an_episode_says_what_it_is_and_how_it_was_seen(
     episode = driftward("episode", "show", "1").stdout
     assert "is open: acquisition change" in episode
     assert "size" in episode
-    assert "(90 %: 2026-03-0" in episode
+    assert "(95 %, by the scans of the place alone: 2026-03-0" in episode
     # What to do first stands before what it is concluded from.
     assert episode.index("look first") < episode.index("why")
     assert "matters suspected: the champion's own space moved, too; no labels yet" in episode

@@ -1,0 +1,69 @@
+"""When a shift began, told by the scans of its place, among which it does not dilute."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from followed_history import STEP, FollowedHistory
+from monitored_history import History, found
+
+from monitor.episodes.episodes import EpisodeState
+from monitor.following.words import onset_level
+from monitor.references import ProfileStore
+from registry import ledger
+from registry.database import Database
+
+SITES = ("north", "south", "west", "east")
+#: Scans of each site before the shift of one.
+BEFORE = 30
+
+
+@pytest.fixture
+def four_sites(database: Database, tmp_path: Path) -> FollowedHistory:
+    """Streams of a monitor that tests sites, each of which has a past of its own."""
+    found(database)
+    history = History(database, ProfileStore(tmp_path / "profiles"))
+    history.watch("site")
+    history.accept_reference(220, shifts=dict.fromkeys(SITES, 0.0))
+    return FollowedHistory(history)
+
+
+def rounds(followed: FollowedHistory, count: int, *, shift: float = 0.0) -> None:
+    """Let so many scans come from each site in turn, those of one site shifted."""
+    for number in range(count):
+        for site in SITES:
+            followed.live(
+                1,
+                site=site,
+                shift=shift if site == "east" else 0.0,
+                follow=False,
+                windows=False,
+            )
+        if number % 5 == 4:
+            followed.follow()
+
+
+def test_a_shift_at_one_of_four_sites_is_dated_by_the_scans_of_that_site(
+    four_sites: FollowedHistory,
+) -> None:
+    rounds(four_sites, BEFORE)
+    began = four_sites.clock.at
+    for _ in range(12):
+        rounds(four_sites, 5, shift=0.7)
+        found = [row for row in four_sites.episodes() if row.subgroup is not None]
+        if found:
+            break
+    [episode] = found
+    assert (episode.subgroup, episode.state) == ("site=east", EpisodeState.OPEN)
+    low, high = map(datetime.fromisoformat, episode.evidence["onset_interval"])
+    assert low <= episode.onset <= high
+    by_stream = datetime.fromisoformat(episode.evidence["streams"][0]["onset"])
+    # All scans together date it four days late; every fourth is of this site.
+    assert by_stream - began > 48 * STEP
+    assert abs(episode.onset - began) <= 2 * len(SITES) * STEP
+    assert low <= began + STEP <= high + len(SITES) * STEP
+    assert onset_level(episode.evidence) == "95 %, by the scans of the place alone"
+    with four_sites.database.reading() as session:
+        assert ledger.verify(session).valid
