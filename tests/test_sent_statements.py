@@ -13,6 +13,7 @@ from threading import Thread
 import pytest
 from databases import on_sqlite
 from sent_statements import StatementNotes, fewest_that_send_all
+from sources_home import until
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
@@ -118,12 +119,16 @@ def test_of_how_many_values_it_lists_only_the_magnitude_counts(
 def test_what_is_not_seen_is_always_sent_again(database: Database, tmp_path: Path) -> None:
     ask = send(database, "SELECT 1")
 
+    def noted() -> bool:
+        files = (tmp_path / "notes").iterdir()
+        return any("at once in" in file.read_text() for file in files)
+
     def beside() -> None:
-        with database.reading() as session:
-            session.execute(text("SELECT 1"))
-            thread = Thread(target=ask)
-            thread.start()
-            thread.join()
+        other = Thread(target=ask)
+        with database.transaction():
+            other.start()
+            until(noted)
+        other.join()
 
     def by_a_process() -> None:
         ask()

@@ -22,7 +22,6 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine import ExceptionContext
-from sqlalchemy.pool import Pool
 
 _ROOT = Path(__file__).parents[2]
 _OURS = tuple(
@@ -44,13 +43,14 @@ class StatementNotes:
         self._file = (folder / f"{os.getpid()}.txt").open("w", buffering=1)
         self._test = ""
         self._noted: set[str] = set()
-        #: which thread has which connection
-        self._holders: dict[int, int] = {}
+        #: the threads that write just now
+        self._writers: set[int] = set()
         self._listeners = (
             (Engine, "before_cursor_execute", self._sent),
             (Engine, "handle_error", self._failed),
-            (Pool, "checkout", self._taken),
-            (Pool, "checkin", self._returned),
+            (Engine, "begin", self._begun),
+            (Engine, "commit", self._ended),
+            (Engine, "rollback", self._ended),
         )
         for listener in self._listeners:
             event.listen(*listener)
@@ -67,6 +67,7 @@ class StatementNotes:
         """Note what is sent from now on as sent by a test."""
         self._test = test
         self._noted.clear()
+        self._writers.clear()
         self._file.write(f"{_TEST}{test}\n")
 
     def _sent(
@@ -98,14 +99,15 @@ class StatementNotes:
             error = type(context.sqlalchemy_exception).__name__
             self._note(f"{place} {_shape(context.statement)} {error}")
 
-    def _taken(self, _connection: object, record: object, _proxy: object) -> None:
-        """Note that threads are connected at once: how they wait for each other is no other's."""
-        self._holders[id(record)] = get_ident()
-        if len({*self._holders.values()}) > 1:
+    def _begun(self, connection: Connection) -> None:
+        """Note that threads write at once: how they wait for each other is no other test's."""
+        if not connection.get_execution_options().get("read_only", False):
+            self._writers.add(get_ident())
+        if len(self._writers) > 1:
             self._note(f"at once in {self._test}")
 
-    def _returned(self, _connection: object, record: object) -> None:
-        self._holders.pop(id(record), None)
+    def _ended(self, _connection: Connection) -> None:
+        self._writers.discard(get_ident())
 
     def _watch_processes(self) -> None:
         """Note each Python that is started: what it sends is unseen, so it is no other's."""
