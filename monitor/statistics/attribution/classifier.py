@@ -48,6 +48,11 @@ SUPPORT = tuple(
     ("how views go together", f"pixels by {space}: displacement")
     for space in ("monitoring", "champion")
 )
+#: the kind that no mixture of scans brings about, alone or with others
+_TECHNICAL = FirstLevel.TECHNICAL.value
+# Share of held-out technical windows in which pixels came off less, from which on the change
+# needs no further likeness to those that were simulated.
+_CLEARLY = 0.5
 
 
 class Doubt(StrEnum):
@@ -248,8 +253,16 @@ class CauseClassifier:
         return np.asarray((1 + less) / (1 + self.typical.shape[1]))
 
     def unlike(self, judged: Judged) -> Flags:
-        """Return which patterns are less typical of their leading cause than it demands, [n]."""
-        return np.asarray(self.farther(judged) < self.least_farther[judged.leading])
+        """Return which patterns are less typical of their leading cause than it demands, [n].
+
+        None is where pixels clearly came off what scans show and a technical change is what
+        is likest, alone or mixed: no mixture of scans does that, so that the kind is known,
+        however unlike the simulated ones the change looks.
+        """
+        technical = np.array([_TECHNICAL in kind for kind in self.kinds])
+        clear = judged.support > np.quantile(self.supporting, _CLEARLY)
+        atypical = self.farther(judged) < self.least_farther[judged.leading]
+        return np.asarray(atypical & ~(clear & technical[judged.likest]))
 
     def unsupported(self, judged: Judged) -> Flags:
         """Return which patterns are likest technical and have nothing that speaks for it, [n].

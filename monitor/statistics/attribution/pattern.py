@@ -15,7 +15,7 @@ from types import MappingProxyType
 import numpy as np
 from scipy.special import logit
 
-from monitor.statistics.attribution.class_views import ClassView, ViewReading
+from monitor.statistics.attribution.class_views import ClassView
 from monitor.statistics.attribution.coherence import Coherence, coherence
 from monitor.statistics.attribution.far_part import far_part
 from monitor.statistics.attribution.findings import (
@@ -29,21 +29,20 @@ from monitor.statistics.attribution.location import Location, locate
 from monitor.statistics.attribution.pixel_shift import PixelReference, PixelShift, pixel_shift
 from monitor.statistics.attribution.shifts import (
     FeatureSums,
+    signed_log,
     squared_shifts_by_band,
     standardised_shifts,
 )
 from monitor.statistics.attribution.spaces import DISTANCES, SeenScans, SpaceReference
+from monitor.statistics.attribution.standing_apart import OwnMiddle, apart_numbers
 from monitor.statistics.attribution.ties import Tie
 from monitor.statistics.attribution.undisplaced import undisplaced
 from monitor.statistics.attribution.view_ties import SPACES, fit_ties, tie_numbers
 from monitor.statistics.attribution.views import (
     ASPECTS,
-    VIEWS,
-    Agreement,
-    agreement,
-    agreement_of_shapes,
     fit_views,
-    leading,
+    view_numbers,
+    view_values,
 )
 from monitor.statistics.embeddings import Floats, Singles
 from monitor.statistics.patients import Identifiers, Patients
@@ -98,6 +97,8 @@ class AttributionReference:
     #: the pixels' measures as either space's embeddings tell them, where pixels are kept, and
     #: the champion's space as the monitoring one tells it, by name
     ties: Mapping[str, Tie]
+    #: by view but the head's, how far its own scans lie from their middle
+    middles: Mapping[str, OwnMiddle]
 
     @classmethod
     def fit(
@@ -177,6 +178,16 @@ class AttributionReference:
                 patients=patients,
                 seed=seed,
             ),
+            middles={
+                name: OwnMiddle.fit(own)
+                for name, own in view_values(
+                    dict(zip(SPACES, zip(spaces, seen, strict=True), strict=True)),
+                    pixels=pixels,
+                    scores=None
+                    if pixels is None or measures is None
+                    else pixels.normal_scores(measures.values),
+                ).items()
+            },
         )
 
 
@@ -256,11 +267,18 @@ def pattern(
     measures : [n, m] pixel measures, or None where pixels are not kept
     patients : whose scans they are
     """
+    shifts = dict(zip(SPACES, (monitoring, champion), strict=True))
     scores = (
         None
         if reference.pixels is None or measures is None
         else reference.pixels.normal_scores(measures)
     )
+    values = view_values(
+        {name: (shift.space, shift.seen) for name, shift in shifts.items()},
+        pixels=reference.pixels,
+        scores=scores,
+    )
+    before = reference.champion.prevalence
     found = finding_shift(reference.finding, probabilities)
     by_finding = shifts_by_finding(
         champion.space,
@@ -273,19 +291,17 @@ def pattern(
         "size": {"patients": float(np.log10(patients.count))},
         "finding": dict(_finding_numbers(found, by_finding)),
         "views": dict(
-            _view_numbers(
-                reference,
-                _readings(
-                    reference,
-                    monitoring=monitoring,
-                    champion=champion,
-                    probabilities=probabilities,
-                    scores=scores,
-                ),
+            view_numbers(
+                {
+                    name: reference.views[name].read(own, prevalence=before)
+                    for name, own in {"head": logit(probabilities)[:, None], **values}.items()
+                },
+                reference.views,
+                before=before,
             )
         ),
     }
-    for name, shift in zip(SPACES, (monitoring, champion), strict=True):
+    for name, shift in shifts.items():
         pieces[f"{name} members"] = dict(_member_numbers(shift, found.prevalence))
         pieces[f"{name} directions"] = dict(_band_numbers(shift, found.prevalence))
         pieces[f"{name} far part"] = dict(_far_numbers(shift.seen))
@@ -304,21 +320,16 @@ def pattern(
     pieces["how views go together"] = dict(
         tie_numbers(
             reference.ties,
-            {
-                name: (shift.space, shift.seen, shift.place)
-                for name, shift in zip(SPACES, (monitoring, champion), strict=True)
-            },
+            {name: (shift.space, shift.seen, shift.place) for name, shift in shifts.items()},
             scores=scores,
             aspects=() if reference.pixels is None else reference.pixels.aspects,
             patients=patients,
         )
     )
+    pieces["standing apart"] = dict(
+        apart_numbers(reference.middles, values, names=(*SPACES, *ASPECTS))
+    )
     return Pattern(pieces=pieces)
-
-
-def signed_log(value: float) -> float:
-    """Return sign(v) log(1 + |v|): large shifts differ by factors, small ones by amounts."""
-    return float(np.sign(value) * np.log1p(abs(value)))
 
 
 def _member_numbers(shift: SpaceShift, prevalence: float) -> Iterator[tuple[str, float]]:
@@ -405,62 +416,6 @@ def _finding_numbers(
     yield "displacement without the finding", signed_log(by_finding.sizes[0])
     yield "displacement with the finding", signed_log(by_finding.sizes[1])
     yield "same direction in both", by_finding.cosine
-
-
-def _readings(
-    reference: AttributionReference,
-    *,
-    monitoring: SpaceShift,
-    champion: SpaceShift,
-    probabilities: Floats,
-    scores: Floats | None,
-) -> dict[str, ViewReading]:
-    """Read every view that the reference and the window have."""
-    values = {"head": logit(probabilities)[:, None]}
-    for name, shift in zip(SPACES, (monitoring, champion), strict=True):
-        values[name] = leading(shift.space, shift.seen)
-    if reference.pixels is not None and scores is not None:
-        for aspect in ASPECTS:
-            own = np.array([one == aspect for one in reference.pixels.aspects])
-            values[aspect] = scores[:, own]
-    return {
-        name: reference.views[name].read(own, prevalence=reference.champion.prevalence)
-        for name, own in values.items()
-    }
-
-
-def _view_numbers(
-    reference: AttributionReference, readings: Mapping[str, ViewReading]
-) -> Iterator[tuple[str, float]]:
-    before = reference.champion.prevalence
-    for name in VIEWS:
-        own = readings.get(name)
-        change = 0.0 if own is None else own.deformed.prevalence - before
-        yield f"{name}: change", 0.0 if own is None else own.change
-        yield f"{name}: evidence", 0.0 if own is None else signed_log(own.evidence)
-        yield f"{name}: change by shape", change
-        yield (
-            f"{name}: evidence by shape",
-            0.0
-            if own is None
-            else signed_log(np.sign(change) * own.deformed.prevalence_evidence),
-        )
-        yield (
-            f"{name}: moved scores",
-            0.0 if own is None else float(np.log1p(own.deformed.deformation_evidence)),
-        )
-    for label, both in (
-        ("all", agreement(readings, reference.views)),
-        ("all by shape", agreement_of_shapes(readings, reference.views)),
-    ):
-        yield from _agreement_numbers(label, both)
-
-
-def _agreement_numbers(label: str, both: Agreement) -> Iterator[tuple[str, float]]:
-    yield f"{label}: median change", both.median
-    yield f"{label}: common change", both.common
-    yield f"{label}: range of changes", both.range
-    yield f"{label}: contradiction", float(np.log1p(both.heterogeneity))
 
 
 def _pixel_numbers(reference: PixelReference, moved: PixelShift) -> Iterator[tuple[str, float]]:

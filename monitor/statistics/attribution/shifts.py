@@ -114,3 +114,8 @@ def squared_shifts_by_band(
     edges = [0, *(end for end in BANDS if end < len(by_direction)), len(by_direction)]
     bands = np.add.reduceat(by_direction, edges[:-1]) * len(by_direction)
     return np.concatenate([bands[:-1], np.zeros(len(BANDS) + 1 - len(bands)), bands[-1:]])
+
+
+def signed_log(value: float) -> float:
+    """Return sign(v) log(1 + |v|): large shifts differ by factors, small ones by amounts."""
+    return float(np.sign(value) * np.log1p(abs(value)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,16 +10,25 @@ from scipy.special import logit
 
 from monitor.statistics.attribution.class_views import ClassView, ViewReading
 from monitor.statistics.attribution.pixel_shift import PixelReference
+from monitor.statistics.attribution.shifts import signed_log
 from monitor.statistics.attribution.spaces import SeenScans, SpaceReference
 from monitor.statistics.design import MEAN_SHIFT
 from monitor.statistics.embeddings import Floats
 
 #: aspects of pixels that can be views
-ASPECTS = ("texture", "gray values", "layout")
+ASPECTS = (
+    "texture",
+    "gray values",
+    "layout",
+    "texture of the middle",
+    "gray values of the middle",
+)
 #: the champion's head, leading directions of either space, aspects of the pixels
 VIEWS = ("head", "monitoring", "champion", *ASPECTS)
 #: views in which the classes lie nearer than this say nothing: deviations
 LEAST_SEPARATION = 1.0
+#: views whose scores were moved least, each of which enters by itself
+_LEAST_MOVED = ("least moved", "second", "third")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,15 +63,35 @@ def fit_views(
     finding : [N] 0 to 1
     seed : of the folds
     """
-    views = {"head": ClassView.of_log_odds(logit(probabilities), finding)}
-    for name, (space, seen) in seen_by_space.items():
-        views[name] = ClassView.fit(leading(space, seen), finding, seed=seed)
-    if pixels is not None and measures is not None:
-        scores = pixels.normal_scores(measures)
+    values = view_values(
+        seen_by_space,
+        pixels=pixels,
+        scores=None if pixels is None or measures is None else pixels.normal_scores(measures),
+    )
+    return {
+        "head": ClassView.of_log_odds(logit(probabilities), finding),
+        **{name: ClassView.fit(own, finding, seed=seed) for name, own in values.items()},
+    }
+
+
+def view_values(
+    seen_by_space: Mapping[str, tuple[SpaceReference, SeenScans]],
+    *,
+    pixels: PixelReference | None,
+    scores: Floats | None,
+) -> dict[str, Floats]:
+    """Return scans in every view but the head's, [n, p] each.
+
+    Parameters
+    ----------
+    seen_by_space : the scans, by name of the space
+    pixels, scores : the reference's pixels, and normal scores of the scans' measures, or None
+    """
+    values = {name: leading(space, seen) for name, (space, seen) in seen_by_space.items()}
+    if pixels is not None and scores is not None:
         for aspect in ASPECTS:
-            own = np.array([one == aspect for one in pixels.aspects])
-            views[aspect] = ClassView.fit(scores[:, own], finding, seed=seed)
-    return views
+            values[aspect] = scores[:, np.array([one == aspect for one in pixels.aspects])]
+    return values
 
 
 def leading(space: SpaceReference, seen: SeenScans) -> Floats:
@@ -90,6 +119,48 @@ def agreement_of_shapes(
     # A likelihood ratio's root is the change over its standard error.
     evidence = np.array([max(one.deformed.prevalence_evidence, 0.1) for _, one in clear])
     return _compared(changes, np.maximum(np.abs(changes) / evidence, 0.02))
+
+
+def view_numbers(
+    readings: Mapping[str, ViewReading], views: Mapping[str, ClassView], *, before: float
+) -> Iterator[tuple[str, float]]:
+    """Yield the pattern's numbers that say what views tell of the prevalence.
+
+    Few changes of the image chain touch every view. Those whose scores look like a mixture of
+    the reference's classes without having been moved or stretched tell the prevalence best,
+    whichever they are: the three that were moved least stand for themselves.
+
+    Parameters
+    ----------
+    readings, views : of those that reference and window have
+    before : the reference's prevalence
+    """
+    for name in VIEWS:
+        own = readings.get(name)
+        yield from _reading_numbers(name, own)
+        change = 0.0 if own is None else own.deformed.prevalence - before
+        evidence = 0.0 if own is None else np.sign(change) * own.deformed.prevalence_evidence
+        yield f"{name}: change by shape", change
+        yield f"{name}: evidence by shape", signed_log(evidence)
+    clear = [one for name, one in readings.items() if _tells(views[name])]
+    clear.sort(key=lambda one: one.deformed.deformation_evidence)
+    for at, label in enumerate(_LEAST_MOVED):
+        yield from _reading_numbers(label, clear[at] if at < len(clear) else None)
+    for label, both in (
+        ("all", agreement(readings, views)),
+        ("all by shape", agreement_of_shapes(readings, views)),
+    ):
+        yield f"{label}: median change", both.median
+        yield f"{label}: common change", both.common
+        yield f"{label}: range of changes", both.range
+        yield f"{label}: contradiction", float(np.log1p(both.heterogeneity))
+
+
+def _reading_numbers(label: str, own: ViewReading | None) -> Iterator[tuple[str, float]]:
+    yield f"{label}: change", 0.0 if own is None else own.change
+    yield f"{label}: evidence", 0.0 if own is None else signed_log(own.evidence)
+    moved = 0.0 if own is None else own.deformed.deformation_evidence
+    yield f"{label}: moved scores", float(np.log1p(moved))
 
 
 def _tells(view: ClassView) -> bool:

@@ -47,8 +47,9 @@ from monitor.statistics.attribution.pattern import (  # noqa: E402
 from monitor.statistics.attribution.pixel_shift import PixelReference  # noqa: E402
 from monitor.statistics.attribution.shifts import statistics  # noqa: E402
 from monitor.statistics.attribution.spaces import SeenScans, SpaceReference  # noqa: E402
+from monitor.statistics.attribution.standing_apart import OwnMiddle  # noqa: E402
 from monitor.statistics.attribution.view_ties import fit_ties  # noqa: E402
-from monitor.statistics.attribution.views import fit_views  # noqa: E402
+from monitor.statistics.attribution.views import fit_views, view_values  # noqa: E402
 from monitor.statistics.patients import Patients  # noqa: E402
 from monitor.statistics.performance.recalibration import CalibratedReference  # noqa: E402
 
@@ -234,6 +235,12 @@ class Measured:
                 patients=Patients.of(None, scans=len(own)),
                 seed=0,
             ),
+            middles={
+                name: OwnMiddle.fit(values)
+                for name, values in view_values(
+                    seen_by_space, pixels=self.pixels, scores=self.pixels.normal_scores(own)
+                ).items()
+            },
         )
 
     def shifts(self, window: Window) -> dict[str, SpaceShift]:

@@ -162,3 +162,90 @@ def test_mirroring_turns_left_against_right_about() -> None:
 def test_what_is_no_shown_image_is_refused_with_a_way_out(images: Images, words: str) -> None:
     with pytest.raises(BadInputError, match=words):
         pixel_measures(images)
+
+
+PARTS = [name for name in MEASURES if name.startswith("part ")]
+OF_THE_MIDDLE = [name for name in MEASURES if name.endswith(", middle")]
+
+
+def columns(names: list[str], *images: Images) -> npt.NDArray[np.float64]:
+    return pixel_measures(np.stack(images))[:, [list(MEASURES).index(name) for name in names]]
+
+
+def test_parts_are_mean_ranks_row_by_row() -> None:
+    image = np.full((SIDE, SIDE), 0.25)
+    image[:24, 24:48] = 0.75
+    (parts,) = columns(PARTS, image)
+    # A sixteenth is brighter than all others, which share the places below it.
+    expected = np.full(16, 15 / 32)
+    expected[1] = 31 / 32
+    np.testing.assert_allclose(parts, expected)
+
+
+def test_no_rising_tone_curve_moves_parts() -> None:
+    image = np.rint(smooth() * 200) / 200
+    plain, gamma, window = columns(PARTS, image, image**1.7, np.clip(1.4 * image - 0.05, 0, 1))
+    np.testing.assert_allclose(gamma, plain, atol=1e-3)
+    np.testing.assert_allclose(window, plain, atol=0.02)
+    (inverted,) = columns(PARTS, 1 - image)
+    np.testing.assert_allclose(inverted, 1 - plain, atol=1e-12)
+
+
+def test_mirroring_turns_parts_about() -> None:
+    plain, mirrored = columns(PARTS, smooth(), smooth()[:, ::-1])
+    np.testing.assert_allclose(mirrored.reshape(4, 4), plain.reshape(4, 4)[:, ::-1], atol=1e-12)
+
+
+def test_what_covers_the_borders_leaves_the_middle() -> None:
+    image = smooth()
+    covered = image.copy()
+    covered[:20], covered[-20:], covered[:, :20] = 0, 1, 0.5
+    plain, framed = columns(OF_THE_MIDDLE, image, covered)
+    np.testing.assert_array_equal(plain, framed)
+    (alone,) = columns(
+        [name.removesuffix(", middle") for name in OF_THE_MIDDLE], image[24:72, 24:72]
+    )
+    np.testing.assert_allclose(plain, alone)
+
+
+def test_least_noise_is_that_of_the_quietest_parts() -> None:
+    image = smooth()
+    noisy = image.copy()
+    noisy[:48] += 0.05 * np.random.default_rng(8).standard_normal((48, SIDE))
+    plain, half, whole = measured(
+        "least noise",
+        image,
+        np.clip(noisy, 0, 1),
+        np.clip(image + 0.02 * np.random.default_rng(9).standard_normal(image.shape), 0, 1),
+    )
+    assert half == pytest.approx(plain, abs=0.5)
+    assert whole > plain + 2.0
+
+
+def test_noise_of_bright_parts_says_where_the_noise_is() -> None:
+    ramp = np.tile(np.linspace(0.2, 0.8, SIDE), (SIDE, 1))
+    noise = 0.01 * np.random.default_rng(10).standard_normal(ramp.shape)
+    even, bright, dark = measured(
+        "noise of bright parts",
+        ramp + noise,
+        ramp + noise * ramp / 0.5,
+        ramp + noise * (1 - ramp) / 0.5,
+    )
+    assert even == pytest.approx(0, abs=0.1)
+    assert bright > 0.5
+    assert dark < -0.5
+
+
+def test_direction_is_down_over_across() -> None:
+    across, down = measured("direction", wave(0.3, axis=1), wave(0.3, axis=0))
+    assert across < -10
+    assert down == pytest.approx(-across)
+
+
+def test_the_median_has_a_place_between_the_ends() -> None:
+    image = np.random.default_rng(11).random((SIDE, SIDE))
+    even, dark = measured("place of the median", image, image**2)
+    assert even == pytest.approx(0.5, abs=0.02)
+    assert dark == pytest.approx(0.25 / 0.9, abs=0.03)
+    (half,) = measured("range of the middle half", image)
+    assert half == pytest.approx(0.5 / 0.9, abs=0.02)

@@ -145,6 +145,10 @@ def asked_for_support() -> CauseClassifier:
         (0.0, 3.0, 0.1, Doubt.UNSUPPORTED),
         # Another mixture of scans needs no pixels that came off.
         (2.0, 0.0, 0.1, Doubt.NONE),
+        # A technical change like none that was simulated is one where they clearly did.
+        (0.0, 9.0, 0.4, Doubt.UNLIKE),
+        (0.0, 9.0, 0.6, Doubt.NONE),
+        (2.0, 9.0, 0.6, Doubt.UNLIKE),
     ],
 )
 def test_technical_is_named_only_where_pixels_came_off(

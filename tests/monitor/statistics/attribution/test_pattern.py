@@ -14,18 +14,20 @@ from monitor.statistics.attribution.pattern import (
     Pattern,
     SpaceShift,
     pattern,
-    signed_log,
 )
+from monitor.statistics.attribution.shifts import signed_log
+from monitor.statistics.attribution.views import ASPECTS
 from monitor.statistics.embeddings import Floats
 
-NAMES = ("a", "b", "c")
-ASPECTS = ("texture", "gray values", "layout")
+#: one of each aspect
+NAMES = tuple("abcde")
+GRAY_VALUES = ASPECTS.index("gray values")
 
 
-def measures(scans: Drawn, *, moved: float = 0.0) -> Floats:
+def measures(scans: Drawn, *, moved: float = 0.0, moved_gray_values: float = 0.0) -> Floats:
     rng = np.random.default_rng(len(scans.finding))
-    own = rng.standard_normal((len(scans.finding), 3))
-    own[:, 1] += 1.5 * scans.finding
+    own = rng.standard_normal((len(scans.finding), len(ASPECTS)))
+    own[:, GRAY_VALUES] += 1.5 * scans.finding + moved_gray_values
     own[:, 0] += moved
     return own
 
@@ -51,6 +53,7 @@ def found(
     scans: Drawn,
     *,
     moved: float = 0.0,
+    moved_gray_values: float = 0.0,
     with_pixels: bool = True,
     groups: list[str] | None = None,
 ) -> Pattern:
@@ -62,7 +65,9 @@ def found(
         monitoring=shift,
         champion=shift,
         probabilities=known().probabilities(scans),
-        measures=measures(scans, moved=moved) if with_pixels else None,
+        measures=measures(scans, moved=moved, moved_gray_values=moved_gray_values)
+        if with_pixels
+        else None,
         patients=patients,
     )
 
@@ -101,6 +106,19 @@ def test_a_change_of_all_pixels_moves_pixels_and_not_the_prevalence(
     assert pieces["pixels"]["all alike"] > 0.5
     assert pieces["pixels"]["layout: displacement"] < 0.3
     assert abs(pieces["finding"]["change of prevalence"]) < 0.1
+
+
+def test_views_that_a_change_left_alone_tell_the_prevalence_best(
+    reference: AttributionReference,
+) -> None:
+    scans = drawn(300, np.random.default_rng(6), prevalence=0.7)
+    views = found(reference, scans, moved_gray_values=-1.5).pieces["views"]
+    # Gray values tell the opposite: they moved farther than a new prevalence moves them.
+    assert views["gray values: change"] < -0.3
+    assert views["all: common change"] == 0.0
+    for name in ("least moved", "second", "third"):
+        assert views[f"{name}: change"] == pytest.approx(0.3, abs=0.12)
+        assert views[f"{name}: moved scores"] < views["gray values: moved scores"]
 
 
 def test_one_groups_displacement_is_located(reference: AttributionReference) -> None:
