@@ -53,6 +53,8 @@ LEFT_OUT = ("technical", "prevalence", "case mix", "population", "routing")
 #: and of technical ones first those in which pixels came off least
 GIVEN_UP = 0.10
 UNSUPPORTED = 0.08
+#: of case mix: a few scans of patients of another kind look like other forms of the same ones
+GIVEN_UP_OF_CASE_MIX = 0.35
 #: leaves of a tree, and the fewest windows in one
 _LEAVES, _LEAST_LEAF = 31, 100
 #: share of the numbers that a split may look at, and the penalty on leaves
@@ -101,7 +103,9 @@ def fit(
     )
     judged = crossed.judge(held_out.values)
     named = np.array([cause.value for cause in crossed.named])
-    least_farther = np.where(named == "technical", GIVEN_UP - UNSUPPORTED, GIVEN_UP)
+    least_farther = np.full(len(named), GIVEN_UP)
+    least_farther[named == "technical"] = GIVEN_UP - UNSUPPORTED
+    least_farther[named == "case mix"] = GIVEN_UP_OF_CASE_MIX
     right = named[judged.leading] == held_out.truth
     typical = _typical(judged.readings @ typicality, judged.leading, right, causes=len(named))
     technical = right & (held_out.truth == "technical")
