@@ -134,10 +134,10 @@ def gather(
         dated, weights = known, profile.scan_weights(shifted.vectors, shifted.patients)
     else:
         dated, weights = _onset(item.reference.id, profile, around, since)
-    if known is not None and carrier is not None:
-        # A place that is not the shift's tells it less surely than all scans do.
-        surer = known.by_place or dated.surer_than(known)
-        dated = replace(dated, by_place=True) if surer else known
+        if known is not None:
+            # A place that is not the shift's tells it less surely than all scans do.
+            surer = known.by_place or dated.surer_than(known)
+            dated = replace(dated, by_place=True) if surer else known
     onset = dated.onset
     displaced = float(np.mean(profile.scan_scores(shifted.vectors) > OUTLIER_QUANTILE))
     # The first of the windows that persisted may have begun before the shift did.

@@ -230,7 +230,7 @@ def _called_by_finding(
     """Return of each of several findings how often it is called; nothing of a task of one."""
     task = monitor.specification.task
     shares: dict[str, tuple[Estimate, float | None]] = {}
-    for finding in findings_judged(session, version=version, task=task):
+    for finding in filter(None, findings_judged(session, version=version, task=task)):
         found = champion_results(
             session,
             version=version,
@@ -239,7 +239,7 @@ def _called_by_finding(
             subgroup=subgroup,
             finding=finding,
         )
-        if not finding or found is None:
+        if found is None:
             continue
         try:
             before = _called_before(

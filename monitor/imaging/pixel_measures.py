@@ -147,7 +147,7 @@ def _measured(images: Floats) -> Floats:
     middle = images[:, height // 4 : height - height // 4, width // 4 : width - width // 4]
     second = _second_differences(images)
     noise_by_part = np.log(_by_part(np.abs(second), _FINER_PARTS) + _LEAST)
-    whole = _of_texture(images) | _of_gray_values(ordered)
+    whole = _of_texture(images, second) | _of_gray_values(ordered)
     low, first, median, third, high = (
         whole[name] for name in _GRAY_VALUES_OF_A_PART if name != "contrast"
     )
@@ -171,20 +171,20 @@ def _measured(images: Floats) -> Floats:
         "top against bottom": _halves(images, axis=1),
         **dict(zip(_PARTS_NAMED, _by_part(_ranks(images), _PARTS).T, strict=True)),
     }
-    inner = _of_texture(middle) | _of_gray_values(
+    inner = _of_texture(middle, _second_differences(middle)) | _of_gray_values(
         np.sort(middle.reshape(len(middle), -1), axis=1)
     )
     columns |= {f"{name}, middle": own for name, own in inner.items()}
     return np.stack([columns[name] for name in MEASURES], axis=1)
 
 
-def _of_texture(images: Floats) -> dict[str, Floats]:
-    """Return the measures of `_TEXTURE_OF_A_PART`, [n] each."""
+def _of_texture(images: Floats, second: Floats) -> dict[str, Floats]:
+    """Return the measures of `_TEXTURE_OF_A_PART`, [n] each, by their second differences, too."""
     variance = images.var(axis=(1, 2)) + _LEAST
     energy = sum(np.square(np.diff(images, axis=axis)).mean(axis=(1, 2)) for axis in (1, 2))
     fine, middle = _detail(images)
     return {
-        "noise": np.log(_noise(images) + _LEAST),
+        "noise": np.log(_noise(second) + _LEAST),
         "sharpness": np.log(energy / variance + _LEAST),
         "fine detail": np.log(fine / variance + _LEAST),
         "middle detail": np.log(middle / variance + _LEAST),
@@ -211,8 +211,8 @@ def _second_differences(images: Floats) -> Floats:
     return np.asarray(np.diff(np.diff(images, n=2, axis=1), n=2, axis=2))
 
 
-def _noise(images: Floats) -> Floats:
-    second = _second_differences(images)
+def _noise(second: Floats) -> Floats:
+    """Return the deviation of noise of which the second differences are known, [n]."""
     noise: Floats = np.sqrt(np.pi / 2) / 6.0 * np.abs(second).mean(axis=(1, 2))
     return noise
 

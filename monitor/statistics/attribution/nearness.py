@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from monitor.statistics.attribution.whitening import unit_variance
 from monitor.statistics.embeddings import Floats, Integers
 
 #: a distance is that to this many nearest examples: the farthest of them
@@ -101,9 +102,7 @@ class _Compared:
 
     @classmethod
     def of(cls, examples: Floats) -> _Compared:
-        variances, directions = np.linalg.eigh(np.atleast_2d(np.cov(examples.T)))
-        variances = np.maximum(variances, 0.0)
-        coordinates = directions / np.sqrt(variances + _SHRINKAGE * variances.mean() + 1e-9)
+        coordinates = unit_variance(examples, shrinkage=_SHRINKAGE)
         return cls(coordinates=coordinates, examples=examples @ coordinates)
 
     def distances(self, values: Floats) -> Floats:

@@ -157,37 +157,52 @@ class AttributionReference:
                 measures.values, finding, names=measures.names, aspects=measures.aspects
             )
         )
-        return cls(
-            monitoring=spaces[0],
-            champion=spaces[1],
+        return cls.of(
+            monitoring=(spaces[0], seen[0]),
+            champion=(spaces[1], seen[1]),
             finding=FindingReference.fit(spaces[1], seen[1], probabilities, finding),
-            distances={name: own.distances for name, own in zip(SPACES, seen, strict=True)},
+            pixels=pixels,
+            measures=None if measures is None else measures.values,
+            patients=patients,
+            seed=seed,
+        )
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        monitoring: tuple[SpaceReference, SeenScans],
+        champion: tuple[SpaceReference, SeenScans],
+        finding: FindingReference,
+        pixels: PixelReference | None,
+        measures: Floats | None,
+        patients: Patients,
+        seed: int,
+    ) -> AttributionReference:
+        """Learn how a reference's scans go together, once it is known in either space.
+
+        Parameters
+        ----------
+        monitoring, champion : either space, with the reference's scans as if they were new
+        finding : what is known of the finding in the champion's space
+        pixels, measures : the distribution of pixel measures, and the scans' [N, m]; or None
+        patients : whose scans they are
+        seed : of what is drawn
+        """
+        seen_by_space = dict(zip(SPACES, (monitoring, champion), strict=True))
+        scores = None if pixels is None or measures is None else pixels.normal_scores(measures)
+        values = view_values(seen_by_space, pixels=pixels, scores=scores)
+        return cls(
+            monitoring=monitoring[0],
+            champion=champion[0],
+            finding=finding,
+            distances={name: seen.distances for name, (_, seen) in seen_by_space.items()},
             views=fit_views(
-                seen_by_space=dict(zip(SPACES, zip(spaces, seen, strict=True), strict=True)),
-                probabilities=probabilities,
-                pixels=pixels,
-                measures=None if measures is None else measures.values,
-                finding=finding,
-                seed=seed,
+                values, probabilities=finding.probabilities, finding=finding.finding, seed=seed
             ),
             pixels=pixels,
-            ties=fit_ties(
-                dict(zip(SPACES, zip(spaces, seen, strict=True), strict=True)),
-                pixels=pixels,
-                measures=None if measures is None else measures.values,
-                patients=patients,
-                seed=seed,
-            ),
-            middles={
-                name: OwnMiddle.fit(own)
-                for name, own in view_values(
-                    dict(zip(SPACES, zip(spaces, seen, strict=True), strict=True)),
-                    pixels=pixels,
-                    scores=None
-                    if pixels is None or measures is None
-                    else pixels.normal_scores(measures.values),
-                ).items()
-            },
+            ties=fit_ties(seen_by_space, scores=scores, patients=patients, seed=seed),
+            middles={name: OwnMiddle.fit(own) for name, own in values.items()},
         )
 
 

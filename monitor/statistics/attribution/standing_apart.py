@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from monitor.statistics.attribution.far_part import far_part
+from monitor.statistics.attribution.whitening import unit_variance
 from monitor.statistics.embeddings import Floats
 
 # Of the mean variance, what is added to each direction's.
@@ -36,9 +37,7 @@ class OwnMiddle:
     @classmethod
     def fit(cls, values: Floats) -> OwnMiddle:
         """Learn directions and distances of a reference's scans [N, p]."""
-        variances, directions = np.linalg.eigh(np.atleast_2d(np.cov(values.T)))
-        floor = max(_SHRINKAGE * float(variances.mean()), _LEAST)
-        whitening = directions / np.sqrt(np.maximum(variances, 0.0) + floor)
+        whitening = unit_variance(values, shrinkage=_SHRINKAGE)
         logs = _log_distances(values, whitening)
         reach = float(np.quantile(logs, _HIGH) - np.median(logs))
         return cls(whitening=whitening, reach=max(reach, _LEAST))

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from monitor.statistics.attribution.location import Location
-from monitor.statistics.attribution.pixel_shift import PixelReference
 from monitor.statistics.attribution.spaces import SeenScans, SpaceReference
 from monitor.statistics.attribution.ties import Tie, TieShift, tie_shift
 from monitor.statistics.attribution.views import ASPECTS
@@ -25,8 +24,7 @@ _GIVEN, _TOLD = 128, 32
 def fit_ties(
     seen_by_space: Mapping[str, tuple[SpaceReference, SeenScans]],
     *,
-    pixels: PixelReference | None,
-    measures: Floats | None,
+    scores: Floats | None,
     patients: Patients,
     seed: int,
 ) -> dict[str, Tie]:
@@ -35,16 +33,14 @@ def fit_ties(
     Parameters
     ----------
     seen_by_space : the reference's scans, as if they were new, by name of the space
-    pixels, measures : the reference's [N, m], or None
+    scores : [N, m] normal scores of the reference's pixel measures, or None
     patients : whose scans they are
     seed : of the folds
     """
     ties = {}
     for name, (space, seen) in seen_by_space.items():
-        if pixels is not None and measures is not None:
-            ties[name] = Tie.fit(
-                _given(space, seen), pixels.normal_scores(measures), patients, seed=seed
-            )
+        if scores is not None:
+            ties[name] = Tie.fit(_given(space, seen), scores, patients, seed=seed)
     (space, seen), (other, also_seen) = (seen_by_space[name] for name in SPACES)
     ties[_BETWEEN] = Tie.fit(
         _given(space, seen), _given(other, also_seen)[:, :_TOLD], patients, seed=seed

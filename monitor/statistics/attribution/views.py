@@ -45,29 +45,17 @@ class Agreement:
 
 
 def fit_views(
-    *,
-    seen_by_space: Mapping[str, tuple[SpaceReference, SeenScans]],
-    probabilities: Floats,
-    pixels: PixelReference | None,
-    measures: Floats | None,
-    finding: Floats,
-    seed: int,
+    values: Mapping[str, Floats], *, probabilities: Floats, finding: Floats, seed: int
 ) -> dict[str, ClassView]:
     """Fit every view of a reference's scans.
 
     Parameters
     ----------
-    seen_by_space : the reference's scans, as if they were new, by name of the space
+    values : the reference's scans, as if they were new, in every view but the head's
     probabilities : [N] by the champion, calibrated
-    pixels, measures : the reference's [N, m], or None
     finding : [N] 0 to 1
     seed : of the folds
     """
-    values = view_values(
-        seen_by_space,
-        pixels=pixels,
-        scores=None if pixels is None or measures is None else pixels.normal_scores(measures),
-    )
     return {
         "head": ClassView.of_log_odds(logit(probabilities), finding),
         **{name: ClassView.fit(own, finding, seed=seed) for name, own in values.items()},

@@ -47,9 +47,6 @@ from monitor.statistics.attribution.pattern import (  # noqa: E402
 from monitor.statistics.attribution.pixel_shift import PixelReference  # noqa: E402
 from monitor.statistics.attribution.shifts import statistics  # noqa: E402
 from monitor.statistics.attribution.spaces import SeenScans, SpaceReference  # noqa: E402
-from monitor.statistics.attribution.standing_apart import OwnMiddle  # noqa: E402
-from monitor.statistics.attribution.view_ties import fit_ties  # noqa: E402
-from monitor.statistics.attribution.views import fit_views, view_values  # noqa: E402
 from monitor.statistics.patients import Patients  # noqa: E402
 from monitor.statistics.performance.recalibration import CalibratedReference  # noqa: E402
 
@@ -207,40 +204,14 @@ class Measured:
     def _reference(self, roles: tuple[str, str], cache: Path) -> AttributionReference:
         monitoring, champion = (self.views[name] for name in roles)
         own = _own_measures(self.reference, cache)
-        seen_by_space = {
-            "monitoring": (monitoring.space, monitoring.seen),
-            "champion": (champion.space, champion.seen),
-        }
-        return AttributionReference(
-            monitoring=monitoring.space,
-            champion=champion.space,
+        return AttributionReference.of(
+            monitoring=(monitoring.space, monitoring.seen),
+            champion=(champion.space, champion.seen),
             finding=champion.finding,
-            distances={
-                "monitoring": monitoring.seen.distances,
-                "champion": champion.seen.distances,
-            },
-            views=fit_views(
-                seen_by_space=seen_by_space,
-                probabilities=champion.finding.probabilities,
-                pixels=self.pixels,
-                measures=own,
-                finding=champion.finding.finding,
-                seed=0,
-            ),
             pixels=self.pixels,
-            ties=fit_ties(
-                seen_by_space,
-                pixels=self.pixels,
-                measures=own,
-                patients=Patients.of(None, scans=len(own)),
-                seed=0,
-            ),
-            middles={
-                name: OwnMiddle.fit(values)
-                for name, values in view_values(
-                    seen_by_space, pixels=self.pixels, scores=self.pixels.normal_scores(own)
-                ).items()
-            },
+            measures=own,
+            patients=Patients.of(None, scans=len(own)),
+            seed=0,
         )
 
     def shifts(self, window: Window) -> dict[str, SpaceShift]:
