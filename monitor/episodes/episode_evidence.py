@@ -67,7 +67,7 @@ class KnownOnset:
     #: between which it began: by a stream in 9 of 10 cases, else in 19 of 20
     low: datetime
     high: datetime
-    #: a stream saw it, and the scans of its place alone told it anew
+    #: the scans of its place alone told it, among which it does not dilute
     by_place: bool = False
 
     @property
@@ -120,8 +120,9 @@ def gather(
         began = known.onset
     # What came before the first window is the reference's own past.
     earliest = min(began, max(began - spec.window_length, spec.anchor))
-    if known is not None and carrier is not None:
-        earliest = _looked_back_to(session, evaluation, item, began)
+    seen_by_streams = known.onset if known else _seen_by_streams(session, evaluation)
+    if seen_by_streams is not None and carrier is not None:
+        earliest = _looked_back_to(session, evaluation, item, min(began, seen_by_streams))
     around = _placed(
         embeddings.in_window(
             session, item.reference.version, Window(start=earliest, end=window.end)
@@ -134,10 +135,10 @@ def gather(
         dated, weights = known, profile.scan_weights(shifted.vectors, shifted.patients)
     else:
         dated, weights = _onset(item.reference.id, profile, around, since)
-        if known is not None:
-            # A place that is not the shift's tells it less surely than all scans do.
-            surer = known.by_place or dated.surer_than(known)
-            dated = replace(dated, by_place=True) if surer else known
+        dated = replace(dated, by_place=carrier is not None)
+        # A place that is not the shift's tells it less surely than all scans do.
+        if known is not None and not (known.by_place or dated.surer_than(known)):
+            dated = known
     onset = dated.onset
     displaced = float(np.mean(profile.scan_scores(shifted.vectors) > OUTLIER_QUANTILE))
     # The first of the windows that persisted may have begun before the shift did.
@@ -285,6 +286,16 @@ def _onset(
         around.scans[place].arrived_at for place in (found.index, found.low, found.high)
     )
     return KnownOnset(reference=reference, onset=onset, low=low, high=high), weights
+
+
+def _seen_by_streams(session: Session, evaluation: Evaluation) -> datetime | None:
+    """Return the first onset that streams saw and no window has confirmed, if there is one."""
+    rows = session.scalars(
+        select(EpisodeRow).where(
+            EpisodeRow.monitor == evaluation.monitor.name, EpisodeRow.closed_at.is_(None)
+        )
+    )
+    return min((row.onset for row in rows if row.evidence["alpha"] is None), default=None)
 
 
 def _looked_back_to(

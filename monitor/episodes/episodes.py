@@ -10,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from monitor.episodes.causes import Cause
-from monitor.episodes.episode_evidence import AlarmEvidence
+from monitor.episodes.episode_evidence import AlarmEvidence, KnownOnset
 from monitor.episodes.estimating import ImpactEstimate, estimate_impact
 from monitor.episodes.further_shifts import PlacedShift
 from monitor.episodes.recovery import recovery
@@ -161,12 +161,15 @@ def conclude(
     is an onset that the scans of that place tell.
     """
     document = dict(found.document)
+    dated_before = "onset_interval" in row.evidence
+    dated_anew = False
     if "streams" in row.evidence:
         document["place_settled"] = settled = _place(row, found)
-        if found.dated.by_place and not settled:
-            row.onset, document["dated_by_place"] = found.onset, True
-        else:
-            document["onset_interval"] = row.evidence["onset_interval"]
+        dated_anew = not settled and found.dated.by_place and _is_surer(row, found.dated)
+    if dated_anew:
+        row.onset, document["dated_by_place"] = found.onset, True
+    elif dated_before:
+        document["onset_interval"] = row.evidence["onset_interval"]
     if _names_less(row, found):
         for told in ("diagnosis", "pattern", "metadata", "place"):
             document.pop(told, None)
@@ -301,6 +304,15 @@ def _place(row: EpisodeRow, found: AlarmEvidence) -> bool:
     elif place is None and not settled and not by_window:
         row.subgroup = None
     return bool(settled)
+
+
+def _is_surer(row: EpisodeRow, dated: KnownOnset) -> bool:
+    """Return whether a place's scans date an episode more surely than it is dated so far.
+
+    What they have dated, they date anew: there are more of them now.
+    """
+    low, high = map(datetime.fromisoformat, row.evidence["onset_interval"])
+    return bool(row.evidence.get("dated_by_place")) or dated.high - dated.low < high - low
 
 
 def _place_sensitivity(row: EpisodeRow, evaluation: Evaluation) -> float | None:

@@ -12,13 +12,14 @@ from monitor.episodes import episodes
 from monitor.episodes.causes import Cause
 from monitor.episodes.episode_evidence import HEAVIEST, gather
 from monitor.episodes.episodes import EpisodeState
+from monitor.episodes.recovery import recovery
 from monitor.evaluation import (
     Evaluation,
     evaluate,
     store_verdicts,
 )
 from monitor.monitors import apply_monitor
-from monitor.tables import EmbeddingRow, EpisodeRow
+from monitor.tables import EmbeddingRow, EpisodeRow, VerdictRow
 from monitor.verdict_history import unjudged_windows
 from monitor.windows import Window
 from registry import ledger
@@ -345,6 +346,35 @@ def test_an_episode_closes_by_itself_after_two_windows_that_would_have_shown_it(
     assert episode.closed_at == history.window(5).end
     assert episode.closed_reason is not None
     assert episode.closed_reason.startswith("recovered: in 2 windows in a row")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "gone"),
+    [(0.04, 0.6, True), (0.6, 0.04, True), (0.1, 0.1, False), (0.005, 1.0, False)],
+)
+def test_two_windows_close_an_episode_by_what_they_show_together(
+    history: History, one: float, other: float, gone: bool
+) -> None:
+    for number in range(4):
+        fill(history, number, shift=0.8 if number < 2 else 0.0)
+        judge(history, number)
+    with history.database.reading() as session, session.no_autoflush:
+        [row] = episodes.all_episodes(session)
+        evaluation = evaluate(
+            session,
+            history.profiles,
+            history.monitor,
+            history.window(3),
+            now=history.window(3).end,
+        )
+        for number, p_value in ((2, one), (3, other)):
+            for verdict in session.scalars(
+                select(VerdictRow).where(VerdictRow.start == history.window(number).start)
+            ):
+                verdict.p_value, verdict.week_p_value = p_value, None
+        found = recovery(session, row, evaluation)
+    assert found.recovered is gone
+    assert ("still shows" in found.reason) is not gone
 
 
 def test_windows_too_small_to_show_the_shift_close_nothing(history: History) -> None:

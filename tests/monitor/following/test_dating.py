@@ -67,3 +67,44 @@ def test_a_shift_at_one_of_four_sites_is_dated_by_the_scans_of_that_site(
     assert onset_level(episode.evidence) == "95 %, by the scans of the place alone"
     with four_sites.database.reading() as session:
         assert ledger.verify(session).valid
+
+
+def judged_rounds(followed: FollowedHistory, count: int, *, shift: float = 0.0) -> None:
+    """The same, and each window is judged once it has ended."""
+    for _ in range(0, count, 5):
+        rounds(followed, 5, shift=shift)
+        while followed.history.window(followed.judged).end <= followed.clock.at:
+            followed.judge()
+
+
+def test_a_place_that_a_window_tells_dates_what_a_stream_saw(
+    four_sites: FollowedHistory,
+) -> None:
+    judged_rounds(four_sites, 35)
+    began = four_sites.clock.at
+    judged_rounds(four_sites, 25, shift=1.0)
+    [episode] = four_sites.episodes()
+    # Too few scans of any site had come to tell the place; all together date it late.
+    assert (episode.subgroup, episode.evidence["alpha"]) == (None, None)
+    assert episode.onset - began > 24 * STEP
+    judged_rounds(four_sites, 5, shift=1.0)
+    [episode] = four_sites.episodes()
+    assert (episode.subgroup, episode.evidence["alpha"]) == ("site=east", 0.005)
+    assert abs(episode.onset - began) <= len(SITES) * STEP
+    low, high = map(datetime.fromisoformat, episode.evidence["onset_interval"])
+    assert low <= episode.onset <= high
+    assert onset_level(episode.evidence) == "95 %, by the scans of the place alone"
+
+
+def test_an_onset_stays_in_its_interval_while_windows_go_on_showing_the_shift(
+    four_sites: FollowedHistory,
+) -> None:
+    four_sites.apply(None)
+    judged_rounds(four_sites, 40)
+    judged_rounds(four_sites, 90, shift=0.45)
+    [episode] = four_sites.episodes()
+    with four_sites.database.reading() as session:
+        told = ledger.entries(session, subject=f"episode {episode.id}")
+    assert len(told) > 1
+    low, high = map(datetime.fromisoformat, episode.evidence["onset_interval"])
+    assert low <= episode.onset <= high
