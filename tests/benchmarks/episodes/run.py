@@ -26,6 +26,7 @@ _BEGIN, _END = "<!-- episodes: begin -->", "<!-- episodes: end -->"
 #: results lack
 SECTIONS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "streams": ("Streams", "stream_alarms.py", ()),
+    "recoveries": ("Recovery", "recoveries.py", ()),
     "causes": ("Causes", "cause_tables.py", ("cause_embeddings.py", "cause_evidence.py")),
     "places": (
         "Cause and place",

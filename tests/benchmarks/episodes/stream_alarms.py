@@ -54,7 +54,7 @@ CELLS: Sequence[tuple[str, int, str, int, int, tuple[int, ...], int]] = (
     ("broad", 500, "patients", 16, 3000, BUDGETS, 20),
     ("broad", 2000, "patients", 16, 3000, BUDGETS, 20),
     *(("broad", 2000, f"weeks .0{o} .2", 16, 3000, BUDGETS, 20) for o in (2, 3)),
-    ("broad", 2000, "single long", 16, 20_000, LONG_BUDGETS, 20),
+    ("broad", 2000, "single long", 16, 20_000, LONG_BUDGETS, 60),
 )
 SHIFTS = ("b", "c", "d", "e")
 #: the member that sees each shift most clearly, as nobody knows beforehand
