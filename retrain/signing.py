@@ -11,11 +11,11 @@ from registry.access import signing_in, tokens
 from registry.access.signing_in import Proof, Proven
 from registry.database import Database
 from registry.errors import (
-    BadInputError,
     NotSignedInError,
     SignatureRefusedError,
 )
 from registry.identities import Identity
+from registry.reasons import stated
 from registry.refusals import refusals_recorded
 from retrain import approvals, runs
 from retrain.approvals import Meaning
@@ -68,15 +68,15 @@ def sign_run(
         expired_token, disabled_user, another_person, shared_credential.
     TooManyAttemptsError
     BadInputError
-        If no reason is given, or other gates are named than those that are left to people.
+        If the reason is none (`registry.reasons`), or other gates are named than those that are
+        left to people.
     """
     with database.reading() as session:
         runs.require_run(session, run)
     with refusals_recorded(
         database, "approval.refused", subject=f"run {run}", by=by.identity, at=at
     ):
-        if not reason.strip():
-            raise BadInputError("a signature takes a reason: say what it rests on")
+        reason = stated(reason)
         proven = _proven(database, by, run, at=at)
         with database.transaction() as session:
             row = runs.require_run(session, run)

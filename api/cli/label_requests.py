@@ -13,8 +13,8 @@ from api.cli.options import (
     NumberArgument,
     ReasonOption,
     opened,
+    require_reason,
     show,
-    stated,
     table,
 )
 
@@ -176,7 +176,7 @@ def export(
 
     if form not in {"csv", "fhir"}:
         raise typer.BadParameter("csv or fhir", param_hint="--format")
-    why = stated(reason or "") if private_key is not None else ""
+    why = require_reason(reason or "") if private_key is not None else ""
     driftward = opened(home)
     with driftward.database.reading() as session:
         row = require_request(session, request)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import sys
-import unicodedata
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 import typer
 
 from registry.errors import BadInputError
+from registry.reasons import stated
 
 if TYPE_CHECKING:
     from api.assembly import Driftward
@@ -38,10 +38,6 @@ def require_site(name: str) -> str:
     return name
 
 
-#: As over HTTP.
-LONGEST_REASON = 2000
-#: Control codes, and what stands for bytes that are not UTF-8.
-_NO_TEXT = {"Cc", "Cs"}
 SiteOption: TypeAlias = Annotated[
     str, typer.Option("--site", help="The site that sent them.", callback=require_site)
 ]
@@ -57,28 +53,16 @@ UntilOption: TypeAlias = Annotated[
 ]
 
 
-def stated(reason: str) -> str:
-    """Return a reason as it is kept: one line, which any terminal can show."""
-    line = " ".join(reason.split())
-    if not line:
-        raise typer.BadParameter("say why: the ledger keeps it", param_hint="--reason")
-    if len(line) > LONGEST_REASON:
-        raise typer.BadParameter(
-            f"{len(line):,} characters are no reason but a document: say it in at most "
-            f"{LONGEST_REASON:,}, and name where the rest is",
-            param_hint="--reason",
-        )
-    if any(unicodedata.category(character) in _NO_TEXT for character in line):
-        raise typer.BadParameter(
-            "it holds characters that are no text, such as a terminal's control codes: write it "
-            "anew",
-            param_hint="--reason",
-        )
-    return line
+def require_reason(reason: str) -> str:
+    """Return a reason as the ledger keeps it, if it is one."""
+    try:
+        return stated(reason)
+    except BadInputError as error:
+        raise typer.BadParameter(str(error), param_hint="--reason") from None
 
 
 ReasonOption: TypeAlias = Annotated[
-    str, typer.Option("--reason", help="Why, for the ledger.", callback=stated)
+    str, typer.Option("--reason", help="Why, for the ledger.", callback=require_reason)
 ]
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from api.cli.options import HomeOption, JsonOption, opened, show, stated, table
+from api.cli.options import HomeOption, JsonOption, opened, require_reason, show, table
 
 if TYPE_CHECKING:
     from monitor.silence.standing import SilenceStanding
@@ -43,7 +43,7 @@ def silence(
         raise typer.BadParameter("--close takes a --reason, and the other way about")
     driftward = opened(home)
     if close is not None and reason is not None:
-        _accept(driftward, name, close, stated(reason))
+        _accept(driftward, name, close, require_reason(reason))
     now = driftward.clock.now()
     with driftward.database.reading() as session:
         monitor = require_monitor(session, name)

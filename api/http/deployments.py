@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from api.assembly import Driftward
 from api.http.access import BRING_IN, READ, Caller, KnownCaller
 from api.http.installation import Installation
+from api.http.reasons import StatedReason
 from registry import runtimes, versions
 from registry.refusals import attempted
 from registry.serving import EVERYWHERE
@@ -71,8 +72,8 @@ class Suspension(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    #: for the ledger, and whoever looks at the model
-    reason: Annotated[str, Field(min_length=1, max_length=2000)]
+    #: also for whoever looks at the model
+    reason: StatedReason
 
 
 class Attestation(BaseModel):
@@ -129,7 +130,7 @@ def declare_runtime(
 def withdraw_runtime(
     name: str,
     site: Site,
-    reason: Annotated[str, Query(min_length=1, description="Why, for the ledger.")],
+    reason: Annotated[StatedReason, Query()],
     driftward: Installation,
     caller: KnownCaller,
 ) -> None:
@@ -202,7 +203,7 @@ def suspend(
 def lift(
     name: str,
     site: Site,
-    reason: Annotated[str, Query(min_length=1, description="Why, for the ledger.")],
+    reason: Annotated[StatedReason, Query()],
     driftward: Installation,
     caller: KnownCaller,
 ) -> None:

@@ -21,6 +21,7 @@ from api.http.access import READ, SIGN, Caller, KnownCaller, Road, address_of
 from api.http.forms import read_body
 from api.http.installation import Installation
 from api.http.numbers import Number
+from api.http.reasons import StatedReason
 from monitor.tables import DatasetRow
 from registry.errors import BadInputError
 from registry.versions import VersionRow, ref
@@ -91,7 +92,7 @@ class SignatureRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     meaning: Meaning
-    reason: str = Field(min_length=1, max_length=2000)
+    reason: StatedReason
     #: `seen` of the run as it was looked at
     seen: str = Field(pattern="^[0-9a-f]{64}$")
     #: the caller's password, or a token of their own

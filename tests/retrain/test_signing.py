@@ -299,7 +299,7 @@ def test_guesses_at_a_signature_close_the_name(desk: Desk) -> None:
 
 
 def test_a_signature_takes_a_reason_and_a_run(desk: Desk) -> None:
-    with pytest.raises(BadInputError, match="takes a reason"):
+    with pytest.raises(BadInputError, match="say why"):
         desk.sign("mei", reason="  ")
     desk.run = 4711
     with pytest.raises(NotFoundError):

@@ -10,9 +10,9 @@ import pytest
 from databases import on_sqlite
 from sqlalchemy import event
 
-from api.cli.options import stated
 from registry.bundles.bundle import Bundle
 from registry.database import Database
+from registry.reasons import stated
 
 if TYPE_CHECKING:
     from tests.api.cli.conftest import Run

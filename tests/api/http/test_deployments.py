@@ -146,6 +146,31 @@ def test_a_model_is_suspended_at_the_caller_s_site_and_nowhere_else(
     assert kinds == ["model.suspended", "model.restriction_lifted", "lift.refused"]
 
 
+@pytest.mark.parametrize("reason", ["", " \n", "\x1b[31mred", "x" * 2001])
+def test_what_is_no_reason_changes_nothing(
+    client: TestClient, home: LabelledHome, reason: str
+) -> None:
+    path = f"{DEPLOYMENTS}/north/suspension"
+    for refused in (
+        client.put(path, json={"reason": reason}),
+        client.delete(path, params={"reason": reason}),
+        client.delete(f"{DEPLOYMENTS}/north/runtime", params={"reason": reason}),
+    ):
+        assert refused.status_code == 422
+        assert refused.json()["detail"].startswith(("body.reason: ", "query.reason: "))
+    with home.driftward.database.reading() as session:
+        assert ledger.entries(session, subject="pneumonia") == []
+
+
+def test_a_reason_of_several_lines_is_kept_as_one(
+    client: TestClient, home: LabelledHome
+) -> None:
+    done = client.put(f"{DEPLOYMENTS}/north/suspension", json={"reason": " odd\nresults "})
+    assert done.status_code == 204
+    [_, north] = client.get(DEPLOYMENTS).json()
+    assert north["out_of_use"] == "odd results"
+
+
 def test_a_site_s_operator_does_not_end_what_a_plan_restricted(
     client: TestClient, home: LabelledHome
 ) -> None:
