@@ -41,8 +41,7 @@ from monitor.embedding.reading_versions import reading_versions
 from monitor.embedding.scan_preparation import ScanImages
 from monitor.embedding.stage_times import Stage, observe
 from monitor.embeddings import to_bytes
-from monitor.imaging.pixel_measures import pixel_measures
-from monitor.imaging.pixels import rendered
+from monitor.imaging.pixel_measures import MEASURES, pixel_measures
 from monitor.imaging.stored_samples import Reduced
 from monitor.imaging.wavelet_processes import WaveletProcesses
 from monitor.imaging.wavelets import decode_without
@@ -233,21 +232,22 @@ class Embedder:
     ) -> npt.NDArray[np.float64]:
         """Return the pixel measures of scans as a version's encoder is shown them, [n, m].
 
+        Those of a scan whose pixels cannot be read again are NaN.
+
         Raises
         ------
-        NotFoundError
-            If a scan's pixels are no longer kept.
         BadInputError
             If the encoder reads images that are too small to be measured.
         """
         preprocessing = self._bundles.open(version).preprocessing
 
         def measured(chunk: Sequence[ScanRow]) -> npt.NDArray[np.float64]:
-            shown = [
-                rendered(self._images.image(scan, preprocessing), preprocessing).mean(axis=0)
-                for scan in chunk
-            ]
-            return pixel_measures(np.stack(shown))
+            shown = [self._images.shown_again(scan, preprocessing) for scan in chunk]
+            found = np.full((len(chunk), len(MEASURES)), np.nan)
+            read = [at for at, image in enumerate(shown) if image is not None]
+            if read:
+                found[read] = pixel_measures(np.stack([i for i in shown if i is not None]))
+            return found
 
         return np.concatenate(list(self._in_order(measured, _chunks(scans, MEASURED))))
 

@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset
 from monitor.assembling.manifests import read_manifest
 from monitor.imaging.frames import chosen_frames, frame_count, middle_frame
 from monitor.imaging.images import Image
-from monitor.imaging.pixels import decode, prepare
+from monitor.imaging.pixels import decode, prepare, rendered
 from monitor.imaging.stored_samples import Reduced
 from monitor.imaging.voi import Floats
 from monitor.imaging.wavelets import decode_without, levels_to_skip
@@ -82,6 +82,18 @@ class ScanImages:
         frames = chosen_frames(frame_count(ds), preprocessing.frames)
         frame = frames[middle_frame(len(frames))]
         return decode(ds, frame=frame, skipped_levels=levels_to_skip(ds, preprocessing, frame))
+
+    def shown_again(self, scan: ScanRow, preprocessing: Preprocessing) -> Floats | None:
+        """Return what an encoder was shown of a scan, gray, 0 black and 1 white, float32 [h, w].
+
+        None where its pixels cannot be read any more.
+        """
+        try:
+            image = self.image(scan, preprocessing)
+        except (UnreadableScanError, NotFoundError, IntegrityError, OSError):
+            return None
+        gray: Floats = rendered(image, preprocessing).mean(axis=0)
+        return gray
 
     def prepare_piece(self, piece: Piece, reduced: Reduced = decode_without) -> PreparedPiece:
         """Prepare scans for all who read them; one that cannot be read is said to be such.

@@ -7,6 +7,7 @@ not to be had, there is no pattern, and a sentence says what lacks.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -18,7 +19,7 @@ from sqlalchemy.orm import Session
 from monitor import embeddings
 from monitor.embedding.embedding import Embedder
 from monitor.embeddings import EmbeddedScans
-from monitor.episodes.estimating import ChampionResults, champion_results
+from monitor.episodes.estimating import champion_results
 from monitor.imaging.pixel_measures import MEASURES
 from monitor.monitors import Monitor
 from monitor.performance import performance
@@ -48,12 +49,7 @@ from monitor.tables import ReferenceRow, ScanRow
 from monitor.windows import Window
 from registry.bundles.heads import TaskKind
 from registry.canonical import Json
-from registry.errors import (
-    BadInputError,
-    DriftwardError,
-    InsufficientDataError,
-    IntegrityError,
-)
+from registry.errors import BadInputError, DriftwardError, InsufficientDataError
 from registry.versions import VersionRow, task_of
 
 #: Fewest labelled scans of a reference, and patients of a window, on which the classifier of
@@ -61,6 +57,9 @@ from registry.versions import VersionRow, task_of
 LEAST_REFERENCE, LEAST_WINDOW = 200, 60
 #: Labelled scans of a reference that are looked at: their pixels are read again.
 _MOST_REFERENCE = 1500
+#: Of these, and of a window's, the share whose pixels may have become unreadable: without so few
+#: the rest still stands for all.
+MOST_UNREAD = 0.05
 _LEVEL = 0.95
 _SEED = 0
 #: Pieces of evidence that an episode names.
@@ -78,6 +77,9 @@ class Attributed:
     reason: str | None
     #: share of scans with the finding, from scans that the shift did not touch otherwise
     prevalence: LabelShift | None
+    #: scans, of the window and of the reference, that are left out as their pixels cannot be
+    #: read again
+    unread: int = 0
 
     def prevalence_words(self) -> str:
         """Return how frequent the finding is now, in a sentence; empty where nothing is known."""
@@ -113,6 +115,7 @@ class Attributed:
                 for one in found.evidence[:_NAMED]
             ],
             "prevalence": _prevalence(self.prevalence),
+            "unread": self.unread,
         }
 
 
@@ -128,6 +131,8 @@ class _Known:
 
     reference: AttributionReference
     calibrated: CalibratedReference
+    #: of its scans, those whose pixels cannot be read again
+    unread: int
 
 
 class Attributor:
@@ -150,9 +155,7 @@ class Attributor:
         """
         try:
             return self._attribute(session, monitor, window, place)
-        except IntegrityError:
-            raise
-        except DriftwardError as error:
+        except DriftwardError as error:  # an alarm without a cause is worth more than none
             return Attributed(attribution=None, reason=str(error), prevalence=None)
 
     def _attribute(
@@ -176,16 +179,13 @@ class Attributor:
             role: embeddings.in_window(session, row.version, window)
             for role, row in rows.items()
         }
-        scans = _common(seen, said)
-        patients = [f"{scan.site}/{scan.person}" for scan in scans]
-        if said is None or len(set(patients)) < LEAST_WINDOW:
-            raise InsufficientDataError(
-                what="patients that both encoders and the champion have read",
-                needed=LEAST_WINDOW,
-                got=len(set(patients)),
-            )
+        by_id = dict(zip(said.scans, said.scores.tolist(), strict=True)) if said else {}
+        common = _common(seen, by_id)
+        _require_patients(common)
         known = self._reference(session, monitor, monitoring, champion)
-        by_id = dict(zip(said.scans, said.scores.tolist(), strict=True))
+        measures, read = self._measures(session, champion, common, what="the window")
+        scans = [common[i] for i in read.tolist()]
+        patients = _require_patients(scans)
         scores = np.array([by_id[scan.id] for scan in scans])
         grouped = Patients.of(patients, scans=len(scans))
         groups = [_scanner(scan) for scan in scans]
@@ -203,7 +203,7 @@ class Attributor:
                 monitoring=shifts[EncoderRole.MONITORING],
                 champion=shifts[EncoderRole.CHAMPION],
                 probabilities=known.calibrated.probabilities(scores),
-                measures=self._measures(session, champion, scans),
+                measures=measures,
                 patients=grouped,
             )
         )
@@ -213,6 +213,7 @@ class Attributor:
             prevalence=_unaffected_prevalence(
                 found, known.calibrated, scans, scores, patients, place
             ),
+            unread=known.unread + len(common) - len(scans),
         )
 
     def _reference(
@@ -255,6 +256,13 @@ class Attributor:
         )
         grouped = Patients.of(list(results.patients), scans=len(results.scans))
         chosen = some_patients(grouped, scans=_MOST_REFERENCE, rng=np.random.default_rng(_SEED))
+        measured, read = self._measures(
+            session,
+            champion,
+            [results.scans[i] for i in chosen.tolist()],
+            what="the reference",
+        )
+        unread, chosen = len(chosen) - len(read), chosen[read]
         scans = [results.scans[i] for i in chosen.tolist()]
         profiles = {
             row.id: self._profiles.load(row.profile_digest) for row in (monitoring, champion)
@@ -263,7 +271,6 @@ class Attributor:
             row.id: embeddings.in_dataset(session, row.version, row.dataset)
             for row in (monitoring, champion)
         }
-        measured = self._measures(session, champion, scans)
         reference = AttributionReference.fit(
             monitoring=profiles[monitoring.id].portfolio,
             monitoring_embeddings=_vectors(embedded[monitoring.id], scans),
@@ -280,12 +287,30 @@ class Attributor:
             fitted_on=profiles[champion.id].scans,
             seed=_SEED,
         )
-        return _Known(reference=reference, calibrated=calibrated)
+        return _Known(reference=reference, calibrated=calibrated, unread=unread)
 
     def _measures(
-        self, session: Session, champion: ReferenceRow, scans: Sequence[ScanRow]
-    ) -> Floats:
-        return self._embedder.measures(session.get_one(VersionRow, champion.version), scans)
+        self, session: Session, champion: ReferenceRow, scans: Sequence[ScanRow], *, what: str
+    ) -> tuple[Floats, npt.NDArray[np.int64]]:
+        """Return the pixel measures of what can be read again of scans, and which these are.
+
+        Raises
+        ------
+        InsufficientDataError
+            If they are too few to stand for all.
+        """
+        version = session.get_one(VersionRow, champion.version)
+        measured = self._embedder.measures(version, scans)
+        read = np.flatnonzero(np.isfinite(measured).all(axis=1))
+        needed = math.ceil((1 - MOST_UNREAD) * len(scans))
+        if len(read) < needed:
+            raise InsufficientDataError(
+                what=f"scans of {what} whose pixels can be read again "
+                "(`driftward scan verify` says why not)",
+                needed=needed,
+                got=len(read),
+            )
+        return measured[read], read
 
 
 @cache
@@ -294,13 +319,31 @@ def _classifier() -> CauseClassifier:
 
 
 def _common(
-    seen: Mapping[EncoderRole, EmbeddedScans], said: ChampionResults | None
+    seen: Mapping[EncoderRole, EmbeddedScans], scores: Mapping[int, float]
 ) -> list[ScanRow]:
     """Return the scans that both encoders and the champion have read, in order."""
-    read = set(said.scans) if said is not None else set()
+    read = set(scores)
     for one in seen.values():
         read &= {scan.id for scan in one.scans}
     return [scan for scan in seen[EncoderRole.MONITORING].scans if scan.id in read]
+
+
+def _require_patients(scans: Sequence[ScanRow]) -> list[str]:
+    """Return whose scans a window's are.
+
+    Raises
+    ------
+    InsufficientDataError
+        If they are of fewer patients than the classifier was tried on.
+    """
+    patients = [f"{scan.site}/{scan.person}" for scan in scans]
+    if len(set(patients)) < LEAST_WINDOW:
+        raise InsufficientDataError(
+            what="patients that both encoders and the champion have read",
+            needed=LEAST_WINDOW,
+            got=len(set(patients)),
+        )
+    return patients
 
 
 def _vectors(embedded: EmbeddedScans, scans: Sequence[ScanRow]) -> npt.NDArray[np.float32]:

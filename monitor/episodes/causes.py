@@ -63,6 +63,8 @@ class ShiftEvidence:
     #: what the shift's pattern says, None where there is none; and then why
     pattern: Attribution | None = None
     no_pattern: str = ""
+    #: scans that it does without, since their pixels cannot be read again
+    unread: int = 0
     #: how frequent the finding is now, a sentence; empty where no scan can tell it
     prevalence: str = ""
     #: attributes whose shares changed beyond chance, a sentence each
@@ -204,7 +206,11 @@ def _pattern_words(evidence: ShiftEvidence) -> tuple[str, ...]:
         if found.doubt is Doubt.UNLIKE and found.unlike
         else ()
     )
-    return (said, *strange, *told_by, *prevalence)
+    without = (
+        f"the pattern does without {evidence.unread} scans whose pixels cannot be read again: "
+        "`driftward scan verify` says why",
+    ) * bool(evidence.unread)
+    return (said, *strange, *told_by, *without, *prevalence)
 
 
 def _technical(place: Place) -> tuple[Cause, tuple[str, ...]]:

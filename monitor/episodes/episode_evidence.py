@@ -159,6 +159,7 @@ def gather(
             displaced_share=displaced,
             pattern=attributed.attribution if attributed else None,
             no_pattern=(attributed.reason or "") if attributed else "",
+            unread=attributed.unread if attributed else 0,
             prevalence=attributed.prevalence_words() if attributed else "",
             metadata=[one.words() for one in metadata],
             scans=len(shifted),

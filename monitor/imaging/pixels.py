@@ -25,7 +25,15 @@ from monitor.imaging.gray_levels import GrayLevels, Mask
 from monitor.imaging.images import Image
 from monitor.imaging.resizing import Rows, fitted, scaled_to_fit
 from monitor.imaging.stored_samples import Reduced, stored_samples
-from monitor.imaging.voi import Floats, Voi, VoiFunction, VoiTable, VoiWindow, ramp
+from monitor.imaging.voi import (
+    FARTHEST,
+    Floats,
+    Voi,
+    VoiFunction,
+    VoiTable,
+    VoiWindow,
+    ramp,
+)
 from monitor.imaging.wavelets import decode_without
 from monitor.intake.reasons import Reason, unreadable
 from registry.bundles.preprocessing import (
@@ -166,8 +174,8 @@ def _gray(samples: npt.NDArray[Any], ds: Dataset, skipped_levels: int) -> Image:
         values_of=_modality(ds),
         monotone=not ds.get("ModalityLUTSequence"),
     )
-    if not np.isfinite(levels.extremes()).all():
-        raise ValueError("the modality LUT gives values that are not finite")
+    if not max(map(abs, levels.extremes())) <= FARTHEST:  # nor if one is no number
+        raise ValueError("the modality LUT gives values beyond single precision")
     return Image(
         values=levels,
         inverted=ds.PhotometricInterpretation == "MONOCHROME1",
@@ -207,7 +215,8 @@ def _rescaled(samples: npt.NDArray[Any], *, slope: float, intercept: float) -> F
         part = slice(start, start + _BLOCK)
         doubles = flat[part] * np.float64(slope)
         doubles += intercept
-        values[part] = doubles
+        with np.errstate(over="ignore"):  # values so far out are refused by whoever asks
+            values[part] = doubles
     return values.reshape(samples.shape)
 
 
@@ -222,7 +231,7 @@ def _voi(ds: Dataset) -> Voi | None:
     try:
         return VoiWindow(center=center, width=width, function=function)
     except ValueError:
-        return None  # scanners write a width of 0 where there is no window
+        return None  # scanners write a width of 0 or nonsense where there is no window
 
 
 def _table(item: Dataset) -> VoiTable:

@@ -12,6 +12,12 @@ import numpy.typing as npt
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 
+#: Values and windows beyond it are none: in single precision, what they show is no number.
+FARTHEST = 1e30
+_NARROWEST = 1e-30
+# A slope that single precision does not hold is that of a step.
+_STEEPEST = 1 / float(np.finfo(np.float32).max)
+
 
 class VoiFunction(StrEnum):
     """How a window maps values (PS3.3 C.11.2.1.2 and C.11.2.1.3)."""
@@ -28,7 +34,8 @@ class VoiWindow:
     Raises
     ------
     ValueError
-        If the width is one that the standard excludes, or either is not finite.
+        If the width is one that the standard excludes, or either is not finite or beyond what
+        single precision can carry out.
     """
 
     center: float
@@ -43,12 +50,17 @@ class VoiWindow:
         )
         if not narrowest_ok:
             raise ValueError(f"window width {self.width:g} is too small for {self.function}")
+        if self.width < _NARROWEST or max(self.width, abs(self.center)) > FARTHEST:
+            raise ValueError(
+                f"a window of center {self.center:g} and width {self.width:g} shows nothing"
+            )
 
     def apply(self, values: Floats) -> Floats:
         """Return values in [0, 1], of the same shape."""
         match self.function:
             case VoiFunction.SIGMOID:
-                exponent = -4 * (values - np.float32(self.center)) / np.float32(self.width)
+                with np.errstate(over="ignore"):  # infinitely far is far enough
+                    exponent = -4 * (values - np.float32(self.center)) / np.float32(self.width)
                 # exp(88) is the last that float32 holds; beyond it the result is 0 anyway.
                 sigmoid: Floats = 1 / (1 + np.exp(np.minimum(exponent, np.float32(88))))
                 return sigmoid
@@ -97,8 +109,10 @@ Voi: TypeAlias = VoiWindow | VoiTable
 
 def ramp(values: Floats, low: float, high: float) -> Floats:
     """Return 0 up to `low`, 1 from `high` on and a line between; a step where they are equal."""
-    if high <= low:
+    if high - low <= _STEEPEST:
         return (values > np.float32(low)).astype(np.float32)
-    # Subtracting first keeps the precision of values far from zero.
-    scaled = (values - np.float32(low)) * np.float32(1 / (high - low))
+    # Subtracting first keeps the precision of values far from zero. What lies farther beyond a
+    # narrow window than a number can say is black or white.
+    with np.errstate(over="ignore"):
+        scaled = (values - np.float32(low)) * np.float32(1 / (high - low))
     return np.clip(scaled, 0, 1, out=scaled)

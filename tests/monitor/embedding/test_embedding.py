@@ -314,6 +314,33 @@ def test_a_scan_outside_the_intended_use_is_refused_by_name_and_not_read(
     assert department.ledger_is_valid()
 
 
+def test_a_scan_with_an_absurd_window_holds_up_no_other(department: Department) -> None:
+    department.receive(3)
+    department.receive_one(WindowCenter="0", WindowWidth="1e300")
+    assert department.embedder.embed(MONITOR) == 4
+    assert department.count(EmbeddingRow) == 2 * 4
+
+
+def test_pixels_that_cannot_be_read_again_have_no_measures_and_spoil_no_others(
+    department: Department,
+) -> None:
+    department.receive(5)
+    with department.database.reading() as session:
+        scans = session.scalars(select(ScanRow).order_by(ScanRow.id)).all()
+    before = department.embedder.measures(department.champion, scans)
+    assert np.isfinite(before).all()
+    gone, damaged, locked = (department.vault.path(scans[i].vault_digest) for i in (0, 2, 3))
+    gone.unlink()
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    locked.unlink()
+    locked.mkdir()  # the operating system will not hand it over
+    after = department.embedder.measures(department.champion, scans)
+    assert np.isnan(after).all(axis=1).tolist() == [True, False, True, True, False]
+    np.testing.assert_allclose(after[[1, 4]], before[[1, 4]], rtol=1e-12, atol=1e-12)
+    alone = department.embedder.measures(department.champion, scans[:1])
+    assert np.isnan(alone).all()
+
+
 def test_what_was_read_is_sealed_as_a_batch(department: Department) -> None:
     department.receive(3)
     department.embedder.embed(MONITOR)

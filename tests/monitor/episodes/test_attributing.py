@@ -22,7 +22,6 @@ from monitor.subgroups import Subgroup
 from monitor.tables import EmbeddingRow, ScanRow
 from monitor.windows import Window
 from registry.bundles.heads import Task, TaskKind
-from registry.errors import NotFoundError
 from registry.versions import VersionRow
 
 WEEK = Window(start=ANCHOR, end=ANCHOR + timedelta(days=7))
@@ -32,20 +31,18 @@ class Measured:
     """Stands where pixels would be: these scans are rows of numbers."""
 
     def __init__(self) -> None:
-        self.kept = True
+        self.gone: set[int] = set()
         self.blank: set[int] = set()
 
     def measures(self, _: object, scans: Sequence[ScanRow]) -> npt.NDArray[np.float64]:
-        if not self.kept:
-            raise NotFoundError("the pixels of scan 7 are no longer kept")
-        return np.stack(
-            [
-                np.zeros(len(MEASURES))
-                if scan.id in self.blank
-                else np.random.default_rng(scan.id).normal(size=len(MEASURES))
-                for scan in scans
-            ]
-        )
+        return np.stack([self._row(scan.id) for scan in scans])
+
+    def _row(self, scan: int) -> npt.NDArray[np.float64]:
+        if scan in self.gone:
+            return np.full(len(MEASURES), np.nan)
+        if scan in self.blank:
+            return np.zeros(len(MEASURES))
+        return np.random.default_rng(scan).normal(size=len(MEASURES))
 
 
 @pytest.fixture
@@ -165,15 +162,47 @@ def test_a_task_that_the_classifier_s_card_excludes_gets_no_pattern_and_the_reas
         assert reason in str(found.reason)
 
 
-def test_pixels_that_are_gone_leave_no_pattern(
+def test_a_few_scans_that_cannot_be_read_again_are_left_out_and_said(
     history: History, attributor: Attributor, measured: Measured
 ) -> None:
     read_reference(history, *readings(1, 400, prevalence=0.4))
+    history.watch("site")
+    window = history.add(
+        150, at=ANCHOR, shift=0.3, probabilities=readings(3, 150, prevalence=0.4)[0]
+    )
+    history.add(
+        150,
+        at=history.window(1).start,
+        shift=0.3,
+        probabilities=readings(4, 150, prevalence=0.4)[0],
+    )
+    measured.gone = {*range(1, 20, 10), window[7]}
+    found = attribute(history, attributor)
+    assert found.attribution is not None, found.reason
+    assert found.unread == found.to_dict()["unread"] == 3
+    with history.database.reading() as session:
+        evaluation = evaluate(
+            session,
+            history.profiles,
+            history.monitor,
+            history.window(0),
+            now=history.window(0).end,
+        )
+        evidence = gather(session, history.profiles, evaluation, attributor=attributor)
+    [said] = [one for one in evidence.diagnosis.reasons if "cannot be read again" in one]
+    assert said.startswith("the pattern does without 3 scans whose pixels")
+
+
+@pytest.mark.parametrize("what", ["reference", "window"])
+def test_where_many_scans_cannot_be_read_again_there_is_no_pattern(
+    history: History, attributor: Attributor, measured: Measured, what: str
+) -> None:
+    read_reference(history, *readings(1, 400, prevalence=0.4))
     read_window(history, 150, prevalence=0.4)
-    measured.kept = False
+    measured.gone = set(range(1, 22)) if what == "reference" else set(range(401, 410))
     found = attribute(history, attributor)
     assert found.attribution is None
-    assert found.reason == "the pixels of scan 7 are no longer kept"
+    assert str(found.reason).startswith(f"scans of the {what} whose pixels can be read again")
 
 
 @pytest.mark.parametrize("others", [150, 0])

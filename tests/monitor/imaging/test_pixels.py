@@ -219,6 +219,7 @@ def test_damaged_pixels_are_undecodable_and_the_message_shows_nothing() -> None:
     [
         {"RescaleSlope": "0", "RescaleIntercept": "1"},
         {"RescaleSlope": "1e39", "RescaleIntercept": "0"},
+        {"RescaleSlope": "1e30", "RescaleIntercept": "0"},
         {"Rows": 13},
     ],
     ids=str,
@@ -361,6 +362,27 @@ def test_whatever_the_image_the_input_is_finite_deterministic_and_within_bounds(
         assert shown[channel].max() <= np.float32(declared.highest[channel]) + 1e-5
     assert np.array_equal(image.values, before)  # the image is not written to
     assert prepare(image, declared).tobytes() == shown.tobytes()
+
+
+@pytest.mark.parametrize("window", [DicomWindow(), PercentileWindow(low=1, high=99)], ids=str)
+@pytest.mark.parametrize(
+    "elements",
+    [
+        {"WindowCenter": "2048", "WindowWidth": "1e-50", "VOILUTFunction": "SIGMOID"},
+        {"WindowCenter": "2048", "WindowWidth": "1e-9", "VOILUTFunction": "SIGMOID"},
+        {"WindowCenter": "0", "WindowWidth": "1e-29", "VOILUTFunction": "LINEAR_EXACT"},
+        {"WindowCenter": "0", "WindowWidth": "1e300"},
+        {"WindowCenter": "1e300", "WindowWidth": "10"},
+        {"RescaleSlope": "1e-46", "RescaleIntercept": "0"},
+        {"RescaleSlope": "-2e26", "RescaleIntercept": "0"},
+    ],
+    ids=str,
+)
+def test_a_header_with_absurd_numbers_gives_an_input_that_is_finite(
+    elements: dict[str, str], window: GrayWindow
+) -> None:
+    image = image_of(radiograph(**elements))
+    assert np.isfinite(prepare(image, preprocessing(window))).all()
 
 
 def test_a_flat_image_is_prepared_without_a_division_by_zero() -> None:

@@ -38,9 +38,13 @@ def test_a_window_gives_what_pydicom_gives(
         (0, 0, VoiFunction.SIGMOID),
         (float("nan"), 10, VoiFunction.LINEAR),
         (0, float("inf"), VoiFunction.LINEAR),
+        (2048, 1e-50, VoiFunction.SIGMOID),
+        (0, 1e-40, VoiFunction.LINEAR_EXACT),
+        (0, 1e300, VoiFunction.LINEAR),
+        (-1e300, 10, VoiFunction.LINEAR),
     ],
 )
-def test_a_window_that_the_standard_excludes_cannot_be_made(
+def test_a_window_that_shows_nothing_cannot_be_made(
     center: float, width: float, function: VoiFunction
 ) -> None:
     with pytest.raises(ValueError, match="window"):
@@ -67,10 +71,15 @@ def test_a_ramp_of_no_width_is_a_step() -> None:
     assert ramp(values, 2, 2).tolist() == [0, 0, 1]
 
 
+def test_a_ramp_too_steep_for_single_precision_is_a_step() -> None:
+    values = np.array([0, 1e-44, 1e-40], dtype=np.float32)
+    assert ramp(values, 0, 1e-44).tolist() == [0, 1, 1]
+
+
 @settings(deadline=None, derandomize=True)
 @given(
-    center=st.floats(-1e5, 1e5),
-    width=st.floats(1, 1e5),
+    center=st.floats(-1e5, 1e5) | st.floats(-1e30, 1e30),
+    width=st.floats(1, 1e5) | st.floats(1, 1e30),
     function=st.sampled_from(VoiFunction),
 )
 def test_a_window_is_monotonic_and_stays_within_zero_and_one(
