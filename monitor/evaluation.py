@@ -227,7 +227,7 @@ def _subgroups(
         scans.scans, spec.subgroup_attributes, at_least=spec.floor
     ):
         part = scans.where(belongs)
-        yardstick = subgroup_references.yardstick(row, known, subgroup)
+        yardstick = subgroup_references.yardstick(row, known, subgroup, part.scans)
         if isinstance(yardstick, str):
             notes.append(f"{subgroup}: {yardstick}")
             continue

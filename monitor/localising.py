@@ -12,8 +12,13 @@ from monitor.subgroups import Subgroup
 
 #: False-discovery rate at which subgroups count as moved in one window.
 MOVED_LEVEL = 0.01
-#: Above this adjusted p-value a subgroup that could have shown the shift stood still.
-STILL_LEVEL = 0.05
+#: Up to this adjusted p-value a subgroup shows something, by chance or not.
+SHOWN_LEVEL = 0.05
+#: A subgroup that is shifted by less than this share of another's shift stood still beside it;
+#: one that shows something, by less than the second.
+STILL_LENGTH, STILL_LENGTH_SHOWN = 0.5, 0.25
+#: Subgroups vary in size: one that is this much less sensitive than another is heard.
+LEAST_SENSITIVITY = 1.25
 #: Share of the scans outside a subgroup that must have stood still for it to carry the shift.
 STILL_SHARE = 0.5
 
@@ -41,13 +46,37 @@ class SubgroupVerdict:
     def moved(self) -> bool:
         return self.adjusted_p_value <= MOVED_LEVEL
 
-    def would_have_shown(self, other: Verdict) -> bool:
-        """Return whether it had enough scans to show what another verdict shows.
+    def would_have_shown(self, other: SubgroupVerdict) -> bool:
+        """Return whether it had enough scans to show what another subgroup shows.
 
-        It had if it could show the other's effect, or was as sensitive as the other was: not
-        every shift has an effect on the mean, in which sensitivity is measured.
+        It had if it could show the other's effect, or was about as sensitive as the other was:
+        not every shift has an effect on the mean, in which sensitivity is measured.
         """
-        return self.verdict.smallest_effect <= max(other.effect.value, other.smallest_effect)
+        shown = other.verdict
+        return self.verdict.smallest_effect <= max(
+            shown.effect.value, LEAST_SENSITIVITY * shown.smallest_effect
+        )
+
+    def stood_still_beside(self, other: SubgroupVerdict) -> bool:
+        """Return whether it shifted far less than another subgroup that moved.
+
+        By the detector that sees the other's shift most clearly, whose statistic is the squared
+        length of a shift over its scale without one, and so grows with the patients. No
+        significance alone would take one still subgroup in twenty for moved; and would take
+        what a few scans hardly show for still.
+        """
+        leading = other.verdict.leading
+        own = self.verdict.detectors.get(leading)
+        shows = self.adjusted_p_value <= SHOWN_LEVEL
+        if own is None:
+            return not shows
+        as_far = (
+            other.verdict.detectors[leading].statistic
+            * self.verdict.patients
+            / other.verdict.patients
+        )
+        length = STILL_LENGTH_SHOWN if shows else STILL_LENGTH
+        return own.statistic < length**2 * as_far
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,9 +101,9 @@ def locate(
     """Return the smallest subgroup that moved while those apart from it stood still.
 
     Standing still takes more than no significance: a subgroup counts only if it had enough
-    scans to show an effect of the same size, and such subgroups must make up most of the
-    scans outside. Where they do not, because the others send few scans, a new value of an
-    equipment tag that a subgroup's scans have, and they alone, tells as much.
+    scans to show an effect of the same size and was shifted far less, and such subgroups must
+    make up most of the scans outside. Where they do not, because the others send few scans, a
+    new value of an equipment tag that a subgroup's scans have, and they alone, tells as much.
 
     Parameters
     ----------
@@ -90,12 +119,12 @@ def locate(
     )
     for item in moved:
         apart = [other for other in tested if not other.scans & item.scans]
-        able = [other for other in apart if other.would_have_shown(item.verdict)]
+        able = [other for other in apart if other.would_have_shown(item)]
         heard = frozenset[int]().union(*(other.scans for other in able))
         outside = scans - len(item.scans)
         if (
             outside > 0
-            and all(other.adjusted_p_value > STILL_LEVEL for other in able)
+            and all(other.stood_still_beside(item) for other in able)
             and not any(other.moved for other in apart)
             and len(heard) >= STILL_SHARE * outside
         ):

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from monitor.embeddings import EmbeddedScans
 from monitor.profiles import LEAST_REFERENCE_PATIENTS
 from monitor.subgroups import Attribute, Subgroup, subgroups_of
-from monitor.tables import ReferenceRow, SubgroupReferenceRow
+from monitor.tables import ReferenceRow, ScanRow, SubgroupReferenceRow
 
 #: Subgroups, largest first, that get a profile of their own.
 MOST_PROFILES = 100
@@ -84,11 +84,18 @@ def yardstick(
     reference: ReferenceRow,
     known: Mapping[Subgroup, SubgroupReferenceRow],
     subgroup: Subgroup,
+    scans: Sequence[ScanRow],
 ) -> Yardstick | str:
     """Return what a subgroup is compared with, or why it cannot be judged by itself.
 
-    A subgroup that the reference does not know is compared with the innermost one around it
-    that has a profile, else with all scans: to differ from them is what makes it a shift.
+    A subgroup that the reference does not know is compared with the smallest known one that
+    holds all of its scans and has a profile, else with all scans: to differ from them is what
+    makes it a shift. What holds them is told by the scans, as names may be short: those of a
+    new software version at one scanner are that scanner's.
+
+    Parameters
+    ----------
+    scans : of the subgroup, in the window
     """
     own = known.get(subgroup)
     if own is not None and own.profile_digest is not None:
@@ -99,11 +106,13 @@ def yardstick(
             "to judge it by itself"
         )
     around = [
-        (other, row.profile_digest)
+        (row.scans, str(other), other, row.profile_digest)
         for other, row in known.items()
-        if row.profile_digest is not None and subgroup.within(other)
+        # One that is nearly all scans has their profile.
+        if row.profile_digest not in {None, reference.profile_digest}
+        and all(other.holds(scan) for scan in scans)
     ]
     if not around:
         return Yardstick(profile_digest=reference.profile_digest, subgroup=None)
-    nearest, digest = max(around, key=lambda item: len(item[0].terms))
+    *_, nearest, digest = min(around)
     return Yardstick(profile_digest=digest, subgroup=nearest)

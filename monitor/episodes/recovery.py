@@ -51,6 +51,9 @@ def recovery(session: Session, row: EpisodeRow, evaluation: Evaluation) -> Recov
         )
     if streams and row.evidence["alpha"] is None:
         return _of_streams(streams, evaluation)
+    if evaluation.alarm and row.evidence["window"] == str(evaluation.window):
+        # Without a place it is all scans that are asked below, and it may be a part that shows it.
+        return Recovery(recovered=False, reason="the window alarms for it")
     place = row.subgroup or ""
     length = evaluation.monitor.specification.window_length
     starts = [evaluation.window.start - length * back for back in range(QUIET_WINDOWS)]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
+from scipy.special import ndtri
+
 from monitor.localising import SubgroupVerdict
 from monitor.profiles import Detection, Verdict
 from monitor.statistics.effect import Shift
@@ -14,12 +16,21 @@ ONSET = datetime(2026, 3, 2, tzinfo=UTC)
 
 
 def verdict(
-    p_value: float, *, effect: float = 0.5, smallest_effect: float = 0.3, scans: int = 100
+    p_value: float,
+    *,
+    effect: float = 0.5,
+    smallest_effect: float = 0.3,
+    scans: int = 100,
+    statistic: float | None = None,
 ) -> Verdict:
+    """Return a verdict; its detector's statistic is as large as its p-value is small."""
+    if statistic is None:
+        statistic = float(ndtri(1.0 - p_value))
+    detection = Detection(p_value=p_value, statistic=statistic, effect=0.1)
     return Verdict(
         p_value=p_value,
         week_p_value=None,
-        detectors={"whitened-mean-all": Detection(p_value=p_value, statistic=1.0, effect=0.1)},
+        detectors={"whitened-mean-all": detection},
         leading="whitened-mean-all",
         effect=Shift(value=effect, low=0.8 * effect, high=1.2 * effect),
         ordinary_effect=None,
@@ -39,6 +50,7 @@ def subgroup_verdict(
     *,
     effect: float = 0.5,
     smallest_effect: float = 0.3,
+    statistic: float | None = None,
 ) -> SubgroupVerdict:
     """Return a verdict on a subgroup whose p-value is adjusted already."""
     members = frozenset(scans)
@@ -46,7 +58,11 @@ def subgroup_verdict(
         subgroup=Subgroup.parse(subgroup),
         scans=members,
         verdict=verdict(
-            p_value, effect=effect, smallest_effect=smallest_effect, scans=len(members)
+            p_value,
+            effect=effect,
+            smallest_effect=smallest_effect,
+            scans=len(members),
+            statistic=statistic,
         ),
         profile_digest="profile",
         compared_with=None,

@@ -95,6 +95,43 @@ ONE, TWO = range(50), range(50, 100)
         ),
         pytest.param(
             [
+                subgroup_verdict("site=north", NORTH, MOVED, statistic=20.0),
+                subgroup_verdict("site=south", SOUTH, BETWEEN, statistic=1.0),
+            ],
+            "site=north",
+            "only site=north moved",
+            id="the other site shows something by chance, which is far less",
+        ),
+        pytest.param(
+            [
+                subgroup_verdict("site=north", NORTH, MOVED, statistic=20.0),
+                subgroup_verdict("site=south", SOUTH, STILL, statistic=6.0),
+            ],
+            None,
+            "no single one",
+            id="the other site shows nothing, and may have moved as far",
+        ),
+        pytest.param(
+            [
+                subgroup_verdict("site=north", NORTH, MOVED, statistic=20.0),
+                subgroup_verdict("site=south", range(100, 150), STILL, statistic=3.0),
+                subgroup_verdict("site=coast", range(150, 200), STILL, statistic=0.0),
+            ],
+            None,
+            "no single one",
+            id="the fewer patients, the less of the same shift they show",
+        ),
+        pytest.param(
+            [
+                subgroup_verdict("site=north", NORTH, MOVED, effect=0.0, smallest_effect=0.3),
+                subgroup_verdict("site=south", SOUTH, STILL, smallest_effect=0.35),
+            ],
+            "site=north",
+            "only site=north moved",
+            id="a shift without effect on the mean, and a site that is a little smaller",
+        ),
+        pytest.param(
+            [
                 subgroup_verdict("site=north", NORTH, MOVED),
                 subgroup_verdict("site=south", range(100, 130), STILL),
             ],

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 from monitored_history import History
+from sqlalchemy import select
 
 from monitor import subgroup_references
 from monitor.evaluation import Evaluation, evaluate, store_verdicts
@@ -13,7 +14,7 @@ from monitor.localising import locate
 from monitor.references import deciding
 from monitor.subgroup_references import Yardstick
 from monitor.subgroups import Subgroup
-from monitor.tables import SubgroupReferenceRow
+from monitor.tables import ScanRow, SubgroupReferenceRow
 from registry import ledger
 
 NORTH, SOUTH = "site=north", "site=south"
@@ -90,19 +91,49 @@ def test_a_reference_of_one_kind_needs_no_profile_beside_its_own(history: Histor
             assert {row.profile_digest for row in known.values()} == {reference.profile_digest}
 
 
+@pytest.mark.parametrize("name", [f"{SOUTH} & software_version=2.0", "software_version=2.0"])
 def test_what_is_new_inside_a_known_subgroup_is_compared_with_that_one(
-    two_sites: History,
+    two_sites: History, name: str
 ) -> None:
+    window = two_sites.window(0)
+    two_sites.add(
+        30, at=window.start + timedelta(hours=1), site="south", software_version="2.0"
+    )
     with two_sites.database.reading() as session:
         reference = deciding(session, two_sites.monitor.name)[0]
         known = subgroup_references.of_reference(session, reference)
         south = known[Subgroup.parse(SOUTH)]
-        found = subgroup_references.yardstick(
-            reference, known, Subgroup.parse(f"{SOUTH} & software_version=2.0")
-        )
+        scans = session.scalars(select(ScanRow).where(ScanRow.software_version == "2.0")).all()
+        found = subgroup_references.yardstick(reference, known, Subgroup.parse(name), scans)
     assert found == Yardstick(
         profile_digest=str(south.profile_digest), subgroup=Subgroup.parse(SOUTH)
     )
+
+
+def test_new_software_that_changes_nothing_moves_nothing_at_a_site_that_differs(
+    two_sites: History,
+) -> None:
+    window = two_sites.window(0)
+    for site, version, shift in (
+        ("north", "1.0", 0.0),
+        ("south", "1.0", 0.5),
+        ("south", "2.0", 0.5),
+    ):
+        two_sites.add(
+            40,
+            at=window.start + timedelta(hours=1),
+            site=site,
+            software_version=version,
+            shift=shift,
+        )
+    with two_sites.database.reading() as session:
+        evaluation = evaluate(
+            session, two_sites.profiles, two_sites.monitor, window, now=window.end
+        )
+    found = {str(item.subgroup): item for item in evaluation.verdicts[0].subgroups}
+    assert str(found["software_version=2.0"].compared_with) == SOUTH
+    assert str(found[f"{SOUTH} & software_version=1.0"].compared_with) == SOUTH
+    assert not any(item.moved for item in found.values())
 
 
 def test_the_ledger_vouches_for_what_subgroups_are_compared_with(two_sites: History) -> None:
