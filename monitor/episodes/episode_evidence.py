@@ -34,7 +34,7 @@ HEAVIEST = 12
 #: How many detectors and subgroups it names.
 NAMED = 6
 OUTLIER_QUANTILE = 0.95
-#: Before the onset that a stream saw, it is looked for so far back.
+#: Before an onset that no place has told, it is looked for so far back.
 LOOKED_BACK = timedelta(weeks=4)
 #: A subgroup's scans alone have a value if it and the value share so much of either.
 ALONE_SHARE = 0.95
@@ -120,9 +120,9 @@ def gather(
         began = known.onset
     # What came before the first window is the reference's own past.
     earliest = min(began, max(began - spec.window_length, spec.anchor))
-    seen_by_streams = known.onset if known else _seen_by_streams(session, evaluation)
-    if seen_by_streams is not None and carrier is not None:
-        earliest = _looked_back_to(session, evaluation, item, min(began, seen_by_streams))
+    dated_so_far = known.onset if known else _dated_without_place(session, evaluation)
+    if dated_so_far is not None and carrier is not None:
+        earliest = _looked_back_to(session, evaluation, item, min(began, dated_so_far))
     around = _placed(
         embeddings.in_window(
             session, item.reference.version, Window(start=earliest, end=window.end)
@@ -289,22 +289,28 @@ def _onset(
     return KnownOnset(reference=reference, onset=onset, low=low, high=high), weights
 
 
-def _seen_by_streams(session: Session, evaluation: Evaluation) -> datetime | None:
-    """Return the first onset that streams saw and no window has confirmed, if there is one."""
+def _dated_without_place(session: Session, evaluation: Evaluation) -> datetime | None:
+    """Return the first onset of open episodes that a place may date anew, if there are any.
+
+    Those without a place, and those that streams placed and no window has confirmed.
+    """
     rows = session.scalars(
         select(EpisodeRow).where(
             EpisodeRow.monitor == evaluation.monitor.name, EpisodeRow.closed_at.is_(None)
         )
     )
-    return min((row.onset for row in rows if row.evidence["alpha"] is None), default=None)
+    onsets = (
+        row.onset for row in rows if row.subgroup is None or row.evidence["alpha"] is None
+    )
+    return min(onsets, default=None)
 
 
 def _looked_back_to(
     session: Session, evaluation: Evaluation, item: ReferenceVerdict, onset: datetime
 ) -> datetime:
-    """Return from when on a stream's shift is looked for once more, by its place's scans.
+    """Return from when on a shift is looked for once more, by its place's scans.
 
-    A shift of few scans dilutes among all that a stream sees, which dates it late.
+    A shift of few scans dilutes among all, which dates it late.
     """
     ended = session.scalar(
         select(func.max(EpisodeRow.closed_at)).where(

@@ -161,14 +161,16 @@ def conclude(
     is an onset that the scans of that place tell.
     """
     document = dict(found.document)
-    dated_before = "onset_interval" in row.evidence
-    dated_anew = False
+    place = found.diagnosis.subgroup
+    document["place_named"] = str(place) if place else None
     if "streams" in row.evidence:
         document["place_settled"] = settled = _place(row, found)
-        dated_anew = not settled and found.dated.by_place and _is_surer(row, found.dated)
-    if dated_anew:
+        placed = not settled
+    else:
+        placed = _place_by_windows(row, place)
+    if placed and found.dated.by_place and _is_surer(row, found.dated):
         row.onset, document["dated_by_place"] = found.onset, True
-    elif dated_before:
+    elif "onset_interval" in row.evidence:
         document["onset_interval"] = row.evidence["onset_interval"]
     if _names_less(row, found):
         for told in ("diagnosis", "pattern", "metadata", "place"):
@@ -283,6 +285,18 @@ def _names_less(row: EpisodeRow, found: AlarmEvidence) -> bool:
     named = row.cause not in {None, Cause.UNKNOWN}
     by_window = row.evidence.get("alpha") is not None
     return named and by_window and found.diagnosis.cause is Cause.UNKNOWN
+
+
+def _place_by_windows(row: EpisodeRow, place: Subgroup | None) -> bool:
+    """Place an episode that windows opened without a place; return whether it was.
+
+    One window that names a place may do so by chance, where all scans are shifted.
+    """
+    before = row.evidence.get("place_named")
+    if row.subgroup is not None or place is None or before != str(place):
+        return False
+    row.subgroup = str(place)
+    return True
 
 
 def _place(row: EpisodeRow, found: AlarmEvidence) -> bool:

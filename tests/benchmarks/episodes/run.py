@@ -33,6 +33,7 @@ SECTIONS: dict[str, tuple[str, str, tuple[str, ...]]] = {
         "cause_places.py",
         ("cause_embeddings.py", "cause_evidence.py"),
     ),
+    "parts": ("Subgroup named", "subgroup_places.py", ()),
     "estimates": (
         "Performance without labels",
         "estimated_performance.py",

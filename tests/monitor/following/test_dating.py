@@ -96,15 +96,32 @@ def test_a_place_that_a_window_tells_dates_what_a_stream_saw(
     assert onset_level(episode.evidence) == "95 %, by the scans of the place alone"
 
 
-def test_an_onset_stays_in_its_interval_while_windows_go_on_showing_the_shift(
+def test_an_episode_without_a_place_takes_the_one_that_two_windows_in_a_row_name(
     four_sites: FollowedHistory,
 ) -> None:
     four_sites.apply(None)
     judged_rounds(four_sites, 40)
-    judged_rounds(four_sites, 90, shift=0.45)
-    # It has no place, and all scans alone show nothing of it: still it is one, and stays open.
+    began = four_sites.clock.at
+    judged_rounds(four_sites, 65, shift=0.45)
+    # All scans alone show nothing of it: still it is one, and stays open.
     [episode] = four_sites.episodes()
     assert (episode.subgroup, episode.state) == (None, EpisodeState.OPEN)
+    assert episode.evidence["place_named"] == "site=east"
+    first_dated = episode.onset
+    judged_rounds(four_sites, 25, shift=0.45)
+    [episode] = four_sites.episodes()
+    assert (episode.subgroup, episode.state) == ("site=east", EpisodeState.OPEN)
+    assert abs(episode.onset - began) < abs(first_dated - began)
+
+
+@pytest.mark.parametrize("rounds_shifted", [65, 90, 150])
+def test_an_onset_stays_in_its_interval_while_windows_go_on_showing_the_shift(
+    four_sites: FollowedHistory, rounds_shifted: int
+) -> None:
+    four_sites.apply(None)
+    judged_rounds(four_sites, 40)
+    judged_rounds(four_sites, rounds_shifted, shift=0.45)
+    [episode] = four_sites.episodes()
     with four_sites.database.reading() as session:
         told = ledger.entries(session, subject=f"episode {episode.id}")
     assert len(told) > 1
