@@ -24,6 +24,9 @@ from registry.canonical import Json
 from registry.errors import ConflictError, NotFoundError
 from registry.versions import ref
 
+#: What evidence says of a shift's size, by the scans of one place.
+_SIZE = ("effect", "ordinary_effect", "smallest_effect", "detectors", "encoder")
+
 
 class EpisodeState(StrEnum):
     OPEN = "open"
@@ -155,10 +158,12 @@ def conclude(
     """Write into an episode what an alarm's evidence says.
 
     A cause that a window named stays where a later one names none: the last window of a shift
-    is of both sides of its end, and whoever reads a closed episode asks what it was. What a
-    stream saw first keeps its onset, which is dated scan by scan; its place is the one
-    that was found now, while a few scans have told it and nothing hangs on it yet, and so
-    is an onset that the scans of that place tell.
+    is of both sides of its end, and whoever reads a closed episode asks what it was. So does a
+    size that was measured where the shift is, where a later alarm is of other scans. The onset
+    stays, unless the scans of a place that was not known tell it more surely. The place of
+    what a stream saw first is the one that was found now, while a few scans have told it and
+    nothing hangs on it yet; an episode of windows that has none takes the one that two in a
+    row name.
     """
     document = dict(found.document)
     place = found.diagnosis.subgroup
@@ -178,8 +183,12 @@ def conclude(
     else:
         row.cause = found.diagnosis.cause.value
     row.p_value = p_value
-    row.effect = found.verdict.effect.value
-    row.heaviest = list(found.heaviest)
+    if _measures_elsewhere(row, place):
+        for told in _SIZE:
+            document.pop(told, None)
+    else:
+        row.effect = found.verdict.effect.value
+        row.heaviest = list(found.heaviest)
     document["place_smallest_effect"] = _place_sensitivity(row, evaluation)
     row.evidence = {**row.evidence, **document}
     _estimate(session, row, evaluation)
@@ -278,6 +287,12 @@ def record_change(
         facts=facts,
         seals=[row],
     )
+
+
+def _measures_elsewhere(row: EpisodeRow, place: Subgroup | None) -> bool:
+    """Return whether an alarm is of other scans than an episode's place, which was measured."""
+    measured = row.evidence.get("effect") is not None and row.subgroup is not None
+    return measured and (place is None or str(place) != row.subgroup)
 
 
 def _names_less(row: EpisodeRow, found: AlarmEvidence) -> bool:

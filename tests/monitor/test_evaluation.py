@@ -178,6 +178,32 @@ def test_a_place_recovers_by_what_its_own_scans_could_have_shown(history: Histor
     assert only_episode(history).state == EpisodeState.CLOSED
 
 
+def test_a_shift_s_size_is_that_of_its_place(history: History) -> None:
+    history.watch("site")
+    history.accept_reference(shifts={"site": 0.0, "small": 0.0})
+
+    def fill_both(number: int, *, site: float, small: float) -> EpisodeRow:
+        start = history.window(number).start + timedelta(hours=1)
+        history.add(120, at=start, shift=site)
+        history.add(30, at=start, site="small", shift=small)
+        judge(history, number)
+        with history.database.reading() as session:
+            row = episodes.all_episodes(session)[-1] if number else EpisodeRow()
+        return row
+
+    fill_both(0, site=0.0, small=0.9)
+    placed = fill_both(1, site=0.0, small=0.9)
+    assert placed.subgroup == "site=small"
+    assert placed.effect > 2.0
+    # Now all scans are alike and shifted: what alarms is of no place.
+    elsewhere = fill_both(2, site=0.3, small=0.3)
+    assert elsewhere.evidence["window"] == str(history.window(2))
+    assert (elsewhere.subgroup, elsewhere.evidence["place_named"]) == ("site=small", None)
+    assert elsewhere.effect == placed.effect
+    for told in ("effect", "smallest_effect", "detectors", "encoder"):
+        assert elsewhere.evidence[told] == placed.evidence[told]
+
+
 def test_where_a_shift_is_may_be_told_by_a_verdict_that_sees_it_less_clearly(
     history: History,
 ) -> None:
