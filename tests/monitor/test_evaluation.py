@@ -182,21 +182,20 @@ def test_a_shift_s_size_is_that_of_its_place(history: History) -> None:
     history.watch("site")
     history.accept_reference(shifts={"site": 0.0, "small": 0.0})
 
-    def fill_both(number: int, *, site: float, small: float) -> EpisodeRow:
+    def fill_both(number: int, *, site: float, small: float) -> None:
         start = history.window(number).start + timedelta(hours=1)
         history.add(120, at=start, shift=site)
         history.add(30, at=start, site="small", shift=small)
         judge(history, number)
-        with history.database.reading() as session:
-            row = episodes.all_episodes(session)[-1] if number else EpisodeRow()
-        return row
 
-    fill_both(0, site=0.0, small=0.9)
-    placed = fill_both(1, site=0.0, small=0.9)
+    for number in (0, 1):
+        fill_both(number, site=0.0, small=0.9)
+    placed = only_episode(history)
     assert placed.subgroup == "site=small"
     assert placed.effect > 2.0
     # Now all scans are alike and shifted: what alarms is of no place.
-    elsewhere = fill_both(2, site=0.3, small=0.3)
+    fill_both(2, site=0.3, small=0.3)
+    elsewhere = only_episode(history)
     assert elsewhere.evidence["window"] == str(history.window(2))
     assert (elsewhere.subgroup, elsewhere.evidence["place_named"]) == ("site=small", None)
     assert elsewhere.effect == placed.effect
