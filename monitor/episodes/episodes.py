@@ -24,8 +24,8 @@ from registry.canonical import Json
 from registry.errors import ConflictError, NotFoundError
 from registry.versions import ref
 
-#: What evidence says of a shift's size, by the scans of one place.
-_SIZE = ("effect", "ordinary_effect", "smallest_effect", "detectors", "encoder")
+#: What evidence says of a place, and of a shift's size by its scans.
+_OF_PLACE = ("place", "effect", "ordinary_effect", "smallest_effect", "detectors", "encoder")
 
 
 class EpisodeState(StrEnum):
@@ -184,7 +184,7 @@ def conclude(
         row.cause = found.diagnosis.cause.value
     row.p_value = p_value
     if _measures_elsewhere(row, place):
-        for told in _SIZE:
+        for told in _OF_PLACE:
             document.pop(told, None)
     else:
         row.effect = found.verdict.effect.value

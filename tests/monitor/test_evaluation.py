@@ -199,7 +199,7 @@ def test_a_shift_s_size_is_that_of_its_place(history: History) -> None:
     assert elsewhere.evidence["window"] == str(history.window(2))
     assert (elsewhere.subgroup, elsewhere.evidence["place_named"]) == ("site=small", None)
     assert elsewhere.effect == placed.effect
-    for told in ("effect", "smallest_effect", "detectors", "encoder"):
+    for told in ("place", "effect", "smallest_effect", "detectors", "encoder"):
         assert elsewhere.evidence[told] == placed.evidence[told]
 
 
