@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TypeAlias
 
@@ -25,7 +26,7 @@ from monitor.references import ProfileStore
 from monitor.requests.estimating import impact_scans
 from monitor.subgroups import Subgroup
 from monitor.tables import EpisodeRow, ResultRow, ScanRow
-from monitor.verdict_history import unjudged_windows
+from monitor.verdict_history import is_judged, unjudged_windows
 from monitor.windows import Window
 from registry import serving
 from registry.canonical import Json
@@ -98,7 +99,8 @@ class Evaluator:
 
         Of a window that is not one of the monitor's own, or has not ended, nothing is kept:
         stored, it would stand in the trend, in the rule of two windows in a row, and for what
-        comes until the window ends.
+        comes until the window ends. Nor does anything follow from a window that was judged
+        before: its episode may have ended since, and the shift with it.
         """
         self._embedder.embed(monitor_name, window=window, claim=claim)
         with self._database.reading() as session:
@@ -106,14 +108,16 @@ class Evaluator:
             evaluation = evaluate(
                 session, self._profiles, monitor, window, now=self._clock.now()
             )
+            if not evaluation.scheduled or evaluation.judged_before:
+                return evaluation
             # Before anything is written: pixels are read again, and nobody else need wait.
             found = self._shifts(session, evaluation) if evaluation.alarm else []
-        if not evaluation.scheduled:
-            return evaluation
         now = self._clock.now()
         with self._database.transaction() as session:
             if claim is not None:
                 fence(session, claim)
+            if is_judged(session, monitor_name, window):
+                return replace(evaluation, judged_before=True)  # by another, meanwhile
             store_verdicts(session, evaluation, actor=SYSTEM.name, at=now)
             for evidence, shift in found:
                 row = episodes.record_alarm(

@@ -92,6 +92,8 @@ class Evaluation:
     alpha: float
     #: one of the monitor's own windows, that has ended: others are judged, and nothing follows
     scheduled: bool
+    #: its verdicts are stored: what follows from them did when they were
+    judged_before: bool
 
     @property
     def alarm(self) -> bool:
@@ -155,6 +157,7 @@ def evaluate(
         alpha=monitor.specification.block_alpha,
         scheduled=window.end <= now
         and verdict_history.is_scheduled(monitor.specification, window),
+        judged_before=verdict_history.is_judged(session, monitor.name, window),
     )
 
 

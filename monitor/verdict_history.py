@@ -99,6 +99,18 @@ def unjudged_windows(session: Session, monitor: Monitor, *, until: datetime) -> 
     ]
 
 
+def is_judged(session: Session, monitor: str, window: Window) -> bool:
+    """Return whether a verdict on a window is stored, of a reference that decides now."""
+    deciding = [row.id for row in references.deciding(session, monitor)]
+    found = select(VerdictRow.id).where(
+        VerdictRow.reference.in_(deciding),
+        VerdictRow.subgroup == "",
+        VerdictRow.start == window.start,
+        VerdictRow.end == window.end,
+    )
+    return session.scalars(found.limit(1)).first() is not None
+
+
 def newest_window(specification: MonitorSpecification, *, until: datetime) -> Window:
     """Return the newest window that has ended by `until`.
 

@@ -147,6 +147,7 @@ def document_of(evaluation: Evaluation) -> dict[str, Any]:
         "alpha": evaluation.alpha,
         "alarm": evaluation.alarm,
         "scheduled": evaluation.scheduled,
+        "judged_before": evaluation.judged_before,
         "notes": list(evaluation.notes),
         "verdicts": [
             {
@@ -193,27 +194,38 @@ _MOST_EPISODES = 5
 _MOST_SUBGROUPS = 10
 
 
-def _lines(evaluation: Evaluation) -> list[str]:
+def _headline(evaluation: Evaluation) -> str:
+    """Return what was concluded, in a sentence."""
     if evaluation.p_value is None:
-        headline = "no verdict"
-    elif not evaluation.scheduled:
-        headline = "a window of your own: nothing is stored, and it raises no alarm"
-    elif evaluation.alarm:
-        headline = (
-            f"ALARM: a shift that persisted (p = {evaluation.p_value:.2g}, and the budget "
-            f"allows {evaluation.alpha:.2g} in two windows)"
+        return "no verdict"
+    if not evaluation.scheduled:
+        return "a window of your own: nothing is stored, and it raises no alarm"
+    before = "; it was judged before, and nothing follows from it anew"
+    return f"{_concluded(evaluation, evaluation.p_value)}{before * evaluation.judged_before}"
+
+
+def _concluded(evaluation: Evaluation, p_value: float) -> str:
+    alpha = evaluation.alpha
+    if evaluation.alarm:
+        return (
+            f"ALARM: a shift that persisted (p = {p_value:.2g}, and the budget allows "
+            f"{alpha:.2g} in two windows)"
         )
-    elif evaluation.p_value <= evaluation.alpha:
-        headline = (
-            f"no alarm: the windows before it showed a shift (p = {evaluation.p_value:.2g}), "
-            "this one shows nothing"
+    if p_value <= alpha:
+        return (
+            f"no alarm: the windows before it showed a shift (p = {p_value:.2g}), this one "
+            "shows nothing"
         )
-    else:
-        headline = (
-            f"no alarm (p = {evaluation.p_value:.2g}; it takes {evaluation.alpha:.2g}, over "
-            "two windows in a row)"
+    if any(item.verdict.alarm_p_value <= alpha for item in evaluation.deciding):
+        return (
+            "no alarm yet: this window shows a shift, and it takes two in a row (p = "
+            f"{p_value:.2g} so far, and the budget allows {alpha:.2g})"
         )
-    lines = [f"{evaluation.monitor.name}, {evaluation.window}", headline]
+    return f"no alarm (p = {p_value:.2g}; it takes {alpha:.2g}, over two windows in a row)"
+
+
+def _lines(evaluation: Evaluation) -> list[str]:
+    lines = [f"{evaluation.monitor.name}, {evaluation.window}", _headline(evaluation)]
     rows = [
         [
             item.reference.encoder + ("" if item.reference.decides else " (trend)"),

@@ -207,8 +207,8 @@ def _pattern_words(evidence: ShiftEvidence) -> tuple[str, ...]:
         else ()
     )
     without = (
-        f"the pattern does without {evidence.unread} scans whose pixels cannot be read again: "
-        "`driftward scan verify` says why",
+        f"the pattern does without {evidence.unread} scan{'s' * (evidence.unread > 1)} whose "
+        "pixels cannot be read again: `driftward scan verify` says why",
     ) * bool(evidence.unread)
     return (said, *strange, *told_by, *without, *prevalence)
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from api.cli.episodes import _size_line, _subgroup_lines
-from api.cli.references import _episode_line, _episode_lines
+from api.cli.references import _episode_line, _episode_lines, _headline
 from api.pages.explanation import impact_in_words
 from monitor.episodes.episodes import Impact
+from monitor.evaluation import Evaluation
 from monitor.tables import EpisodeRow
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -48,6 +50,44 @@ def test_a_check_names_the_open_episode_and_what_to_do_first() -> None:
         "episode 3, open: acquisition change, site=north, impact suspected; first ask radiography"
     )
     assert said.endswith("; `driftward episode show 3` has all of it")
+
+
+def evaluated(p_value: float, own: float, *, alarm: bool, before: bool = False) -> Evaluation:
+    """Return what a check concluded: of two windows, and of this one by itself."""
+    verdict = SimpleNamespace(alarm_p_value=own)
+    return cast(
+        "Evaluation",
+        SimpleNamespace(
+            p_value=p_value,
+            alpha=0.005,
+            alarm=alarm,
+            scheduled=True,
+            judged_before=before,
+            deciding=[SimpleNamespace(verdict=verdict)],
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "said"),
+    [
+        (evaluated(0.8, 0.4, alarm=False), "no alarm (p = 0.8; it takes 0.005, over two"),
+        (evaluated(1.0, 0.0002, alarm=False), "no alarm yet: this window shows a shift, and"),
+        (evaluated(0.001, 0.4, alarm=False), "no alarm: the windows before it showed a shift"),
+        (evaluated(0.001, 0.0002, alarm=True), "ALARM: a shift that persisted (p = 0.001"),
+    ],
+)
+def test_a_check_says_in_a_sentence_what_it_concluded(
+    evaluation: Evaluation, said: str
+) -> None:
+    assert _headline(evaluation).startswith(said)
+    assert "judged before" not in _headline(evaluation)
+
+
+def test_a_check_of_a_window_that_was_judged_before_says_that_nothing_follows() -> None:
+    said = _headline(evaluated(0.001, 0.0002, alarm=True, before=True))
+    assert said.startswith("ALARM")
+    assert said.endswith("; it was judged before, and nothing follows from it anew")
 
 
 def test_of_many_open_episodes_a_check_names_the_first_and_counts_the_rest() -> None:

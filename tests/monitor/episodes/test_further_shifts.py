@@ -158,6 +158,39 @@ def test_without_a_further_shift_nothing_new_opens(three_sites: History) -> None
     assert "apart_from" not in episode.evidence
 
 
+def test_a_window_that_is_judged_again_opens_and_changes_nothing(three_sites: History) -> None:
+    history = three_sites
+    for number in range(3):
+        play(history, number, {"south": 1.2} if number else {})
+    [episode] = all_of(history)
+    with history.database.transaction() as session:
+        episodes.end(
+            session,
+            session.get_one(EpisodeRow, episode.id),
+            EpisodeState.CLOSED,
+            reason="radiography knows",
+            actor="test",
+            at=history.window(2).end,
+        )
+        entered = len(ledger.entries(session))
+
+    again = judged(history, 2)
+    assert again.alarm
+    assert again.judged_before
+    assert [row.state for row in all_of(history)] == [EpisodeState.CLOSED]
+    with history.database.reading() as session:
+        assert len(ledger.entries(session)) == entered
+
+    # The next window shows that it goes on.
+    assert not play(history, 3, {"south": 1.2}).judged_before
+    assert [row.state for row in all_of(history)] == [EpisodeState.CLOSED, EpisodeState.OPEN]
+    for number in (4, 5, 6):
+        play(history, number, {})
+    assert {row.state for row in all_of(history)} == {EpisodeState.CLOSED}
+    judged(history, 2)
+    assert {row.state for row in all_of(history)} == {EpisodeState.CLOSED}
+
+
 def test_what_is_new_is_counted_from_the_onset_on(three_sites: History) -> None:
     history = three_sites
     for number, updated in ((0, 0), (1, 40), (2, 80)):
