@@ -18,6 +18,7 @@ from monitor.references import ProfileStore
 from monitor.subgroup_references import Yardstick
 from monitor.subgroups import Subgroup, subgroups_of
 from monitor.tables import ReferenceRow, ScanRow, VerdictRow
+from monitor.unstated import no_longer_stated
 from monitor.windows import Window
 from registry import ledger
 from registry.canonical import Json
@@ -196,7 +197,16 @@ def _judge(
         subgroups=tuple(tested),
         persistence_p_value=persistence,
         onset=onset,
-        notes=tuple(notes),
+        notes=(
+            *notes,
+            *no_longer_stated(
+                session,
+                row,
+                scans.scans,
+                monitor.specification.subgroup_attributes,
+                floor=monitor.specification.floor,
+            ),
+        ),
     )
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Self, TypeGuard
+from typing import Any, Self, TypeGuard
 
 from sqlalchemy import ColumnElement, and_
 
@@ -120,6 +120,13 @@ def value_of(scan: ScanRow, attribute: Attribute) -> str | None:
         return None if scan.age_years is None else _age_band(scan.age_years)
     value: str | None = getattr(scan, attribute)
     return value
+
+
+def stated_in(attribute: Attribute) -> ColumnElement[Any]:
+    """Return the column of the scans table that states an attribute."""
+    name = "age_years" if attribute is Attribute.AGE_BAND else attribute.value
+    column: ColumnElement[Any] = getattr(ScanRow, name)
+    return column
 
 
 def subgroups_of(

@@ -157,6 +157,7 @@ def _what(row: EpisodeRow) -> list[str]:
     lines = [
         f"episode {row.id} of {row.monitor} is {row.state}: {change_in_words(row)}",
         f"  where   {row.subgroup or 'all scans'}: {evidence['place']}",
+        *_now_line(evidence),
         f"  since   {row.onset:%Y-%m-%d %H:%M} UTC ({level}: {low} to {high}), alarm "
         f"{row.opened_at:%Y-%m-%d %H:%M} UTC",
         *_stream_lines(row),
@@ -170,6 +171,12 @@ def _what(row: EpisodeRow) -> list[str]:
     if row.closed_reason:
         lines.append(f"  ended   {row.closed_at:%Y-%m-%d %H:%M} UTC: {row.closed_reason}")
     return lines
+
+
+def _now_line(evidence: dict[str, Any]) -> list[str]:
+    """Return where the newest window that was of it sees it, unless that is its place."""
+    now = evidence.get("place_now")
+    return [f"  now     {now}; size and reasons are of this"] if now else []
 
 
 def _first_lines(row: EpisodeRow) -> list[str]:

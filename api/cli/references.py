@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
+    from monitor.episodes.recovery import Recovery
     from monitor.evaluation import Evaluation, ReferenceVerdict
     from monitor.tables import EpisodeRow
     from monitor.windows import Window
@@ -78,6 +80,7 @@ def check(
 ) -> None:
     """Judge one window of MONITOR: by default the newest that has ended."""
     from monitor.episodes.episodes import open_episodes
+    from monitor.episodes.recovery import recovery
     from monitor.following.standing import following
     from monitor.monitors import require_monitor
     from monitor.verdict_history import newest_window
@@ -95,20 +98,36 @@ def check(
     with driftward.database.reading() as session:
         followed = following(session, evaluation.monitor)
         episodes = open_episodes(session, monitor)
+        # Whether a shift is gone is for the newest windows to say.
+        asked = episodes if start is None else []
+        judged = [recovery(session, row, evaluation) for row in asked]
     document = {
         **document_of(evaluation),
         "open_episodes": [row.id for row in episodes],
+        "stay_open": [one.reason for one in judged],
         "following": followed.to_dict(),
     }
     window_line, headline, *rest = _lines(evaluation)
-    lines = [window_line, headline, *_episode_lines(episodes), *rest]
+    lines = [window_line, headline, *_episode_lines(episodes, judged), *rest]
     show(document, as_json=as_json, lines=[*lines, "", *stream_lines(followed)])
 
 
-def _episode_lines(episodes: Sequence[EpisodeRow]) -> list[str]:
-    """Return what the open episodes are; of many the first, lest they hide the verdict."""
-    shown = [_episode_line(row) for row in episodes[:_MOST_EPISODES]]
-    more = len(episodes) - len(shown)
+def _episode_lines(
+    episodes: Sequence[EpisodeRow], judged: Sequence[Recovery] = ()
+) -> list[str]:
+    """Return what the open episodes are; of many the first, lest they hide the verdict.
+
+    Parameters
+    ----------
+    judged : whether the shift of each is gone; empty where the window does not tell
+    """
+    few = episodes[:_MOST_EPISODES]
+    shown = []
+    for row, gone in zip_longest(few, judged[: len(few)]):
+        shown.append(_episode_line(row))
+        if gone is not None and not gone.recovered:
+            shown.append(f"  it stays open: {gone.reason}")
+    more = len(episodes) - len(few)
     return [*shown, f"and {more} more open: `driftward episode list`"] if more else shown
 
 

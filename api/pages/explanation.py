@@ -74,6 +74,8 @@ class Explanation:
     likely: tuple[LikelyCause, ...]
     #: how the place is known
     place: str
+    #: where the newest window that was of it sees it, None where that is its place
+    place_now: str | None
     #: bounds of the onset, in words, and how sure they are
     onset_interval: str
     onset_level: str
@@ -102,6 +104,7 @@ def explain(row: EpisodeRow) -> Explanation:
         reasons=tuple(diagnosis["reasons"]),
         likely=_likely(row.evidence.get("pattern")),
         place=row.evidence["place"],
+        place_now=row.evidence.get("place_now"),
         onset_interval=" to ".join(
             wording.moment(datetime.fromisoformat(moment))
             for moment in row.evidence["onset_interval"]

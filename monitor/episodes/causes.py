@@ -107,6 +107,7 @@ def diagnose(evidence: ShiftEvidence) -> Diagnosis:
         reasons = (
             f"{what} is new: {evidence.place_shares[attribute][value]:.0%} of these "
             "scans have it, and none or almost none of the reference",
+            *_new_site_words(evidence),
             place.reason if named is None else _sisters_words(evidence, named),
             *seen,
             displaced,
@@ -127,6 +128,8 @@ def diagnose(evidence: ShiftEvidence) -> Diagnosis:
             reasons=(*seen, displaced, place.reason, *others),
         )
     cause, located = _technical(place)
+    if evidence.pattern is not None and _alone_and_likest_technical(evidence.pattern, place):
+        located = ("that one scanner's scans alone moved names the cause with it", *located)
     return Diagnosis(
         cause=cause, subgroup=place.subgroup, reasons=(*seen, displaced, *located, *others)
     )
@@ -164,6 +167,19 @@ def _contradicted(pattern: Attribution | None) -> bool:
     """Return whether a pattern surely speaks against a change of the equipment."""
     may_be = {FirstLevel.TECHNICAL, FirstLevel.MIXED, FirstLevel.UNKNOWN}
     return pattern is not None and pattern.cause not in may_be
+
+
+def _new_site_words(evidence: ShiftEvidence) -> tuple[str, ...]:
+    """Return that the place is a site which the reference does not know, where it is."""
+    place = evidence.place.subgroup
+    known = evidence.reference_shares.get(Attribute.SITE)
+    if place is None or known is None:
+        return ()
+    return tuple(
+        f"site {site} is new, too: nothing need have changed there"
+        for site in place.sites
+        if site not in known
+    )
 
 
 def _shared_words(evidence: ShiftEvidence) -> tuple[str, ...]:

@@ -182,6 +182,7 @@ def conclude(
             document.pop(told, None)
     else:
         row.cause = found.diagnosis.cause.value
+        document |= _places(row, found)
     row.p_value = p_value
     if _measures_elsewhere(row, place):
         for told in _OF_PLACE:
@@ -333,6 +334,15 @@ def _place(row: EpisodeRow, found: AlarmEvidence) -> bool:
     elif place is None and not settled and not by_window:
         row.subgroup = None
     return bool(settled)
+
+
+def _places(row: EpisodeRow, found: AlarmEvidence) -> dict[str, Json]:
+    """Return how an episode's place is known, and what was found now where that is another."""
+    now = found.document["place"]
+    place = found.diagnosis.subgroup
+    if row.subgroup == (str(place) if place else None) or "place" not in row.evidence:
+        return {"place": now, "place_now": None}
+    return {"place": row.evidence["place"], "place_now": now}
 
 
 def _is_surer(row: EpisodeRow, dated: KnownOnset) -> bool:

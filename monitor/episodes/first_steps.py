@@ -18,7 +18,7 @@ _STEPS: dict[Cause, tuple[str, ...]] = {
         "compare a heavy scan with the same one in PACS",
     ),
     Cause.TECHNICAL: (
-        "open the heaviest scans: most are displaced, so the change should be visible in them",
+        "open the heaviest scans beside ordinary ones: a change of the images may be seen in them",
         "ask radiography and PACS what was changed at the onset: pixels cannot tell which",
     ),
     Cause.PREVALENCE: (

@@ -6,7 +6,7 @@ from datetime import timedelta
 import numpy as np
 import pytest
 from monitored_history import ANCHOR, DIMENSION, History
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from monitor.episodes import episodes
 from monitor.episodes.causes import Cause
@@ -19,7 +19,7 @@ from monitor.evaluation import (
     store_verdicts,
 )
 from monitor.monitors import apply_monitor
-from monitor.tables import EmbeddingRow, EpisodeRow, VerdictRow
+from monitor.tables import EmbeddingRow, EpisodeRow, ScanRow, VerdictRow
 from monitor.verdict_history import unjudged_windows
 from monitor.windows import Window
 from registry import ledger
@@ -119,6 +119,39 @@ def test_a_window_that_names_no_cause_leaves_the_one_that_was_named(history: His
     assert after.cause == Cause.TECHNICAL
     assert after.evidence["diagnosis"] == named.evidence["diagnosis"]
     assert after.evidence["window"] != named.evidence["window"]
+
+
+def test_a_place_keeps_its_words_where_a_later_window_sees_the_shift_elsewhere(
+    history: History,
+) -> None:
+    for number in (0, 1):
+        fill(history, number, shift=1.5)
+        judge(history, number)
+    opened = only_episode(history)
+    assert opened.subgroup is None
+    assert opened.evidence["place_now"] is None
+    start = history.window(2).start + timedelta(hours=1)
+    history.add(60, at=start)
+    history.add(60, at=start, shift=1.5, software_version="2.1")
+    assert judge(history, 2).alarm
+    after = only_episode(history)
+    assert after.subgroup is None
+    assert after.evidence["place"] == opened.evidence["place"]
+    assert after.evidence["place_now"].startswith("only software_version=2.1 moved")
+
+
+def test_an_attribute_that_scans_no_longer_state_is_said(history: History) -> None:
+    fill(history, 0)
+    said = "software version: 80 of 80 scans do not state it, and 0% of the reference's: they"
+    assert not any(said in note for note in judge(history, 0).notes)
+    fill(history, 1)
+    with history.database.transaction() as session:
+        session.execute(
+            update(ScanRow)
+            .where(ScanRow.arrived_at >= history.window(1).start)
+            .values(software_version=None)
+        )
+    assert any(note.startswith(said) for note in judge(history, 1).notes)
 
 
 def test_a_shift_that_goes_on_is_one_episode(history: History) -> None:

@@ -8,10 +8,11 @@ from typing import Any, cast
 
 import pytest
 
-from api.cli.episodes import _size_line, _subgroup_lines
+from api.cli.episodes import _now_line, _size_line, _subgroup_lines
 from api.cli.references import _episode_line, _episode_lines, _headline
 from api.pages.explanation import impact_in_words
 from monitor.episodes.episodes import Impact
+from monitor.episodes.recovery import Recovery
 from monitor.evaluation import Evaluation
 from monitor.tables import EpisodeRow
 
@@ -95,6 +96,20 @@ def test_of_many_open_episodes_a_check_names_the_first_and_counts_the_rest() -> 
     assert len(named) == 5
     assert rest == "and 45 more open: `driftward episode list`"
     assert len(_episode_lines([episode()] * 5)) == 5
+
+
+def test_a_check_says_why_an_episode_stays_open() -> None:
+    stays = Recovery(recovered=False, reason="site=north: too few in a window to tell")
+    gone = Recovery(recovered=True, reason="recovered")
+    first, why, second = _episode_lines([episode(), episode()], [stays, gone])
+    assert first == second == _episode_line(episode())
+    assert why == "  it stays open: site=north: too few in a window to tell"
+
+
+def test_where_the_newest_window_sees_a_shift_is_said_beside_its_place() -> None:
+    assert _now_line({"place_now": None}) == _now_line({}) == []
+    [said] = _now_line({"place_now": "only sex=M moved (adjusted p = 0.01)"})
+    assert said.endswith("only sex=M moved (adjusted p = 0.01); size and reasons are of this")
 
 
 @pytest.mark.parametrize(

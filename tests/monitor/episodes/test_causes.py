@@ -305,6 +305,33 @@ def test_a_doubtful_technical_pattern_is_named_where_one_scanner_alone_moved(
     assert Doubt.UNLIKE.value in found.reasons[0]
 
 
+def test_what_names_a_cause_that_a_doubtful_pattern_does_not_is_said() -> None:
+    moved = evidence(
+        subgroup_verdict("station=1", FIRST, MOVED),
+        subgroup_verdict("station=2", SECOND, STILL),
+    )
+    said = "that one scanner's scans alone moved names the cause with it"
+    told = pattern(FirstLevel.UNKNOWN, leading=FirstLevel.TECHNICAL, doubt=Doubt.UNLIKE)
+    assert said in diagnose(replace(moved, pattern=told)).reasons
+    sure = pattern(FirstLevel.TECHNICAL)
+    assert said not in diagnose(replace(moved, pattern=sure)).reasons
+
+
+@pytest.mark.parametrize(
+    ("known", "new"), [({"east": 0.4, "south": 0.6}, True), ({"north": 1.0}, False)]
+)
+def test_a_site_that_appears_is_said_to_be_new(known: dict[str, float], new: bool) -> None:
+    found = evidence(
+        subgroup_verdict("site=north", FIRST, MOVED),
+        subgroup_verdict("site=south", SECOND, STILL),
+        now={MODEL: {"DR 2": 1.0}},
+        before={**BEFORE, Attribute.SITE: known},
+    )
+    reasons = diagnose(found).reasons
+    assert reasons[0].startswith("scanner model DR 2 is new")
+    assert any(one.startswith("site north is new, too") for one in reasons) is new
+
+
 def test_what_is_mixed_says_of_what() -> None:
     told = pattern(FirstLevel.MIXED, likest="prevalence and technical")
     found = diagnose(replace(evidence(), pattern=told))
