@@ -94,7 +94,7 @@ def explain(row: EpisodeRow) -> Explanation:
         id=row.id,
         state=states.episode_state(row.state),
         cause=wording.cause_name(row.cause),
-        where=f"{wording.scans_of(row.subgroup)}",
+        where=wording.scans_of(row.subgroup) if row.subgroup else "all scans",
         since=wording.moment(row.onset),
         opened=wording.moment(row.opened_at),
         ended=wording.moment(row.closed_at) if row.closed_at else None,

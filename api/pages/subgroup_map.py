@@ -9,13 +9,12 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from api.pages import wording
+from monitor.localising import MOVED_LEVEL
 from monitor.references import EncoderRole
 from monitor.tables import ReferenceRow, VerdictRow
 
 #: Windows that fit beside the subgroups' names.
 COLUMNS = 26
-#: Rate of false discoveries among the subgroups that are marked as moved.
-FALSE_DISCOVERY_RATE = 0.05
 #: Shades that the style sheet has, from none to the strongest.
 SHADES = 6
 
@@ -29,7 +28,7 @@ class Cell:
     scans: int
     #: 0 to `SHADES`, by the effect
     shade: int
-    #: the subgroup differs, false discoveries held at 5 %
+    #: as an alarm counts it
     moved: bool
 
 
@@ -49,6 +48,8 @@ class SubgroupMap:
     lines: tuple[SubgroupLine, ...]
     first: str
     last: str
+    #: rate of false discoveries among those that are marked as moved
+    level: str = wording.percent(MOVED_LEVEL)
 
 
 def subgroup_map(session: Session, monitor: str) -> SubgroupMap | None:
@@ -100,5 +101,5 @@ def _cell(row: VerdictRow | None, highest: float) -> Cell | None:
         p_value=wording.p_value(p_value),
         scans=row.scans,
         shade=round(SHADES * row.effect / highest) if highest > 0 else 0,
-        moved=p_value <= FALSE_DISCOVERY_RATE,
+        moved=p_value <= MOVED_LEVEL,
     )

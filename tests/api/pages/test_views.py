@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import pytest
 from believable_home import ANCHOR
+from believable_verdicts import subgroup_verdict
 from hypothesis import given
 from hypothesis import strategies as some
 
@@ -14,7 +15,9 @@ from api.pages import wording
 from api.pages.lineage_graph import _places
 from api.pages.sparklines import sparkline
 from api.pages.standing import window_end
+from api.pages.subgroup_map import _cell
 from monitor.monitors import Monitor, MonitorSpecification
+from monitor.tables import VerdictRow
 from registry.versions import VersionRow
 
 
@@ -102,3 +105,14 @@ def test_a_span_over_new_year_names_both_years() -> None:
     assert text == "31 Dec 2026, 12:00 – 4 Jan 2027, 00:00 UTC"
     whole = wording.span(datetime(2026, 12, 28, tzinfo=UTC), datetime(2027, 1, 4, tzinfo=UTC))
     assert whole == "28 Dec 2026 – 3 Jan 2027"
+
+
+@pytest.mark.parametrize("adjusted", [0.0004, 0.01, 0.03, 0.4])
+def test_the_map_marks_as_moved_what_an_alarm_takes_for_moved(adjusted: float) -> None:
+    part = subgroup_verdict("site=north", range(60), adjusted)
+    row = VerdictRow(
+        effect=0.4, p_value=0.0002, scans=60, detail={"adjusted": part.adjusted_p_value}
+    )
+    cell = _cell(row, 1.0)
+    assert cell is not None
+    assert cell.moved is part.moved
