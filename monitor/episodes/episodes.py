@@ -157,6 +157,28 @@ def conclude(
 ) -> None:
     """Write into an episode what an alarm's evidence says.
 
+    A window that by itself is no more unlike the reference than one in some hundred describes
+    nothing: a shift's rule of two windows in a row takes in the one after its end, too.
+    """
+    if _shows_little(row, evaluation, found):
+        document = {name: found.document[name] for name in ("window", "alpha", "not_judged")}
+    else:
+        document = _described(row, found)
+    row.p_value = p_value
+    document["place_smallest_effect"] = _place_sensitivity(row, evaluation)
+    row.evidence = {**row.evidence, **document}
+    _estimate(session, row, evaluation)
+
+
+def _shows_little(row: EpisodeRow, evaluation: Evaluation, found: AlarmEvidence) -> bool:
+    """Return whether a window has described an episode, and this one alone would be no alarm."""
+    by_windows = {row.evidence.get("alpha"), found.document["alpha"]}
+    return None not in by_windows and found.verdict.alarm_p_value > evaluation.alpha
+
+
+def _described(row: EpisodeRow, found: AlarmEvidence) -> dict[str, Json]:
+    """Describe an episode by an alarm's evidence, and return what of it is kept as a document.
+
     A cause that a window named stays where a later one names none: the last window of a shift
     is of both sides of its end, and whoever reads a closed episode asks what it was. So does a
     size that was measured where the shift is, where a later alarm is of other scans. The onset
@@ -183,16 +205,13 @@ def conclude(
     else:
         row.cause = found.diagnosis.cause.value
         document |= _places(row, found)
-    row.p_value = p_value
     if _measures_elsewhere(row, place):
         for told in _OF_PLACE:
             document.pop(told, None)
     else:
         row.effect = found.verdict.effect.value
         row.heaviest = list(found.heaviest)
-    document["place_smallest_effect"] = _place_sensitivity(row, evaluation)
-    row.evidence = {**row.evidence, **document}
-    _estimate(session, row, evaluation)
+    return document
 
 
 def close_recovered(

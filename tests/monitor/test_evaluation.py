@@ -154,6 +154,23 @@ def test_an_attribute_that_scans_no_longer_state_is_said(history: History) -> No
     assert any(note.startswith(said) for note in judge(history, 1).notes)
 
 
+def test_a_window_that_hardly_shows_a_shift_leaves_its_figures(history: History) -> None:
+    for number, shift in enumerate((1.5, 1.5)):
+        fill(history, number, shift=shift)
+        judge(history, number)
+    opened = only_episode(history)
+    # Within the rule of two windows in a row an alarm, and by itself no more than chance.
+    fill(history, 2, shift=0.2)
+    weak = judge(history, 2)
+    assert weak.alarm
+    assert min(item.verdict.alarm_p_value for item in weak.deciding) > weak.alpha
+    after = only_episode(history)
+    assert after.evidence["window"] == str(weak.window)
+    assert (after.effect, after.heaviest) == (opened.effect, opened.heaviest)
+    for figure in ("effect", "detectors", "subgroups", "displaced_share", "smallest_effect"):
+        assert after.evidence[figure] == opened.evidence[figure]
+
+
 def test_a_shift_that_goes_on_is_one_episode(history: History) -> None:
     for number in range(4):
         fill(history, number, shift=0.8, version="2.1")
