@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import compress
 
@@ -31,6 +31,8 @@ class EmbeddedScans:
     vectors: npt.NDArray[np.float32]
     #: of each scan: a patient of one site is not one of another
     patients: tuple[str, ...]
+    #: scans beside these that were left out, as their embeddings are no numbers
+    unusable: int = 0
 
     @classmethod
     def of(cls, scans: Sequence[ScanRow], vectors: npt.NDArray[np.float32]) -> EmbeddedScans:
@@ -77,13 +79,18 @@ class EmbeddedScans:
 
 
 def to_bytes(vector: npt.NDArray[np.float32]) -> bytes:
-    """Return an embedding as it is stored."""
-    return vector.astype(STORED).tobytes()
+    """Return an embedding as it is stored; what is larger than that can say is infinite."""
+    with np.errstate(over="ignore"):
+        return vector.astype(STORED).tobytes()
 
 
 def in_window(session: Session, version: int, window: Window) -> EmbeddedScans:
-    """Return what arrived in a window and was embedded by a version."""
-    return _read(
+    """Return what arrived in a window and was embedded by a version.
+
+    Scans whose embeddings are no numbers are left out and counted: one may be larger than what
+    is stored can say, and would keep all others from being judged.
+    """
+    found = _read(
         session,
         version,
         ScanRow.arrived_at >= window.start,
@@ -91,6 +98,10 @@ def in_window(session: Session, version: int, window: Window) -> EmbeddedScans:
         *parts.of_arrivals(session, EmbeddingRow.scan, since=window.start, until=window.end),
         not_withdrawn(),
     )
+    usable: list[bool] = np.asarray(np.isfinite(found.vectors).all(axis=1)).tolist()
+    if all(usable):
+        return found
+    return replace(found.where(usable), unusable=usable.count(False))
 
 
 def in_dataset(session: Session, version: int, dataset: int) -> EmbeddedScans:

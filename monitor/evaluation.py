@@ -138,6 +138,9 @@ def evaluate(
         if row.version not in read:
             read[row.version] = embeddings.in_window(session, row.version, window)
         scans = read[row.version]
+        if scans.unusable:
+            count = f"{scans.unusable} scan{'s' * (scans.unusable > 1)}"
+            notes.append(f"{row.encoder} encoder: embeddings that are no numbers, of {count}")
         if len(scans) < monitor.specification.floor:
             notes.append(
                 f"{row.encoder} encoder: {len(scans)} scans are fewer than the floor of "

@@ -6,7 +6,7 @@ from datetime import timedelta
 import numpy as np
 import pytest
 from monitored_history import ANCHOR, DIMENSION, History
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 
 from monitor.episodes import episodes
 from monitor.episodes.causes import Cause
@@ -152,6 +152,24 @@ def test_an_attribute_that_scans_no_longer_state_is_said(history: History) -> No
             .values(software_version=None)
         )
     assert any(note.startswith(said) for note in judge(history, 1).notes)
+
+
+def test_a_scan_whose_embedding_is_no_number_keeps_no_other_from_being_judged(
+    history: History,
+) -> None:
+    for number in (0, 1):
+        fill(history, number, shift=1.5)
+        with history.database.transaction() as session:
+            newest = session.scalar(select(func.max(ScanRow.id)))
+            for row in session.scalars(select(EmbeddingRow).where(EmbeddingRow.scan == newest)):
+                row.vector = np.full(DIMENSION, np.inf, dtype="<f2").tobytes()
+        found = judge(history, number)
+        assert [item.verdict.scans for item in found.verdicts] == [79, 79]
+        assert found.notes[0] == (
+            "monitoring encoder: embeddings that are no numbers, of 1 scan"
+        )
+    assert found.alarm
+    assert only_episode(history).cause == Cause.TECHNICAL
 
 
 def test_a_window_that_hardly_shows_a_shift_leaves_its_figures(history: History) -> None:
