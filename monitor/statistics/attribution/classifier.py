@@ -61,7 +61,10 @@ class Doubt(StrEnum):
     NONE = "none"
     UNSURE = "answers this sure were wrong too often on held-out images"
     UNLIKE = "the pattern is not typical of the cause that comes nearest"
-    UNSUPPORTED = "pixels fit what scans show nearly as before, as they do in another mixture"
+    UNSUPPORTED = (
+        "pixels and what encoders see in them go together nearly as before, as where only the "
+        "mixture of scans changes"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
