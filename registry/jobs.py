@@ -24,6 +24,8 @@ from registry.errors import LeaseLostError, NotFoundError
 
 LEASE = timedelta(seconds=60)
 MAX_ATTEMPTS = 3
+#: After which a failed job may be tried anew.
+RETRY_AFTER = timedelta(hours=1)
 
 
 class JobState(StrEnum):
@@ -176,25 +178,42 @@ def _next(session: Session, kinds: list[str], now: datetime) -> Job | None:
 
 
 def enqueue(
-    session: Session, *, kind: str, key: str, payload: dict[str, Json], again: bool = False
+    session: Session,
+    *,
+    kind: str,
+    key: str,
+    payload: dict[str, Json],
+    again: bool = False,
+    retry: bool = False,
 ) -> Job:
     """Put a job into the table in the caller's transaction; one of that key exists at most once.
 
     With `again`, a job of that key that has ended is queued anew, and one that
-    runs is queued anew when it ends, since it may have read what was before;
-    otherwise the existing job is returned as it is.
+    runs is queued anew when it ends, since it may have read what was before. With
+    `retry`, one that failed an hour ago or more is: what was in its way may be gone.
+    Otherwise the existing job is returned as it is.
     """
     job = session.scalars(select(Job).where(Job.key == key)).first()
     if job is None:
         job = _new(kind, key, payload)
         session.add(job)
         session.flush()
-    elif again and job.state in {JobState.DONE, JobState.FAILED}:
+    elif (again and job.state in {JobState.DONE, JobState.FAILED}) or (
+        retry and _may_retry(job)
+    ):
         job.state, job.attempts, job.error, job.payload = JobState.QUEUED, 0, None, payload
         job.finished_at = None
     elif again and job.state == JobState.RUNNING:
         job.asked_again, job.payload = True, payload
     return job
+
+
+def _may_retry(job: Job) -> bool:
+    return (
+        job.state == JobState.FAILED
+        and job.finished_at is not None
+        and datetime.now(UTC) - job.finished_at >= RETRY_AFTER
+    )
 
 
 def enqueue_missing(

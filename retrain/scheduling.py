@@ -118,7 +118,10 @@ def _ask_for(session: Session, monitor: Monitor, *, assembling: bool, now: datet
 
 
 def ask_for_windows(session: Session, monitor: Monitor, *, now: datetime) -> int:
-    """Queue the judgement of each window that has ended; returns how many wait for it."""
+    """Queue the judgement of each window that has ended; returns how many wait for it.
+
+    A judgement that failed is tried anew: the vault's disk may be there again.
+    """
     windows = unjudged_windows(session, monitor, until=now)
     for window in windows:
         enqueue(
@@ -126,6 +129,7 @@ def ask_for_windows(session: Session, monitor: Monitor, *, now: datetime) -> int
             kind=EVALUATE,
             key=f"{EVALUATE}/{monitor.name}/{window.start.isoformat()}",
             payload=window_payload(monitor.name, window),
+            retry=True,
         )
     return len(windows)
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from databases import on_each_database
@@ -14,6 +14,7 @@ from registry.database import Database
 from registry.errors import BadInputError, LeaseLostError
 from registry.jobs import (
     MAX_ATTEMPTS,
+    RETRY_AFTER,
     Claim,
     Job,
     JobQueue,
@@ -151,6 +152,35 @@ def test_an_ended_job_can_be_queued_anew(database: Database) -> None:
         enqueue(session, kind="embed", key="a", payload={}, again=True)
     worker.drain()
     assert ran == [job, job]
+
+
+def test_a_failed_job_may_be_tried_anew_once_an_hour_has_passed(database: Database) -> None:
+    job = put(database, "a")
+    attempts: list[int] = []
+
+    def handler(claim: Claim) -> None:
+        attempts.append(claim.attempt)
+        raise BadInputError("the disk is not there")
+
+    def ask() -> None:
+        with database.transaction() as session:
+            enqueue(session, kind="embed", key="a", payload={}, retry=True)
+
+    worker = Worker(JobQueue(database), {"embed": handler})
+    worker.drain()
+    ask()
+    assert worker.drain() == 0, "it failed just now"
+    with database.transaction() as session:
+        session.get_one(Job, job).finished_at = datetime.now(UTC) - RETRY_AFTER
+    ask()
+    assert state(database, job).state == JobState.QUEUED
+    worker.drain()
+    assert attempts == [1, 1]
+    with database.transaction() as session:
+        done = session.get_one(Job, job)
+        done.state, done.finished_at = JobState.DONE, datetime.now(UTC) - RETRY_AFTER
+    ask()
+    assert worker.drain() == 0, "what was done is done"
 
 
 def test_a_database_that_is_busy_for_long_costs_a_job_no_attempt(database: Database) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,7 @@ from registry.bundles.card import Tier
 from registry.bundles.preprocessing import Unit
 from registry.bundles.scan_units import Reading
 from registry.database import Database
-from registry.jobs import Job, JobQueue
+from registry.jobs import RETRY_AFTER, Job, JobQueue, JobState
 from registry.worker import Worker
 from retrain.scheduling import EMBED, tick
 
@@ -71,5 +71,15 @@ def test_what_has_settled_is_assembled_before_its_window_is_judged(home: SeriesH
 def test_a_window_does_not_wait_for_what_has_not_settled(home: SeriesHome) -> None:
     home.clock.at = ANCHOR + timedelta(hours=84)
     home.receive(ct_series(1, range(3)))
+    tick(home.database, home.clock)
+    assert waiting(home) == {EVALUATE}
+
+
+def test_a_window_whose_judgement_failed_is_asked_for_anew(home: SeriesHome) -> None:
+    home.clock.at = ANCHOR + timedelta(hours=85)
+    tick(home.database, home.clock)
+    with home.database.transaction() as session:
+        job = session.scalars(select(Job).where(Job.kind == EVALUATE)).one()
+        job.state, job.finished_at = JobState.FAILED, datetime.now(UTC) - RETRY_AFTER
     tick(home.database, home.clock)
     assert waiting(home) == {EVALUATE}
