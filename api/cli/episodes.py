@@ -176,7 +176,7 @@ def _what(row: EpisodeRow) -> list[str]:
 def _now_line(evidence: dict[str, Any]) -> list[str]:
     """Return where the newest window that was of it sees it, unless that is its place."""
     now = evidence.get("place_now")
-    return [f"  now     {now}; size and reasons are of this"] if now else []
+    return [f"  now     in its newest window {now}"] if now else []
 
 
 def _first_lines(row: EpisodeRow) -> list[str]:

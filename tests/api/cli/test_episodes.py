@@ -109,7 +109,7 @@ def test_a_check_says_why_an_episode_stays_open() -> None:
 def test_where_the_newest_window_sees_a_shift_is_said_beside_its_place() -> None:
     assert _now_line({"place_now": None}) == _now_line({}) == []
     [said] = _now_line({"place_now": "only sex=M moved (adjusted p = 0.01)"})
-    assert said.endswith("only sex=M moved (adjusted p = 0.01); size and reasons are of this")
+    assert said.endswith("in its newest window only sex=M moved (adjusted p = 0.01)")
 
 
 @pytest.mark.parametrize(
