@@ -217,7 +217,7 @@ def _described(row: EpisodeRow, found: AlarmEvidence) -> dict[str, Json]:
 def close_recovered(
     session: Session, evaluation: Evaluation, *, actor: str, at: datetime
 ) -> list[EpisodeRow]:
-    """Close the open episodes whose shift is gone, and say of the others why they stay."""
+    """Close the open episodes whose shift is gone, and return them."""
     closed = []
     for row in open_episodes(session, evaluation.monitor.name):
         found = recovery(session, row, evaluation)
