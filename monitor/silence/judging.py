@@ -80,6 +80,11 @@ class Judging:
     def _reason(self, look: Look, row: SilenceAlarmRow, places: Booleans) -> str | None:
         if look.recovered(self._around(places), places, Question(row.evidence["question"])):
             return "ordinary again: the newest scans came as they should"
+        if self._is_holiday_listed_since(look, row, places):
+            return (
+                "days since it began are listed as holidays now, and by what holidays are like "
+                "nothing is missing"
+            )
         days = self.settings.retired_after_days
         if look.now - look.last_arrival(places) > days * 24:
             return (
@@ -87,6 +92,24 @@ class Judging:
                 "after it sends"
             )
         return None
+
+    def _is_holiday_listed_since(
+        self, look: Look, row: SilenceAlarmRow, places: Booleans
+    ) -> bool:
+        """Return whether scans are missing by a calendar only that did not list these days.
+
+        Asked only of days that were listed after the alarm, which took in those before.
+        """
+        if row.kind == SilenceKind.SURPLUS:
+            return False
+        listed = self._listed(places, self.ground.clock.hours(row.since))
+        if set(listed) <= set(row.evidence.get("holidays", [])):
+            return False
+        others = np.zeros(len(self.named.leaves), dtype=np.bool_)
+        for other in self.alarms:
+            others |= self.named.leaf_places(leaves_of(other))
+        found = look.findings(in_alarm=others & ~places)
+        return not any((one.leaves & places).any() for one in found)
 
     def _reason_without_model(self, row: SilenceAlarmRow) -> str | None:
         """Return why an alarm of sources that are not known closes, or None."""

@@ -122,6 +122,27 @@ def test_a_listed_holiday_on_which_all_send_little_is_no_alarm_and_teaches_nothi
     assert source(lived, "")["scans_a_week"] == before
 
 
+@pytest.mark.parametrize(
+    ("kept", "reason"),
+    [
+        (["south"], "days since it began are listed as holidays now, and by what"),
+        (["north"], None),
+    ],
+)
+def test_a_site_s_holiday_that_is_listed_while_its_alarm_is_open_closes_it(
+    lived: ScannerHistory, kept: list[str], reason: str | None
+) -> None:
+    lived.live(30, looks=30)
+    while not lived.alarms():
+        lived.live(1, without=[SOUTH_C], looks=1)
+    holiday = {"date": "2026-01-27", "sites": kept}
+    lived.apply(SilenceSettings.model_validate({"learn_weeks": 2, "holidays": [holiday]}))
+    lived.live(0.5, without=[SOUTH_C], looks=0.5)
+    (alarm,) = lived.alarms()
+    assert (alarm.closed_reason or "").startswith(reason or "")
+    assert alarm.state == ("closed" if reason else "open")
+
+
 def test_a_second_scanner_s_death_makes_it_one_alarm_of_the_site(
     lived: ScannerHistory,
 ) -> None:
