@@ -100,15 +100,22 @@ def unjudged_windows(session: Session, monitor: Monitor, *, until: datetime) -> 
 
 
 def is_judged(session: Session, monitor: str, window: Window) -> bool:
-    """Return whether a verdict on a window is stored, of a reference that decides now."""
+    """Return whether a window was judged, by a reference that decides now.
+
+    It was if its verdict is stored, or if one of another length ended when it did or later: the
+    past was judged by the windows that it had.
+    """
     deciding = [row.id for row in references.deciding(session, monitor)]
-    found = select(VerdictRow.id).where(
+    length = window.end - window.start
+    ended = select(VerdictRow.start, VerdictRow.end).where(
         VerdictRow.reference.in_(deciding),
         VerdictRow.subgroup == "",
-        VerdictRow.start == window.start,
-        VerdictRow.end == window.end,
+        VerdictRow.end >= window.end,
     )
-    return session.scalars(found.limit(1)).first() is not None
+    return any(
+        end - start != length or (start, end) == (window.start, window.end)
+        for start, end in session.execute(ended)
+    )
 
 
 def newest_window(specification: MonitorSpecification, *, until: datetime) -> Window:

@@ -20,7 +20,7 @@ from monitor.evaluation import (
 )
 from monitor.monitors import apply_monitor
 from monitor.tables import EmbeddingRow, EpisodeRow, ScanRow, VerdictRow
-from monitor.verdict_history import unjudged_windows
+from monitor.verdict_history import is_judged, unjudged_windows
 from monitor.windows import Window
 from registry import ledger
 from registry.errors import ConflictError, NotFoundError
@@ -349,6 +349,10 @@ def test_windows_of_another_length_begin_where_the_old_ones_end(history: History
         for n in (2, 4, 6)
     ]
     assert due == weeks
+    first_week = Window(start=history.window(0).start, end=history.window(2).start)
+    with history.database.reading() as session:
+        judged = [is_judged(session, "chest", one) for one in (first_week, *weeks[:2])]
+    assert judged == [True, False, False]
     # A half week that begins with a week is no week before the next.
     with history.database.reading() as session:
         [first, *_] = evaluate(
