@@ -184,27 +184,26 @@ def _described(row: EpisodeRow, found: AlarmEvidence) -> dict[str, Json]:
     size that was measured where the shift is, where a later alarm is of other scans. The onset
     stays, unless the scans of a place that was not known tell it more surely. The place of
     what a stream saw first is the one that was found now, while a few scans have told it and
-    nothing hangs on it yet; an episode of windows that has none takes the one that two in a
-    row name.
+    nothing hangs on it yet; where two windows in a row say, it is the one that they name.
     """
     document = dict(found.document)
     place = found.diagnosis.subgroup
-    document["place_named"] = str(place) if place else None
-    if "streams" in row.evidence:
+    by_window = found.document["alpha"] is not None
+    document["place_named"] = str(place) if place and by_window else None
+    placed = by_window and _place_by_windows(row, place)
+    if "streams" in row.evidence and not placed:
         document["place_settled"] = settled = _place(row, found)
         placed = not settled
-    else:
-        placed = _place_by_windows(row, place)
     if placed and found.dated.by_place and _is_surer(row, found.dated):
         row.onset, document["dated_by_place"] = found.onset, True
     elif "onset_interval" in row.evidence:
         document["onset_interval"] = row.evidence["onset_interval"]
+    document |= _places(row, found)
     if _names_less(row, found):
-        for told in ("diagnosis", "pattern", "metadata", "place"):
+        for told in ("diagnosis", "pattern", "metadata"):
             document.pop(told, None)
     else:
         row.cause = found.diagnosis.cause.value
-        document |= _places(row, found)
     if _measures_elsewhere(row, place):
         for told in _OF_PLACE:
             document.pop(told, None)
@@ -323,12 +322,18 @@ def _names_less(row: EpisodeRow, found: AlarmEvidence) -> bool:
 
 
 def _place_by_windows(row: EpisodeRow, place: Subgroup | None) -> bool:
-    """Place an episode that windows opened without a place; return whether it was.
+    """Place an episode where two windows in a row do; return whether that is elsewhere.
 
-    One window that names a place may do so by chance, where all scans are shifted.
+    One that has no place, or one that cuts across theirs: few scans at one site may show in
+    those of one sex first. A place within it, or around it, moves nothing, as a restriction may
+    hang on it. One window that names a place may do so by chance, where all scans are shifted.
     """
-    before = row.evidence.get("place_named")
-    if row.subgroup is not None or place is None or before != str(place):
+    if place is None or row.evidence.get("place_named") != str(place):
+        return False
+    known = Subgroup.parse(row.subgroup) if row.subgroup else None
+    if known is not None and (
+        place.within(known) or known.within(place) or _apart(known, place)
+    ):
         return False
     row.subgroup = str(place)
     return True

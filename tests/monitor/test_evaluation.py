@@ -19,6 +19,7 @@ from monitor.evaluation import (
     store_verdicts,
 )
 from monitor.monitors import apply_monitor
+from monitor.subgroups import Subgroup
 from monitor.tables import EmbeddingRow, EpisodeRow, ScanRow, VerdictRow
 from monitor.verdict_history import is_judged, unjudged_windows
 from monitor.windows import Window
@@ -244,6 +245,39 @@ def test_a_place_recovers_by_what_its_own_scans_could_have_shown(history: Histor
     for number in (2, 3):
         fill_both(number, 0.0)
     assert only_episode(history).state == EpisodeState.CLOSED
+
+
+def test_a_place_that_cuts_across_the_one_that_two_windows_name_gives_way_to_it(
+    history: History,
+) -> None:
+    history.watch("site")
+    history.accept_reference(shifts={"site": 0.0, "small": 0.0})
+
+    def alarm(number: int, place: str | None = None) -> str | None:
+        start = history.window(number).start + timedelta(hours=1)
+        history.add(120, at=start)
+        history.add(30, at=start, site="small", shift=0.9)
+        window = history.window(number)
+        with history.database.transaction() as session:
+            evaluation = evaluate(
+                session, history.profiles, history.monitor, window, now=window.end
+            )
+            store_verdicts(session, evaluation, actor="test", at=window.end)
+            if evaluation.alarm:
+                found = gather(session, history.profiles, evaluation)
+                if place is not None:
+                    told = replace(found.diagnosis, subgroup=Subgroup.parse(place))
+                    found = replace(found, diagnosis=told)
+                episodes.record_alarm(session, evaluation, found, actor="test", at=window.end)
+        return only_episode(history).subgroup if evaluation.alarm else None
+
+    # What cuts across moves; a place within the one that is known does not.
+    places = [alarm(0), alarm(1, "view=AP"), alarm(2), alarm(3), alarm(4)]
+    assert places == [None, "view=AP", "view=AP", "site=small", "site=small"]
+    inside = "site=small & station=1"
+    assert [alarm(5, inside), alarm(6, inside)] == ["site=small", "site=small"]
+    place = only_episode(history).evidence["place"]
+    assert place.startswith("only site=small moved")
 
 
 def test_a_shift_s_size_is_that_of_its_place(history: History) -> None:
