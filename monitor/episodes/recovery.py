@@ -38,13 +38,16 @@ def recovery(session: Session, row: EpisodeRow, evaluation: Evaluation) -> Recov
     alarm's level it stays as it is. So a shift that lasts is seldom taken for gone, and a
     scanner that sends nothing has not recovered.
 
-    Where streams saw it, it must be over for each of them, too. Where they alone did, that is
-    all there is to ask for, once the window in which it ended has been judged: were the shift
-    in two windows, these alarm for it, and it takes two more that show nothing.
+    Where streams saw it, it must be over for each of them, too, unless windows confirmed it at
+    a place: a stream sees all scans, among which one scanner's dilute, and the end more so.
+    Where streams alone saw it, that is all there is to ask for, once the window in which it
+    ended has been judged: were the shift in two windows, these alarm for it, and it takes two
+    more that show nothing.
     """
     streams = row.evidence.get("streams", [])
     lasting = [seen["encoder"] for seen in streams if seen["ended_at"] is None]
-    if lasting:
+    by_windows_there = row.subgroup is not None and row.evidence["alpha"] is not None
+    if lasting and not by_windows_there:
         return Recovery(
             recovered=False,
             reason=f"scan by scan the shift still shows, in the {lasting[0]} encoder's space",

@@ -508,6 +508,32 @@ def test_two_windows_close_an_episode_by_what_they_show_together(
     assert ("still shows" in found.reason) is not gone
 
 
+@pytest.mark.parametrize("place", ["site=small", None])
+def test_windows_of_a_place_need_not_wait_for_a_stream_of_all_scans(
+    history: History, place: str | None
+) -> None:
+    history.watch("site")
+    history.accept_reference(shifts={"site": 0.0, "small": 0.0})
+    for number in range(4):
+        start = history.window(number).start + timedelta(hours=1)
+        history.add(120, at=start)
+        history.add(30, at=start, site="small", shift=0.9 if number < 2 else 0.0)
+        judge(history, number)
+    last = history.window(3)
+    with history.database.reading() as session, session.no_autoflush:
+        [row] = episodes.all_episodes(session)
+        assert (row.subgroup, row.state) == ("site=small", EpisodeState.CLOSED)
+        row.subgroup = place
+        row.evidence = {
+            **row.evidence,
+            "streams": [{"encoder": "champion", "ended_at": None}],
+        }
+        evaluation = evaluate(session, history.profiles, history.monitor, last, now=last.end)
+        found = recovery(session, row, evaluation)
+    assert found.recovered is (place is not None)
+    assert ("scan by scan" in found.reason) is (place is None)
+
+
 def test_windows_too_small_to_show_the_shift_close_nothing(history: History) -> None:
     for number in (0, 1):
         fill(history, number, shift=0.25)
