@@ -48,7 +48,7 @@ KINDS: Mapping[str, tuple[dict[str, Any], int]] = {
 }
 #: world, reference, kind, streams, scans of each, budgets, references
 CELLS: Sequence[tuple[str, int, str, int, int, tuple[int, ...], int]] = (
-    *((world, 500, "single", 16, 3000, BUDGETS, 20) for world in worlds()),
+    *((world, 500, "single", 16, 3000, BUDGETS, 80) for world in worlds()),
     *((world, 2000, "single", 16, 3000, BUDGETS, 20) for world in worlds()),
     ("broad", 50_000, "single", 16, 3000, BUDGETS, 40),
     ("broad", 500, "patients", 16, 3000, BUDGETS, 20),
