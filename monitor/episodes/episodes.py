@@ -24,8 +24,8 @@ from registry.canonical import Json
 from registry.errors import ConflictError, NotFoundError
 from registry.versions import ref
 
-#: What evidence says of a place, and of a shift's size by its scans.
-_OF_PLACE = ("place", "effect", "ordinary_effect", "smallest_effect", "detectors", "encoder")
+#: What evidence says of a shift's size, by the scans of one place.
+_SIZE = ("effect", "ordinary_effect", "smallest_effect", "detectors", "encoder")
 
 
 class EpisodeState(StrEnum):
@@ -188,8 +188,9 @@ def _described(row: EpisodeRow, found: AlarmEvidence) -> dict[str, Json]:
     """
     document = dict(found.document)
     place = found.diagnosis.subgroup
+    named = str(place) if place else None
     by_window = found.document["alpha"] is not None
-    document["place_named"] = str(place) if place and by_window else None
+    document["place_named"] = named if by_window else None
     placed = by_window and _place_by_windows(row, place)
     if "streams" in row.evidence and not placed:
         document["place_settled"] = settled = _place(row, found)
@@ -198,14 +199,14 @@ def _described(row: EpisodeRow, found: AlarmEvidence) -> dict[str, Json]:
         row.onset, document["dated_by_place"] = found.onset, True
     elif "onset_interval" in row.evidence:
         document["onset_interval"] = row.evidence["onset_interval"]
-    document |= _places(row, found)
+    document |= _places(row, named, found.document["place"])
     if _names_less(row, found):
         for told in ("diagnosis", "pattern", "metadata"):
             document.pop(told, None)
     else:
         row.cause = found.diagnosis.cause.value
-    if _measures_elsewhere(row, place):
-        for told in _OF_PLACE:
+    if _measures_elsewhere(row, named):
+        for told in _SIZE:
             document.pop(told, None)
     else:
         row.effect = found.verdict.effect.value
@@ -308,10 +309,10 @@ def record_change(
     )
 
 
-def _measures_elsewhere(row: EpisodeRow, place: Subgroup | None) -> bool:
+def _measures_elsewhere(row: EpisodeRow, named: str | None) -> bool:
     """Return whether an alarm is of other scans than an episode's place, which was measured."""
     measured = row.evidence.get("effect") is not None and row.subgroup is not None
-    return measured and (place is None or str(place) != row.subgroup)
+    return measured and named != row.subgroup
 
 
 def _names_less(row: EpisodeRow, found: AlarmEvidence) -> bool:
@@ -360,11 +361,9 @@ def _place(row: EpisodeRow, found: AlarmEvidence) -> bool:
     return bool(settled)
 
 
-def _places(row: EpisodeRow, found: AlarmEvidence) -> dict[str, Json]:
+def _places(row: EpisodeRow, named: str | None, now: Json) -> dict[str, Json]:
     """Return how an episode's place is known, and what was found now where that is another."""
-    now = found.document["place"]
-    place = found.diagnosis.subgroup
-    if row.subgroup == (str(place) if place else None) or "place" not in row.evidence:
+    if row.subgroup == named or "place" not in row.evidence:
         return {"place": now, "place_now": None}
     return {"place": row.evidence["place"], "place_now": now}
 
